@@ -1,0 +1,289 @@
+"""The layered attention network of one sentence: capacities, and what the prediction reads at the top.
+
+Nodes are (layer, position) for layers 0..L. The edge from position i of layer l-1 to position j of layer l carries at
+most ``capacities[l - 1, j, i]``, the attention that query j pays to key i. The sink reads position j of layer L through
+an edge of capacity ``readout[j]``. After Abnar & Zuidema, "Quantifying Attention Flow in Transformers" (ACL 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.errors import InputError
+
+Floats = NDArray[np.float64]
+Readout = Literal["first", "last", "mean", "all"] | int | Sequence[float] | NDArray[Any]
+Heads = Literal["mean", "max", "min"] | int
+
+ROW_SUM_TOLERANCE = 1e-2
+"""How far a captured attention row may be from summing to 1: bfloat16 keeps 8 bits, so 512 entries drift by 4e-3."""
+
+_PROBABILITY_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionNetwork:
+    """Layered capacities and a readout.
+
+    Build it with `from_attentions` from attention probabilities, or directly from any non-negative capacities
+    (gradient-weighted attention, say).
+
+    Args:
+        capacities: (L, T, T) non-negative, ``[layer, query, key]``.
+        readout: (T,) non-negative, the capacities of the sink edges.
+        positions: (T,) where each kept position stood in the sequence before padding was cropped; default 0..T-1.
+
+    Raises:
+        InputError: negative, NaN or infinite capacities, shapes that do not fit, a readout that reads nothing.
+
+    Example:
+        >>> import numpy as np
+        >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]]), np.array([1.0, 0.0]))
+        >>> network.n_layers, network.n_positions, network.is_probability
+        (1, 2, True)
+    """
+
+    capacities: Floats
+    readout: Floats
+    positions: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+
+    def __post_init__(self) -> None:
+        capacities = _checked(self.capacities, "capacities", "float64 (L, T, T) with L >= 1 and T >= 1")
+        if capacities.ndim != 3 or capacities.shape[1] != capacities.shape[2] or 0 in capacities.shape:
+            raise InputError(
+                "capacities",
+                got=f"shape {capacities.shape}",
+                expected="(L, T, T) with L >= 1 and T >= 1",
+                remedy="Pass one matrix [query, key] a layer; AttentionNetwork.from_attentions merges heads.",
+            )
+        readout = _checked(self.readout, "readout", f"float64 ({capacities.shape[1]},)")
+        if readout.shape != capacities.shape[1:2] or not readout.any():
+            raise InputError(
+                "readout",
+                got=f"shape {readout.shape} with sum {readout.sum():g}",
+                expected=f"shape ({capacities.shape[1]},) with a positive sum",
+                remedy="Give every position of the cropped sentence the weight with which the prediction reads it.",
+            )
+        positions = self.positions if len(self.positions) else np.arange(len(readout))
+        for name, array in (("capacities", capacities), ("readout", readout), ("positions", positions)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    @property
+    def n_layers(self) -> int:
+        """L, the number of attention layers; the network has L + 1 layers of positions."""
+        return int(self.capacities.shape[0])
+
+    @property
+    def n_positions(self) -> int:
+        """T, the number of positions kept."""
+        return int(self.capacities.shape[1])
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether every row sums to 1 to 1e-9, as attention probabilities do."""
+        return bool(np.abs(self.capacities.sum(axis=2) - 1.0).max() <= _PROBABILITY_TOLERANCE)
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether rows and readout are probability vectors: then the total flow is 1 and rollout is a maximum flow."""
+        return self.is_stochastic and abs(float(self.readout.sum()) - 1.0) <= _PROBABILITY_TOLERANCE
+
+    @property
+    def readout_position(self) -> int | None:
+        """The one position that the sink reads, or None if it reads several."""
+        read = np.flatnonzero(self.readout)
+        return int(read[0]) if len(read) == 1 else None
+
+    @classmethod
+    def from_attentions(
+        cls,
+        attentions: Sequence[Any],
+        *,
+        mask: Any = None,
+        heads: Heads = "mean",
+        residual: float = 0.5,
+        readout: Readout = "first",
+    ) -> AttentionNetwork:
+        """Merge heads, crop padding, mix in the residual stream and normalise the rows, for ONE sentence.
+
+        Args:
+            attentions: L arrays or tensors (heads, T, T), ``[head, query, key]``, rows summing to 1.
+            mask: (T,), true on real tokens; None keeps all. Padding is cropped on the query and the key side.
+            heads: "mean", "max", "min" over the heads, or the index of one head.
+            residual: share r of the residual stream, A <- r I + (1 - r) A, in [0, 1).
+            readout: "first" or "last" real token, "mean" over real tokens, "all" (capacity 1 at every top position,
+                total flow through the network), a position of the uncropped sequence, or a weight vector (T,).
+
+        Raises:
+            InputError: a shape, mask, head, residual or readout that cannot be used, or rows not summing to 1.
+
+        Source: Abnar & Zuidema (2020), section 3; Ethayarajh & Jurafsky (2021), section 2.2.
+
+        Example:
+            >>> import numpy as np
+            >>> attention = np.full((12, 3, 3), 1 / 3)
+            >>> network = AttentionNetwork.from_attentions([attention] * 2, readout="last")
+            >>> network.capacities[0].round(4).tolist()[0]
+            [0.6667, 0.1667, 0.1667]
+            >>> network.readout.tolist()
+            [0.0, 0.0, 1.0]
+        """
+        if not 0.0 <= residual < 1.0:
+            raise InputError(
+                "residual",
+                got=residual,
+                expected="a share in [0, 1)",
+                remedy="0.5 is the usual value; 1 would leave no attention at all.",
+            )
+        layers = [_to_numpy(attention) for attention in attentions]
+        if not layers:
+            raise InputError(
+                "attentions",
+                got="an empty sequence",
+                expected="one array (heads, T, T) a layer",
+                remedy="Capture them with capture_attention(model, inputs).",
+            )
+        length = layers[0].shape[-1] if layers[0].ndim == 3 else 0
+        kept = _kept_positions(mask, length)
+        merged = np.stack([_merged(layer, index, length, kept, heads) for index, layer in enumerate(layers)])
+        merged /= merged.sum(axis=2, keepdims=True)  # (L, T, T)
+        merged *= 1.0 - residual
+        diagonal = np.arange(len(kept))
+        merged[:, diagonal, diagonal] += residual
+        merged /= merged.sum(axis=2, keepdims=True)
+        return cls(merged, _readout_weights(readout, kept, length), kept)
+
+
+def _checked(values: Any, name: str, expected: str) -> Floats:
+    array = np.array(values, dtype=np.float64)
+    if not np.isfinite(array).all() or (array < 0).any():
+        worst = array[~np.isfinite(array) | (array < 0)][0]
+        raise InputError(
+            name,
+            got=f"an entry {worst}",
+            expected=f"{expected}, finite and non-negative",
+            remedy="Look for a NaN in the model's forward, or take the positive part of weighted attention.",
+        )
+    return array
+
+
+def _to_numpy(attention: Any) -> NDArray[Any]:
+    if hasattr(attention, "detach"):
+        attention = attention.detach().cpu()
+        attention = attention.float() if attention.element_size() < 4 else attention
+    return np.asarray(attention)
+
+
+def _kept_positions(mask: Any, length: int) -> NDArray[np.intp]:
+    if mask is None:
+        return np.arange(length)
+    real = _to_numpy(mask).astype(bool)
+    if real.shape != (length,) or not real.any():
+        raise InputError(
+            "mask",
+            got=f"shape {real.shape} with {int(real.sum())} real tokens",
+            expected=f"shape ({length},) with at least one real token",
+            remedy="Pass the attention_mask row of this sentence, 1 on real tokens.",
+        )
+    return np.flatnonzero(real)
+
+
+def _merged(layer: NDArray[Any], index: int, length: int, kept: NDArray[np.intp], heads: Heads) -> Floats:
+    if layer.ndim != 3 or layer.shape[1:] != (length, length) or 0 in layer.shape:
+        raise InputError(
+            f"attentions[{index}]",
+            got=f"shape {layer.shape}",
+            expected=f"(heads, T, T){f' with T = {length}' if length else ''}",
+            remedy="Pass the attention of one sentence, attention[sentence] of a batch, for every layer.",
+        )
+    probabilities = layer[:, kept[:, None], kept].astype(np.float64)  # (heads, T, T)
+    _check_rows(probabilities, index)
+    if isinstance(heads, str):
+        if heads not in ("mean", "max", "min"):
+            raise InputError(
+                "heads", got=repr(heads), expected="'mean', 'max', 'min' or a head index", remedy="'mean' is usual."
+            )
+        merged: Floats = getattr(probabilities, heads)(axis=0)
+    elif 0 <= heads < len(probabilities):
+        merged = probabilities[heads]
+    else:
+        raise InputError(
+            "heads",
+            got=heads,
+            expected=f"a head index in 0..{len(probabilities) - 1}",
+            remedy="Pass heads='mean' to average over all heads.",
+        )
+    empty = np.flatnonzero(merged.sum(axis=1) == 0.0)
+    if len(empty):  # heads="min" can leave a query without any key
+        merged[empty, empty] = 1.0
+    return merged
+
+
+def _check_rows(probabilities: Floats, index: int) -> None:
+    if not np.isfinite(probabilities).all() or (probabilities < 0).any():
+        raise InputError(
+            f"attentions[{index}]",
+            got="NaN, infinite or negative entries",
+            expected="probabilities",
+            remedy="Look for a NaN in the model's forward; pass attention after the softmax.",
+        )
+    sums = probabilities.sum(axis=2)
+    worst = np.unravel_index(int(np.abs(sums - 1.0).argmax()), sums.shape)
+    if abs(float(sums[worst]) - 1.0) > ROW_SUM_TOLERANCE:
+        raise InputError(
+            f"attentions[{index}]",
+            got=f"a row summing to {sums[worst]:.4f} (head {worst[0]}, query {worst[1]})",
+            expected="rows summing to 1 over the real tokens",
+            remedy="Capture in eval mode (dropout changes the rows) and pass the attention_mask that the model was "
+            "given; for capacities that are no probabilities, construct AttentionNetwork(capacities, readout).",
+        )
+
+
+def _readout_weights(readout: Readout, kept: NDArray[np.intp], length: int) -> Floats:
+    n = len(kept)
+    weights = np.zeros(n)
+    if isinstance(readout, str):
+        named = {"first": slice(0, 1), "last": slice(n - 1, n), "mean": slice(None), "all": slice(None)}
+        if readout not in named:
+            raise InputError(
+                "readout",
+                got=repr(readout),
+                expected="'first', 'last', 'mean', 'all', a position or a weight vector",
+                remedy="'first' reads [CLS], 'last' the last token of a causal LM, 'mean' a mean-pooled sentence.",
+            )
+        weights[named[readout]] = 1.0 / n if readout == "mean" else 1.0
+        return weights
+    if isinstance(readout, (int, np.integer)):
+        where = np.flatnonzero(kept == readout)
+        if len(where) == 0:
+            raise InputError(
+                "readout",
+                got=f"position {readout}",
+                expected=f"a real token, one of the positions {kept[0]}..{kept[-1]} that the mask keeps",
+                remedy="Count positions in the sequence as the model sees it, from 0, padding included.",
+            )
+        weights[where] = 1.0
+        return weights
+    vector = _checked(_to_numpy(readout), "readout", f"a weight vector ({length},)")
+    if vector.shape == (length,):
+        outside = np.delete(vector, kept)
+        if outside.any():
+            raise InputError(
+                "readout",
+                got=f"weight {outside.sum():g} on padding",
+                expected="weights on real tokens only",
+                remedy="Multiply the readout by the attention mask.",
+            )
+        return vector[kept]
+    raise InputError(
+        "readout",
+        got=f"a vector of shape {vector.shape}",
+        expected=f"shape ({length},), one weight a position of the uncropped sequence",
+        remedy="Pad the weights with zeros to the length of the sequence.",
+    )

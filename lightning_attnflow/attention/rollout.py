@@ -1,0 +1,68 @@
+"""Attention rollout (Abnar & Zuidema 2020): push the readout down the layers, splitting by the attention rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lightning_attnflow.attention.network import AttentionNetwork, Floats
+from lightning_attnflow.errors import InputError
+
+
+def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None = None) -> Floats:
+    """Return the share of the readout that reaches every position, layer by layer.
+
+    For rows and a readout that are probabilities the result sums to 1 in every layer, and is the outflow vector of one
+    maximum flow among many: the mass at (l, j) splits over the edges below it by row j, and no edge carries more than
+    its capacity because no node holds more than 1.
+
+    Args:
+        network: the attention network of one sentence.
+        layers: the layers of positions wanted, each in 0..L; default all.
+
+    Returns:
+        float64 (len(layers), T), row by row in the order of ``layers``.
+
+    Raises:
+        InputError: a layer outside 0..L, or capacities whose rows do not sum to 1.
+
+    Source: Abnar & Zuidema (2020), section 3.1.
+
+    Example:
+        >>> import numpy as np
+        >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
+        >>> attention_rollout(network).round(4).tolist()
+        [[0.61, 0.39], [0.7, 0.3], [1.0, 0.0]]
+    """
+    wanted = checked_layers(layers, network.n_layers)
+    if not network.is_stochastic:
+        raise InputError(
+            "network",
+            got=f"row sums between {network.capacities.sum(2).min():g} and {network.capacities.sum(2).max():g}",
+            expected="rows summing to 1",
+            remedy="Rollout is defined for attention probabilities; use attention_flow for other capacities.",
+        )
+    mass = np.empty((network.n_layers + 1, network.n_positions))
+    mass[-1] = network.readout
+    for layer in range(network.n_layers - 1, -1, -1):
+        mass[layer] = mass[layer + 1] @ network.capacities[layer]
+    return mass[wanted]
+
+
+def checked_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
+    """Return the wanted layers as a list, all of 0..L for None.
+
+    Raises:
+        InputError: a layer outside 0..L.
+    """
+    wanted = list(range(n_layers + 1)) if layers is None else [int(layer) for layer in layers]
+    outside = [layer for layer in wanted if not 0 <= layer <= n_layers]
+    if outside:
+        raise InputError(
+            "layers",
+            got=outside,
+            expected=f"layers in 0..{n_layers} (0 the input, {n_layers} what the readout reads)",
+            remedy="Leave layers=None for all of them.",
+        )
+    return wanted
