@@ -1,0 +1,36 @@
+"""Leave-one-out values: what the payoff loses when one player leaves."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.shapley.game import Game, evaluate
+
+
+def leave_one_out(game: Game) -> NDArray[np.float64]:
+    """``v(N) - v(N - i)`` of each player; not a Shapley value unless the game is degenerate.
+
+    Args:
+        game: the game; it is asked for n + 1 coalitions.
+
+    Returns:
+        float64 (n_players,).
+
+    Raises:
+        GameError: if the game raises or returns what is not a payoff.
+
+    Source: Ethayarajh & Jurafsky (2021), Proposition 3.
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame
+        >>> majority = FunctionGame(lambda coalitions: coalitions @ np.array([2, 1, 1]) > 2, n_players=3)
+        >>> leave_one_out(majority).tolist()
+        [1.0, 0.0, 0.0]
+    """
+    n = game.n_players
+    if n == 0:
+        return np.empty(0)
+    payoffs = evaluate(game, np.concatenate([np.ones((1, n), dtype=bool), ~np.eye(n, dtype=bool)]))
+    difference: NDArray[np.float64] = payoffs[0] - payoffs[1:]
+    return difference

@@ -1,0 +1,168 @@
+"""Random orders of the players that anyone can draw again, one by one, and the walk along them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.errors import GameError, InputError
+from lightning_attnflow.shapley.game import Game, Orders, evaluate
+from lightning_attnflow.shapley.truncation import Truncation
+
+FloatArray = NDArray[np.float64]
+
+
+def permutation_order(seed: int, index: int, n_players: int) -> NDArray[np.intp]:
+    """Order number ``index`` of a run: it depends on the seed and the index alone, not on the orders before it.
+
+    Args:
+        seed: of the run, >= 0.
+        index: number of the order (antithetic sampling: of the pair), >= 0.
+        n_players: number of players.
+
+    Returns:
+        intp (n_players,), a permutation of the players.
+
+    Example:
+        >>> permutation_order(seed=0, index=3, n_players=4).tolist() == permutation_order(0, 3, 4).tolist()
+        True
+    """
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
+    return generator.permutation(n_players).astype(np.intp, copy=False)
+
+
+def draw_units(seed: int, indices: Iterable[int], n_players: int, *, antithetic: bool = True) -> NDArray[np.intp]:
+    """The orders of some units: (units, 2, n) with each order's reverse if antithetic, else (units, 1, n).
+
+    Example:
+        >>> draw_units(0, range(5), 3).shape
+        (5, 2, 3)
+    """
+    orders = [permutation_order(seed, index, n_players) for index in indices]
+    first = np.array(orders, dtype=np.intp).reshape(len(orders), 1, n_players)
+    return np.concatenate([first, first[:, :, ::-1]], axis=1) if antithetic else first
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What was seen along a block of orders.
+
+    Args:
+        marginals: float (m, n), by player: ``marginals[r, i]`` is what player i added in order r.
+        n_evaluations: coalitions the game was asked for.
+        truncated: bool (m,), whether the order was cut short, its last players getting 0.
+    """
+
+    marginals: FloatArray
+    n_evaluations: int
+    truncated: NDArray[np.bool_]
+
+
+def walk_orders(
+    game: Game, orders: Orders, *, v_empty: float, v_full: float, truncation: Truncation | None = None
+) -> Walk:
+    """Marginal of each player in each order; no coalition is evaluated twice within an order.
+
+    Args:
+        game: the game; its ``prefix_values`` is used if it has one and nothing is truncated.
+        orders: intp (m, n), each row a permutation of the players.
+        v_empty: payoff of the empty coalition, known beforehand.
+        v_full: payoff of all players, known beforehand.
+        truncation: when to cut an order short; the orders are then walked side by side, one game call a step.
+
+    Returns:
+        The walk.
+
+    Raises:
+        GameError: if the game raises or returns what is not a payoff.
+    """
+    m, n = orders.shape
+    values = np.full((m, n + 1), v_full)  # of the prefixes
+    values[:, 0] = v_empty
+    truncated = np.zeros(m, dtype=bool)
+    n_evaluations = m * max(0, n - 1)
+    if n > 1 and truncation is not None:
+        n_evaluations = _walk_truncated(game, orders, values, truncated, truncation)
+    elif n > 1:
+        prefix_values = getattr(game, "prefix_values", None)
+        values[:, 1:n] = (
+            _prefixes_by_coalition(game, orders)
+            if prefix_values is None
+            else _prefixes_by_game(prefix_values, orders, v_empty, v_full)
+        )
+    marginals = np.empty((m, n))
+    np.put_along_axis(marginals, orders, np.diff(values, axis=1), axis=1)
+    return Walk(marginals, n_evaluations, truncated)
+
+
+def _prefixes_by_coalition(game: Game, orders: Orders) -> FloatArray:
+    m, n = orders.shape
+    ranks = np.argsort(orders, axis=1)  # (m, n) position of each player
+    coalitions = ranks[:, None, :] < np.arange(1, n)[:, None]  # (m, n - 1, n)
+    return evaluate(game, coalitions.reshape(-1, n)).reshape(m, n - 1)
+
+
+def _prefixes_by_game(
+    prefix_values: Callable[[Orders], object], orders: Orders, v_empty: float, v_full: float
+) -> FloatArray:
+    """The inner prefixes (m, n - 1) from the game's own walk, checked in shape, in being finite and at both ends."""
+    m, n = orders.shape
+    values = np.asarray(prefix_values(orders), dtype=np.float64)
+    if values.shape != (m, n + 1):
+        raise GameError(
+            "prefix_values", got=f"shape {values.shape}", expected=f"{(m, n + 1)}", remedy="Return one row an order."
+        )
+    if not np.isfinite(values).all():
+        row, step = np.argwhere(~np.isfinite(values))[0]
+        raise GameError.of_coalition(
+            "payoff",
+            sorted(orders[row, :step].tolist()),
+            got=values[row, step],
+            expected="a finite number",
+            remedy="Make the payoff defined for this coalition.",
+        )
+    slack = 1e-6 * max(1.0, abs(v_empty), abs(v_full))
+    if m and max(np.abs(values[:, 0] - v_empty).max(), np.abs(values[:, n] - v_full).max()) > slack:
+        raise GameError(
+            "prefix_values",
+            got=f"ends {values[0, 0], values[0, n]}",
+            expected=f"v(empty) and v(N), {v_empty, v_full}",
+            remedy="Make prefix_values agree with the game's call.",
+        )
+    return values[:, 1:n]
+
+
+def _walk_truncated(
+    game: Game, orders: Orders, values: FloatArray, truncated: NDArray[np.bool_], truncation: Truncation
+) -> int:
+    """Fill in the prefix values (m, n + 1) step by step and mark the orders cut short; return the evaluations."""
+    m, n = orders.shape
+    walk = truncation.begin(
+        n_orders=m, v_empty=float(values[0, 0]) if m else 0.0, v_full=float(values[0, n]) if m else 0.0
+    )
+    ranks = np.argsort(orders, axis=1)
+    active = np.arange(m)
+    n_evaluations = 0
+    for size in range(1, n):
+        payoffs = evaluate(game, ranks[active] < size)
+        n_evaluations += len(active)
+        values[active, size] = payoffs
+        stopped = walk.step(payoffs, active)
+        if size < n - 1:  # after the last inner prefix only v(N) is left, and that is known
+            cut = active[stopped]
+            values[cut, size + 1 :] = values[cut, size, None]
+            truncated[cut] = True
+            active = active[~stopped]
+        if len(active) == 0:
+            break
+    return n_evaluations
+
+
+def check_seed(seed: object) -> int:
+    """``seed`` as an integer >= 0."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InputError("seed", got=repr(seed), expected="an integer >= 0", remedy="Pass seed=0.")
+    return int(seed)

@@ -1,0 +1,206 @@
+"""The result of every Shapley method: values, standard errors, intervals and how they came about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.confidence import check_confidence, normal_interval, permutation_interval
+from lightning_attnflow.shapley.statistics import UnitStatistics
+
+FloatArray = NDArray[np.float64]
+_FORMAT = 1  # of the file; a reader refuses another
+_MOMENTS = ("mean", "m2", "m3", "low", "high")
+
+
+@dataclass(frozen=True, eq=False)
+class ShapleyResult:
+    """Values of the players of one game, with what is needed to judge and to continue the estimate.
+
+    Args:
+        values: float (n,), the Shapley values (or Banzhaf values, see ``method``).
+        stderr: float (n,), standard errors; 0 where exact, infinite where unknown.
+        counts: int (n,), how many marginals or payoffs each value is the mean of.
+        v_empty: payoff of the empty coalition.
+        v_full: payoff of all players.
+        method: the name of the method, as in ``permutation_shapley(antithetic)``.
+        seed: the seed or, of a merged result, the seeds; None if nothing was drawn.
+        n_evaluations: coalitions the game was asked for.
+        n_permutations: orders that were walked, 0 for other methods.
+        n_truncated: orders among them that a truncation cut short.
+        statistics: of the independent units of a permutation estimate, else None.
+        bounds: (low (n,), high (n,)) that are proven to hold the values, or None.
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame, exact_shapley
+        >>> result = exact_shapley(FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=2))
+        >>> result.values.tolist(), result.efficiency_gap
+        ([2.0, 2.0], 0.0)
+    """
+
+    values: FloatArray
+    stderr: FloatArray
+    counts: NDArray[np.int64]
+    v_empty: float
+    v_full: float
+    method: str
+    seed: int | tuple[int, ...] | None = None
+    n_evaluations: int = 0
+    n_permutations: int = 0
+    n_truncated: int = 0
+    statistics: UnitStatistics | None = field(default=None, repr=False)
+    bounds: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        shapes = {np.shape(self.values), np.shape(self.stderr), np.shape(self.counts)}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+            raise InputError(
+                "values, stderr and counts", got=f"shapes {sorted(shapes)}", expected="(n,) each", remedy="Align them."
+            )
+        for name, kind in (("values", np.float64), ("stderr", np.float64), ("counts", np.int64)):
+            array = np.array(getattr(self, name), dtype=kind)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    @property
+    def n_players(self) -> int:
+        """Number of players."""
+        return len(self.values)
+
+    @property
+    def efficiency_gap(self) -> float:
+        """``v(N) - v(empty) - sum(values)``: 0 up to rounding unless orders were cut or the rule is not efficient."""
+        return self.v_full - self.v_empty - float(self.values.sum())
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the runs in this result; empty if nothing was drawn."""
+        if self.seed is None:
+            return ()
+        return (self.seed,) if isinstance(self.seed, int) else self.seed
+
+    def interval(self, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
+        """Two-sided confidence interval of each value.
+
+        Args:
+            confidence: nominal coverage, between 0 and 1.
+
+        Returns:
+            low (n,) and high (n,).
+
+        Raises:
+            InputError: if ``confidence`` is not between 0 and 1.
+        """
+        check_confidence(confidence)
+        if self.statistics is None:
+            low, high = normal_interval(self.values, self.stderr, confidence)
+        else:
+            low, high = permutation_interval(self.statistics, confidence)
+        if self.bounds is not None:
+            low, high = np.clip(low, *self.bounds), np.clip(high, *self.bounds)
+        return low, high
+
+    def __add__(self, other: ShapleyResult) -> ShapleyResult:
+        """Merge two independent runs of one game: other seeds, same method, same ends."""
+        if not isinstance(other, ShapleyResult):
+            return NotImplemented
+        _check_mergeable(self, other)
+        statistics: UnitStatistics | None
+        if self.statistics is not None and other.statistics is not None:
+            statistics = self.statistics + other.statistics
+            values, stderr = statistics.mean, statistics.stderr
+        else:
+            statistics = None
+            share = self.n_evaluations / (self.n_evaluations + other.n_evaluations)
+            values = share * self.values + (1 - share) * other.values
+            stderr = np.hypot(share * self.stderr, (1 - share) * other.stderr)
+        return replace(
+            self,
+            values=values,
+            stderr=stderr,
+            counts=self.counts + other.counts,
+            seed=self.seeds + other.seeds,
+            n_evaluations=self.n_evaluations + other.n_evaluations,
+            n_permutations=self.n_permutations + other.n_permutations,
+            n_truncated=self.n_truncated + other.n_truncated,
+            statistics=statistics,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the result as a NumPy ``.npz`` without pickle.
+
+        Args:
+            path: file to write; the suffix ``.npz`` is added if it is missing.
+        """
+        facts = {name: getattr(self, name) for name in ("v_empty", "v_full", "method", "seed")}
+        facts |= {name: int(getattr(self, name)) for name in ("n_evaluations", "n_permutations", "n_truncated")}
+        facts |= {"format": _FORMAT, "units": None if self.statistics is None else self.statistics.count}
+        arrays = {"values": self.values, "stderr": self.stderr, "counts": self.counts}
+        if self.statistics is not None:
+            arrays |= {f"statistics_{name}": getattr(self.statistics, name) for name in _MOMENTS}
+        if self.bounds is not None:
+            arrays |= {"bounds": np.stack(self.bounds)}
+        np.savez(path, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ShapleyResult:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path: the file.
+
+        Raises:
+            InputError: if the file is not a saved result, or one of a later version.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        facts = json.loads(str(arrays["facts"])) if "facts" in arrays else {}
+        if facts.pop("format", None) != _FORMAT:
+            raise InputError(
+                "file",
+                got=str(path),
+                expected=f"a ShapleyResult of format {_FORMAT}",
+                remedy="Save it with this version.",
+            )
+        units = facts.pop("units")
+        statistics = None
+        if units is not None:
+            statistics = UnitStatistics(units, *(arrays[f"statistics_{name}"] for name in _MOMENTS))
+        if isinstance(facts["seed"], list):
+            facts["seed"] = tuple(facts["seed"])
+        bounds = (arrays["bounds"][0], arrays["bounds"][1]) if "bounds" in arrays else None
+        return cls(
+            values=arrays["values"],
+            stderr=arrays["stderr"],
+            counts=arrays["counts"],
+            statistics=statistics,
+            bounds=bounds,
+            **facts,
+        )
+
+
+def _check_mergeable(left: ShapleyResult, right: ShapleyResult) -> None:
+    common = set(left.seeds) & set(right.seeds)
+    problem = None
+    if left.seed is None or right.seed is None:
+        problem = "a result without a seed, to which another run adds nothing"
+    elif common:
+        problem = f"the same seed twice: {sorted(common)}"
+    elif left.n_players != right.n_players:
+        problem = f"{left.n_players} and {right.n_players} players"
+    elif left.method != right.method:
+        problem = f"methods {left.method!r} and {right.method!r}"
+    elif not np.allclose((left.v_empty, left.v_full), (right.v_empty, right.v_full), rtol=1e-9, atol=1e-12):
+        problem = f"payoffs (empty, all) {left.v_empty, left.v_full} and {right.v_empty, right.v_full}"
+    if problem is not None:
+        raise InputError(
+            "results to merge",
+            got=problem,
+            expected="independent runs of one method on one game, each with a seed of its own",
+            remedy="Run the second with another seed.",
+        )

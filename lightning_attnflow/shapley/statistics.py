@@ -1,0 +1,89 @@
+"""Running statistics of independent units, one column a player, that can be merged (Pebay 2008)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class UnitStatistics:
+    """Count, central moments and range of the unit means of each player.
+
+    A unit is what was drawn independently: an order, or an order with its reverse. Its mean is one observation.
+
+    Args:
+        count: number of units.
+        mean: float (n,), mean over the units.
+        m2: float (n,), sum of squared deviations from the mean.
+        m3: float (n,), sum of cubed deviations.
+        low: float (n,), smallest unit mean.
+        high: float (n,), largest unit mean.
+
+    Source: Pebay (2008), Formulas for robust, one-pass parallel computation of covariances and arbitrary-order
+    statistical moments.
+
+    Example:
+        >>> left, right = UnitStatistics.of(np.array([[1.0], [2.0]])), UnitStatistics.of(np.array([[6.0]]))
+        >>> merged = left + right
+        >>> merged.count, merged.mean.tolist(), merged.m2.tolist()
+        (3, [3.0], [14.0])
+    """
+
+    count: int
+    mean: FloatArray
+    m2: FloatArray
+    m3: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def empty(cls, n_players: int) -> UnitStatistics:
+        """The statistics of no unit at all."""
+        zeros = np.zeros(n_players)
+        return cls(0, zeros, zeros, zeros, np.full(n_players, np.inf), np.full(n_players, -np.inf))
+
+    @classmethod
+    def of(cls, units: FloatArray) -> UnitStatistics:
+        """The statistics of unit means, float (units, n)."""
+        if len(units) == 0:
+            return cls.empty(units.shape[1])
+        mean = units.mean(axis=0)
+        centred = units - mean
+        return cls(
+            len(units), mean, (centred**2).sum(axis=0), (centred**3).sum(axis=0), units.min(axis=0), units.max(axis=0)
+        )
+
+    def __add__(self, other: UnitStatistics) -> UnitStatistics:
+        if self.count == 0 or other.count == 0:
+            return self if other.count == 0 else other
+        left, right = self.count, other.count
+        total = left + right
+        shift = other.mean - self.mean
+        return UnitStatistics(
+            count=total,
+            mean=self.mean + shift * (right / total),
+            m2=self.m2 + other.m2 + shift**2 * (left * right / total),
+            m3=self.m3
+            + other.m3
+            + shift**3 * (left * right * (left - right) / total**2)
+            + 3 * shift * (left * other.m2 - right * self.m2) / total,
+            low=np.minimum(self.low, other.low),
+            high=np.maximum(self.high, other.high),
+        )
+
+    @property
+    def variance(self) -> FloatArray:
+        """Unbiased variance of a unit mean, (n,); infinite while there are fewer than two units."""
+        if self.count < 2:
+            return np.full_like(self.mean, np.inf)
+        return self.m2 / (self.count - 1)
+
+    @property
+    def stderr(self) -> FloatArray:
+        """Standard error of the mean, (n,); infinite while there are fewer than two units."""
+        return np.sqrt(self.variance / max(self.count, 1))
