@@ -1,0 +1,196 @@
+"""Capturing attention: what comes back is right, and nothing about the model or the process has changed."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_attnflow import capture_attention
+from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.errors import CaptureError, InputError
+
+IMPLEMENTATIONS = ["sdpa", "eager"]
+
+
+def everything(model: Any) -> dict[str, Any]:
+    """Return all that a capture must leave alone, in a form that compares with ==."""
+    numpy_state = np.random.get_state()  # noqa: NPY002 the global state is what is looked at
+    modules = list(model.modules())
+    return {
+        "modes": [module.training for module in modules],
+        "hooks": [
+            [list(getattr(module, name)) for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")]
+            for module in modules
+        ],
+        "attributes": [sorted(vars(module)) for module in modules],
+        "requires_grad": [parameter.requires_grad for parameter in model.parameters()],
+        "gradients": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
+        "state": [(name, tensor.tolist()) for name, tensor in model.state_dict().items()],
+        "config": [(id(m.config), m.config.to_dict(), dict(vars(m.config))) for m in modules if hasattr(m, "config")],
+        "implementation": model.config._attn_implementation,
+        "python": random.getstate(),
+        "numpy": [part.tolist() if isinstance(part, np.ndarray) else part for part in numpy_state],
+        "torch": torch.get_rng_state().tolist(),
+    }
+
+
+def unusual(model: Any, implementation: str) -> Any:
+    """Put a model into a state that a careless capture would flatten: mixed modes, frozen parts, gradients, hooks."""
+    model.set_attn_implementation(implementation)
+    for index, module in enumerate(model.modules()):
+        module.training = index % 3 != 0
+    for index, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(index % 2 == 0)
+        parameter.grad = torch.full_like(parameter, 0.25) if index % 4 == 0 else None
+    model.register_forward_hook(lambda *_: None)
+    return model
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", models.SUPPORTED)
+def test_everything_is_left_as_found(name: str, implementation: str) -> None:
+    model = unusual(models.SUPPORTED[name](), implementation)
+    before = everything(model)
+    attentions = capture_attention(model, models.padded_batch())
+    assert everything(model) == before
+    assert [tuple(layer.shape) for layer in attentions] == [(2, models.N_HEADS, 7, 7)] * models.N_LAYERS
+    assert not any(layer.requires_grad for layer in attentions)
+
+
+def test_everything_is_left_as_found_when_the_forward_raises() -> None:
+    model = unusual(models.bert_classifier(), "sdpa")
+
+    def draw_and_fail(*_: object) -> None:
+        random.random(), np.random.random(), torch.rand(1)  # noqa: NPY002
+        raise ArithmeticError("in the middle of a forward")
+
+    model.bert.encoder.layer[1].register_forward_hook(draw_and_fail)
+    before = everything(model)
+    with pytest.raises(ArithmeticError, match="in the middle"):
+        capture_attention(model, models.padded_batch())
+    assert everything(model) == before
+
+
+def test_random_numbers_drawn_by_the_forward_are_given_back() -> None:
+    model = models.bert()
+    model.encoder.register_forward_hook(lambda *_: (random.random(), np.random.random(), torch.rand(3), None)[-1])  # noqa: NPY002
+    before = everything(model)
+    capture_attention(model, models.padded_batch())
+    assert everything(model) == before
+
+
+def test_a_second_capture_changes_nothing_either_and_training_goes_on_the_same() -> None:
+    model, batch = models.bert_classifier(), models.padded_batch() | {"labels": torch.tensor([0, 1])}
+    twin = copy.deepcopy(model)
+    for candidate, captures in ((model, 2), (twin, 0)):
+        torch.manual_seed(5)
+        for _ in range(captures):
+            capture_attention(candidate, batch)
+        candidate(**batch).loss.backward()  # in train mode, with dropout
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("name", models.SUPPORTED)
+def test_probabilities_are_those_of_the_eager_model_in_eval_mode(name: str) -> None:
+    model, batch = models.SUPPORTED[name](), models.padded_batch()
+    captured = capture_attention(model, batch)
+    eager = models.SUPPORTED[name]().eval()
+    eager.set_attn_implementation("eager")
+    for mine, reference in zip(captured, eager(**batch, output_attentions=True).attentions, strict=True):
+        torch.testing.assert_close(mine, reference.detach())
+        assert mine.dtype is torch.float32
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("name", models.SUPPORTED)
+def test_real_tokens_attend_to_real_tokens_only(name: str, left: bool) -> None:
+    batch = models.padded_batch(left=left)
+    real = batch["attention_mask"].bool()
+    for layer in capture_attention(models.SUPPORTED[name](), batch):
+        on_real = layer.masked_fill(~real[:, None, None, :], 0.0).sum(-1).transpose(1, 2)[real]
+        torch.testing.assert_close(on_real, torch.ones_like(on_real))
+
+
+def test_half_precision_is_captured_in_float32() -> None:
+    attentions = capture_attention(models.bert().to(torch.bfloat16), models.padded_batch())
+    assert all(layer.dtype is torch.float32 for layer in attentions)
+
+
+def test_inference_mode_is_fine() -> None:
+    model = models.bert()
+    with torch.inference_mode():
+        inside = capture_attention(model, models.padded_batch())
+    for mine, reference in zip(inside, capture_attention(model, models.padded_batch()), strict=True):
+        assert torch.equal(mine, reference)
+
+
+def test_the_model_inside_a_module_is_found() -> None:
+    class Holder(nn.Module):
+        def __init__(self, **parts: nn.Module) -> None:
+            super().__init__()
+            for name, part in parts.items():
+                self.add_module(name, part)
+
+    encoder, batch = models.bert_classifier(), models.padded_batch()
+    holder = Holder(encoder=encoder, head=nn.Linear(2, 2))
+    assert find_transformer(holder) is encoder
+    assert find_transformer(holder, "encoder.bert") is encoder.bert
+    assert torch.equal(capture_attention(holder, batch)[0], capture_attention(encoder, batch)[0])
+
+    with pytest.raises(CaptureError, match="no Hugging Face model in it"):
+        capture_attention(nn.Linear(2, 2), batch)
+    with pytest.raises(
+        InputError, match=r"got 2; .*model='student' \(BertModel\) or model='teacher' \(GPT2LMHeadModel\)"
+    ):
+        find_transformer(Holder(student=models.bert(), teacher=models.gpt2()))
+    with pytest.raises(InputError, match=r"model='head'.* got a Linear; .*model='encoder'"):
+        find_transformer(holder, "head")
+    with pytest.raises(InputError, match="no such attribute"):
+        find_transformer(holder, "body")
+
+
+def test_encoder_decoders_are_refused_with_the_remedy() -> None:
+    batch = models.padded_batch() | {"decoder_input_ids": torch.tensor([[1], [1]])}
+    with pytest.raises(CaptureError, match=r"T5ForConditionalGeneration .*'sdpa'.*Pass its encoder"):
+        capture_attention(models.t5(), batch)
+
+
+def _altered(change: Any) -> Any:
+    """Return a model whose second layer hands out `change(attention)`."""
+    model = models.bert()
+    model.encoder.layer[1].attention.self.register_forward_hook(lambda _m, _i, output: (output[0], change(output[1])))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights * 0.9, r"layer 2: got rows that sum to 0\.9 up to 0\.9"),
+        (lambda weights: weights * float("nan"), r"layer 2: got rows that sum to nan"),
+        (lambda weights: weights - 1 / 7 + weights.roll(1, -1), r"layer 2: got entries down to -0\.1"),
+        (lambda weights: weights.mean(1), r"layer 2: got shape \(2, 7, 7\)"),
+        (lambda weights: weights[..., :5, :5], r"layer 2: got shape \(2, 2, 5, 5\) for inputs of shape \(2, 7\)"),
+        (lambda weights: torch.full_like(weights, 1 / 7), r"layer 2: got up to 0\.4286 of a row on padding"),
+        (lambda _weights: None, r"got 2 layers; expected 3"),
+    ],
+)
+def test_anything_but_probabilities_is_refused(change: Any, message: str) -> None:
+    model = _altered(change)
+    before = everything(model)
+    with pytest.raises(CaptureError, match=r"BertModel \(attention implementation 'sdpa'.*" + message) as caught:
+        capture_attention(model, models.padded_batch())
+    assert 'attn_implementation="eager"' in str(caught.value)
+    assert everything(model) == before
+
+
+def test_inputs_must_be_a_mapping() -> None:
+    with pytest.raises(InputError, match="inputs: got Tensor"):
+        capture_attention(models.bert(), models.padded_batch()["input_ids"])
