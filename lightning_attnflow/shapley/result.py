@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import check_confidence, normal_interval, permutation_interval
+from lightning_attnflow.shapley.confidence import normal_interval, permutation_interval
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
 FloatArray = NDArray[np.float64]
 _FORMAT = 1  # of the file; a reader refuses another
-_MOMENTS = ("mean", "m2", "m3", "low", "high")
+_MOMENTS = ("mean", "m2", "low", "high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class ShapleyResult:
         n_permutations: orders that were walked, 0 for other methods.
         n_truncated: orders among them that a truncation cut short.
         statistics: of the independent units of a permutation estimate, else None.
-        bounds: (low (n,), high (n,)) that are proven to hold the values, or None.
+        bounds: (low (n,), high (n,)) that every marginal is proven to lie in, or None.
 
     Example:
         >>> from lightning_attnflow.shapley import FunctionGame, exact_shapley
@@ -96,14 +96,9 @@ class ShapleyResult:
         Raises:
             InputError: if ``confidence`` is not between 0 and 1.
         """
-        check_confidence(confidence)
         if self.statistics is None:
-            low, high = normal_interval(self.values, self.stderr, confidence)
-        else:
-            low, high = permutation_interval(self.statistics, confidence)
-        if self.bounds is not None:
-            low, high = np.clip(low, *self.bounds), np.clip(high, *self.bounds)
-        return low, high
+            return normal_interval(self.values, self.stderr, confidence)
+        return permutation_interval(self.statistics, confidence, bounds=self.bounds)
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
         """Merge two independent runs of one game: other seeds, same method, same ends."""

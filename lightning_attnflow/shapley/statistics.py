@@ -1,4 +1,4 @@
-"""Running statistics of independent units, one column a player, that can be merged (Pebay 2008)."""
+"""Running statistics of independent units, one column a player, that can be merged (Chan et al. 1983)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class UnitStatistics:
-    """Count, central moments and range of the unit means of each player.
+    """Count, mean, squared deviations and range of the unit means of each player.
 
     A unit is what was drawn independently: an order, or an order with its reverse. Its mean is one observation.
 
@@ -20,12 +20,10 @@ class UnitStatistics:
         count: number of units.
         mean: float (n,), mean over the units.
         m2: float (n,), sum of squared deviations from the mean.
-        m3: float (n,), sum of cubed deviations.
         low: float (n,), smallest unit mean.
         high: float (n,), largest unit mean.
 
-    Source: Pebay (2008), Formulas for robust, one-pass parallel computation of covariances and arbitrary-order
-    statistical moments.
+    Source: Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance.
 
     Example:
         >>> left, right = UnitStatistics.of(np.array([[1.0], [2.0]])), UnitStatistics.of(np.array([[6.0]]))
@@ -37,7 +35,6 @@ class UnitStatistics:
     count: int
     mean: FloatArray
     m2: FloatArray
-    m3: FloatArray
     low: FloatArray
     high: FloatArray
 
@@ -45,7 +42,7 @@ class UnitStatistics:
     def empty(cls, n_players: int) -> UnitStatistics:
         """The statistics of no unit at all."""
         zeros = np.zeros(n_players)
-        return cls(0, zeros, zeros, zeros, np.full(n_players, np.inf), np.full(n_players, -np.inf))
+        return cls(0, zeros, zeros, np.full(n_players, np.inf), np.full(n_players, -np.inf))
 
     @classmethod
     def of(cls, units: FloatArray) -> UnitStatistics:
@@ -53,10 +50,7 @@ class UnitStatistics:
         if len(units) == 0:
             return cls.empty(units.shape[1])
         mean = units.mean(axis=0)
-        centred = units - mean
-        return cls(
-            len(units), mean, (centred**2).sum(axis=0), (centred**3).sum(axis=0), units.min(axis=0), units.max(axis=0)
-        )
+        return cls(len(units), mean, ((units - mean) ** 2).sum(axis=0), units.min(axis=0), units.max(axis=0))
 
     def __add__(self, other: UnitStatistics) -> UnitStatistics:
         if self.count == 0 or other.count == 0:
@@ -68,10 +62,6 @@ class UnitStatistics:
             count=total,
             mean=self.mean + shift * (right / total),
             m2=self.m2 + other.m2 + shift**2 * (left * right / total),
-            m3=self.m3
-            + other.m3
-            + shift**3 * (left * right * (left - right) / total**2)
-            + 3 * shift * (left * other.m2 - right * self.m2) / total,
             low=np.minimum(self.low, other.low),
             high=np.maximum(self.high, other.high),
         )
