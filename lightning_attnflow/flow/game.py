@@ -1,0 +1,114 @@
+"""The flow game of one layer: the players are its positions, a coalition is paid the maximum flow it can send.
+
+    v_k(S) = value of the maximum flow from {(k, i): i in S} to the sink.
+
+The game is monotone and submodular (a flow polymatroid, Megiddo 1974), so every marginal of a player lies between its
+leave-one-out value and its value alone, and so does its Shapley value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.attention.network import AttentionNetwork, Floats
+from lightning_attnflow.attention.rollout import checked_layers
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow.integers import quantise
+from lightning_attnflow.flow.solvers import get_solver
+from lightning_attnflow.flow.solvers.protocol import Bools, MaxFlow, cut_off
+
+GAMES = ("source", "through")
+
+
+class FlowGame:
+    """The flow game of one layer of an attention network.
+
+    Args:
+        network: the attention network.
+        layer: the layer whose positions play, 0..L.
+        solver: name of a maximum flow solver, see `lightning_attnflow.flow.solvers.SOLVERS`.
+        game: "source" lets the flow start at the coalition, v_k(S) above. "through" starts it at all positions of
+            layer 0 and lets it pass layer k at the coalition only. For rows and a readout that are probabilities both
+            are the same game; for the readout "all" they differ, and "through" need not be submodular.
+
+    Attributes:
+        n_players: T.
+
+    Raises:
+        InputError: a layer outside 0..L, an unknown solver or game.
+
+    Source: Ethayarajh & Jurafsky (2021), section 3; Megiddo (1974), Optimal flows in networks with multiple sources
+    and sinks.
+
+    Example:
+        >>> import numpy as np
+        >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
+        >>> FlowGame(network, layer=0)(np.array([[True, False], [True, True]])).round(4).tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(self, network: AttentionNetwork, layer: int, *, solver: str = "native", game: str = "source") -> None:
+        checked_layers([layer], network.n_layers)
+        if game not in GAMES:
+            raise InputError(
+                "game",
+                got=repr(game),
+                expected="'source' or 'through'",
+                remedy="'source' lets the flow start at the coalition.",
+            )
+        self.layer = layer
+        self.game = game
+        self.n_players = network.n_positions
+        self._solver = get_solver(solver)
+        self._network = quantise(network, self._solver.bits)
+        self._bounds: tuple[Floats, Floats] | None = None
+
+    @property
+    def is_submodular(self) -> bool:
+        """Whether the game is known to be submodular: from the source always, through a layer if that is the same."""
+        return self.game == "source" or self._network.conserves
+
+    def __call__(self, coalitions: NDArray[np.bool_]) -> Floats:
+        """Return v(S) for coalitions, bool (m, T), as float64 (m,)."""
+        return self.units(coalitions) / self._network.scale
+
+    def units(self, coalitions: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return v(S) in exact integer units, int64 (m,)."""
+        rows = np.asarray(coalitions, dtype=bool).reshape(-1, self.n_players)
+        network = self._network
+        if self.game == "through":
+            return np.array([self._solve(row).value for row in rows], dtype=np.int64)
+        if self.layer == network.n_layers:
+            return rows @ network.readout
+        return self._solver.values(network.capacities[self.layer :], network.readout, rows)
+
+    def marginal_bounds(self) -> tuple[Floats, Floats]:
+        """Return what every marginal of each player lies between, (low (T,), high (T,)).
+
+        Leave-one-out and the value alone for a submodular game; 0 and v(N) for the game "through".
+        """
+        if self._bounds is None:
+            alone = np.eye(self.n_players, dtype=bool)
+            whole = self(np.ones((1, self.n_players), dtype=bool))[0]
+            if not self.is_submodular:
+                self._bounds = np.zeros(self.n_players), np.full(self.n_players, whole)
+            else:
+                self._bounds = whole - self(~alone), self(alone)
+        return self._bounds
+
+    def single_flow(self) -> Floats:
+        """Return what each position sends in the one maximum flow that the solver finds, float64 (T,)."""
+        network, everyone = self._network, np.ones(self.n_players, dtype=bool)
+        if self.layer == network.n_layers and self.game == "source":
+            return network.readout / network.scale
+        flow = self._solve(everyone)
+        sent = flow.outflow if self.game == "source" else (*flow.flow.sum(axis=1), flow.sink_flow)[self.layer]
+        return np.asarray(sent / network.scale)
+
+    def _solve(self, coalition: Bools) -> MaxFlow:
+        network = self._network
+        if self.game == "source":
+            return self._solver.max_flow(network.capacities[self.layer :], network.readout, coalition)
+        capacities, readout = cut_off(network.capacities, network.readout, self.layer, ~coalition)
+        return self._solver.max_flow(capacities, readout, np.ones_like(coalition))

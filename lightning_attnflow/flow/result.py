@@ -1,0 +1,67 @@
+"""What `attention_flow` returns: the flow of every layer and player, what bounds it and which cut decided it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.attention.network import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionFlow:
+    """Attention flow of a sentence, layer by layer. Rows follow ``layers``, columns the positions or groups.
+
+    Attributes:
+        values: float64 (layers, n), the flow of each player by ``method``.
+        lower: float64 (layers, n), leave-one-out, v(N) - v(N - i): what no maximum flow can take from the player.
+        upper: float64 (layers, n), v({i}), the pairwise flow: what the player can send alone.
+        stderr: float64 (layers, n), standard error of ``values``; 0 where they are exact.
+        low: float64 (layers, n), and ``high``: the 95% interval of ``values``, inside [lower, upper].
+        high: float64 (layers, n).
+        total: float64 (layers,), the maximum flow of the layer, v(N).
+        binding_cut: str (layers, n), the minimum cut of v({i}): "readout" (the sink's own edges), "column" (the
+            player's own edges), "intake" (what a one-token readout takes in from all others) or "mixed".
+        saturation: float64 (layers,), the share of players decided by one of the first three, so that their flow says
+            next to nothing about them; 0 in a layer whose game is modular, where the flow is the attention itself.
+        n_orders: int (layers,), orders sampled for the Shapley value; 0 where it is exact.
+        layers: the layers of the rows.
+        method: "shapley", "pairwise", "single" or "rollout".
+        game: "source" or "through", see `FlowGame`.
+        solver: the solver's name.
+        seed: the seed of the orders.
+
+    Example:
+        >>> import numpy as np
+        >>> from lightning_attnflow import AttentionNetwork, attention_flow
+        >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
+        >>> flow = attention_flow(network)
+        >>> flow.values.round(4).tolist()
+        [[0.7, 0.3], [0.7, 0.3], [1.0, 0.0]]
+        >>> flow.ambiguity.round(4).tolist()
+        [1.2, 0.0, 0.0]
+    """
+
+    values: Floats
+    lower: Floats
+    upper: Floats
+    stderr: Floats
+    low: Floats
+    high: Floats
+    total: Floats
+    binding_cut: NDArray[np.str_]
+    saturation: Floats
+    n_orders: NDArray[np.int64]
+    layers: tuple[int, ...]
+    method: str
+    game: str
+    solver: str
+    seed: int
+
+    @property
+    def ambiguity(self) -> Floats:
+        """float64 (layers,): sum of ``upper - lower``, 0 where the maximum flow is unique."""
+        ambiguity: Floats = (self.upper - self.lower).sum(axis=1)
+        return ambiguity

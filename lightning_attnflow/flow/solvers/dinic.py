@@ -1,0 +1,262 @@
+"""Dinic's algorithm on dense layered arrays, with sets of nodes as bit masks and an undo log.
+
+Layers of nodes are 0..L, the sink is node 0 of layer L + 1. ``forward[l, i, j]`` is the residual capacity of the edge
+(l, i) -> (l + 1, j), ``backward[l, j, i]`` the flow on it. ``ahead[l, i]`` and ``behind[l, j]`` are the bit masks of
+their nonzero entries, so that a breadth-first search costs a few word operations a node instead of a scan of its edges.
+Every push is logged; `undo` takes back what came after a mark and touches nothing else.
+
+Source: Dinic (1970). Sets of nodes are ``W = ceil(T / 64)`` words of 64 bits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.flow.solvers.jit import compiled, lowest_bit
+
+UNBOUNDED = 2**62
+Words = NDArray[np.uint64]
+_ONE = np.uint64(1)
+_ZERO = np.uint64(0)
+_LOW_BITS = np.uint64(63)
+
+
+class Residual(NamedTuple):
+    """One thread's residual network and the scratch space of its searches."""
+
+    forward: NDArray[np.int64]  # (L + 1, T, T)
+    backward: NDArray[np.int64]  # (L + 1, T, T)
+    ahead: NDArray[np.uint64]  # (L + 1, T, W)
+    behind: NDArray[np.uint64]  # (L + 1, T, W)
+    levels: NDArray[np.uint64]  # (nodes + 1, L + 2, W): the nodes at each distance, layer by layer
+    unseen: NDArray[np.uint64]  # (L + 2, W): after a failed search, the sink side of a minimum cut
+    closed: NDArray[np.uint64]  # (L + 2, W): nodes that no path may visit
+    stack: NDArray[np.int64]  # (nodes + 1, 4): layer, node, available, used
+    log: NDArray[np.int64]  # (capacity, 2): packed edge and direction, amount
+    logged: NDArray[np.int64]  # (1,)
+
+
+def residual_of(capacities: NDArray[np.int64], readout: NDArray[np.int64], log_capacity: int = 2**22) -> Residual:
+    """Build the residual network of zero flow.
+
+    Args:
+        capacities: (L, T, T) ``[layer, query, key]``.
+        readout: (T,).
+        log_capacity: pushes that can be undone; memory is taken only as it is used.
+    """
+    n_layers, n = capacities.shape[:2]
+    words = (n + 63) // 64
+    nodes = (n_layers + 1) * n + 1
+    forward = np.zeros((n_layers + 1, n, n), dtype=np.int64)
+    forward[:n_layers] = capacities.transpose(0, 2, 1)
+    forward[n_layers, :, 0] = readout
+    ahead = np.zeros((n_layers + 1, n, words), dtype=np.uint64)
+    _mark_positive(forward, ahead)
+    return Residual(
+        forward,
+        np.zeros_like(forward),
+        ahead,
+        np.zeros_like(ahead),
+        np.zeros((nodes + 1, n_layers + 2, words), dtype=np.uint64),
+        np.zeros((n_layers + 2, words), dtype=np.uint64),
+        np.zeros((n_layers + 2, words), dtype=np.uint64),
+        np.zeros((nodes + 1, 4), dtype=np.int64),
+        np.zeros((log_capacity, 2), dtype=np.int64),
+        np.zeros(1, dtype=np.int64),
+    )
+
+
+def pack_nodes(members: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return sets of nodes, bool (..., T), as words, uint64 (..., W)."""
+    words = (members.shape[-1] + 63) // 64
+    padded = np.zeros((*members.shape[:-1], 64 * words), dtype=np.uint8)
+    padded[..., : members.shape[-1]] = members
+    return np.packbits(padded, axis=-1, bitorder="little").view("<u8").astype(np.uint64, copy=False)
+
+
+@compiled
+def _mark_positive(forward: NDArray[np.int64], ahead: NDArray[np.uint64]) -> None:
+    for layer in range(forward.shape[0]):
+        for i in range(forward.shape[1]):
+            for j in range(forward.shape[2]):
+                if forward[layer, i, j] > 0:
+                    ahead[layer, i, j >> 6] |= _ONE << np.uint64(j & 63)
+
+
+@compiled
+def maximise(net: Residual, first: int, sources: Words, target_layer: int, target: int, limit: int) -> int:
+    """Push up to ``limit`` more from ``sources`` (W words, nodes of layer ``first``) to the target; return the amount.
+
+    Below ``limit`` the flow is maximum, and ``net.unseen`` is the sink side of a minimum cut.
+    """
+    pushed = 0
+    while pushed < limit and _search(net, first, sources, target_layer, target):
+        pushed += _block(net, first, sources, target_layer, target, limit - pushed)
+    return pushed
+
+
+@compiled
+def _search(net: Residual, first: int, sources: Words, target_layer: int, target: int) -> bool:
+    """Label nodes by distance from the sources, one word at a time; tell whether the target was reached."""
+    n = net.forward.shape[1]
+    top = net.forward.shape[0]
+    words = sources.shape[0]
+    unseen, levels = net.unseen, net.levels
+    for layer in range(first, top):
+        for w in range(words):
+            unseen[layer, w] = ~net.closed[layer, w]
+        if n & 63:
+            unseen[layer, words - 1] &= (_ONE << np.uint64(n & 63)) - _ONE
+    for w in range(words):
+        unseen[top, w] = _ZERO
+        unseen[first, w] &= ~sources[w]
+    unseen[top, 0] = _ONE
+    levels[0, first:] = _ZERO
+    levels[0, first] = sources
+    distance = 0
+    lowest, highest = first, first
+    goal_word, goal_bit = target >> 6, _ONE << np.uint64(target & 63)
+    while True:
+        levels[distance + 1, max(first, lowest - 1) : highest + 2] = _ZERO
+        next_lowest, next_highest = top + 1, -1
+        for layer in range(lowest, highest + 1):
+            for w in range(words):
+                here = levels[distance, layer, w]
+                while here:
+                    i = (w << 6) + lowest_bit(here)
+                    here &= here - _ONE
+                    for v in range(words):
+                        new = net.ahead[layer, i, v] & unseen[layer + 1, v]
+                        if new:
+                            unseen[layer + 1, v] ^= new
+                            levels[distance + 1, layer + 1, v] |= new
+                            next_highest = max(next_highest, layer + 1)
+                            next_lowest = min(next_lowest, layer + 1)
+                    if layer > first:
+                        for v in range(words):
+                            new = net.behind[layer - 1, i, v] & unseen[layer - 1, v]
+                            if new:
+                                unseen[layer - 1, v] ^= new
+                                levels[distance + 1, layer - 1, v] |= new
+                                next_lowest = min(next_lowest, layer - 1)
+                                next_highest = max(next_highest, layer - 1)
+        if next_highest < 0:
+            return False
+        distance += 1
+        if next_lowest <= target_layer <= next_highest and levels[distance, target_layer, goal_word] & goal_bit:
+            return True
+        highest = min(next_highest, top - 1)  # nothing leads on from the sink
+        lowest = next_lowest
+        if lowest > highest:
+            return False
+
+
+@compiled
+def _block(net: Residual, first: int, sources: Words, target_layer: int, target: int, limit: int) -> int:
+    """Push a blocking flow along the levels of the last search, each edge of a path updated once on the way back."""
+    words = sources.shape[0]
+    stack = net.stack
+    total = 0
+    for w in range(words):
+        starts = sources[w]
+        while starts and total < limit:
+            i = (w << 6) + lowest_bit(starts)
+            starts &= starts - _ONE
+            stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = first, i, limit - total, 0
+            _descend(net, first, target_layer, target)
+            total += stack[0, 3]
+    return total
+
+
+@compiled
+def _descend(net: Residual, first: int, target_layer: int, target: int) -> None:
+    words = net.levels.shape[2]
+    stack, levels = net.stack, net.levels
+    depth = 0
+    while True:
+        layer, i = stack[depth, 0], stack[depth, 1]
+        room = stack[depth, 2] - stack[depth, 3]
+        step = 0
+        j = 0
+        if room > 0:
+            same = net.ahead[layer, i, i >> 6] & levels[depth + 1, layer + 1, i >> 6]
+            if (same >> np.uint64(i & 63)) & _ONE:  # the residual stream is the widest edge
+                j, step = i, 1
+            else:
+                for w in range(words):
+                    new = net.ahead[layer, i, w] & levels[depth + 1, layer + 1, w]
+                    if new:
+                        j, step = (w << 6) + lowest_bit(new), 1
+                        break
+                if step == 0 and layer > first:
+                    for w in range(words):
+                        new = net.behind[layer - 1, i, w] & levels[depth + 1, layer - 1, w]
+                        if new:
+                            j, step = (w << 6) + lowest_bit(new), -1
+                            break
+        if step == 0:
+            if room > 0:  # a dead end for the rest of this phase
+                levels[depth, layer, i >> 6] &= ~(_ONE << np.uint64(i & 63))
+            if depth == 0:
+                return
+            used = stack[depth, 3]
+            depth -= 1
+            if used > 0:
+                _push(net, stack[depth, 0], stack[depth, 1], layer, i, used)
+                stack[depth, 3] += used
+            continue
+        amount = min(room, net.forward[layer, i, j] if step == 1 else net.backward[layer - 1, i, j])
+        if layer + step == target_layer and j == target:
+            _push(net, layer, i, layer + step, j, amount)
+            stack[depth, 3] += amount
+        else:
+            depth += 1
+            stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = layer + step, j, amount, 0
+
+
+@compiled
+def _push(net: Residual, layer: int, i: int, next_layer: int, j: int, amount: int) -> None:
+    n = net.forward.shape[1]
+    if next_layer > layer:
+        _shift(net, layer, i, j, amount)
+        key = (layer * n + i) * n + j
+    else:
+        _shift(net, next_layer, j, i, -amount)
+        key = (next_layer * n + j) * n + i
+        amount = -amount
+    at = net.logged[0]
+    if at < net.log.shape[0]:
+        net.log[at, 0] = key
+        net.log[at, 1] = amount
+    net.logged[0] = at + 1
+
+
+@compiled
+def _shift(net: Residual, layer: int, i: int, j: int, amount: int) -> None:
+    """Add ``amount`` (negative: withdraw) to the flow on (layer, i) -> (layer + 1, j)."""
+    residual = net.forward[layer, i, j] - amount
+    flow = net.backward[layer, j, i] + amount
+    net.forward[layer, i, j] = residual
+    net.backward[layer, j, i] = flow
+    bit_j, bit_i = _ONE << np.uint64(j & 63), _ONE << np.uint64(i & 63)
+    if residual > 0:
+        net.ahead[layer, i, j >> 6] |= bit_j
+    else:
+        net.ahead[layer, i, j >> 6] &= ~bit_j
+    if flow > 0:
+        net.behind[layer, j, i >> 6] |= bit_i
+    else:
+        net.behind[layer, j, i >> 6] &= ~bit_i
+
+
+@compiled
+def undo(net: Residual, mark: int) -> None:
+    """Take back every push after ``mark``, a former value of ``net.logged[0]``."""
+    n = net.forward.shape[1]
+    for at in range(net.logged[0] - 1, mark - 1, -1):
+        key = net.log[at, 0]
+        _shift(net, key // (n * n), (key // n) % n, key % n, -net.log[at, 1])
+    net.logged[0] = mark

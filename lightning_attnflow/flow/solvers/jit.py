@@ -1,0 +1,34 @@
+"""Numba, set up once: cached compilation that survives a read-only install, and the bit scan that LLVM knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile ``function`` with the GIL released, cached on disk where some cache folder can be written."""
+    try:
+        dispatcher = njit(function, cache=True, nogil=True, boundscheck=False, error_model="numpy")
+    except RuntimeError:  # numba found no folder it may write to: compile in every process instead
+        dispatcher = njit(function, nogil=True, boundscheck=False, error_model="numpy")
+    return cast(Function, dispatcher)
+
+
+@intrinsic
+def _count_trailing_zeros(_typing: Any, _word: Any) -> Any:
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), codegen
+
+
+lowest_bit = cast(Callable[[np.uint64], int], _count_trailing_zeros)
+"""Index of the lowest set bit of a nonzero uint64, inside compiled code."""

@@ -1,0 +1,37 @@
+"""The compiled solver: Dinic on the dense layered arrays, in exact integers, without the GIL."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightning_attnflow.flow.integers import Ints
+from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, Residual, Words, maximise, pack_nodes, residual_of, undo
+from lightning_attnflow.flow.solvers.jit import compiled
+from lightning_attnflow.flow.solvers.protocol import Bools, MaxFlow, Solver
+
+
+class NativeSolver(Solver):
+    """Dinic's algorithm on bit masks, see `lightning_attnflow.flow.solvers.dinic`."""
+
+    name = "native"
+
+    def max_flow(self, capacities: Ints, readout: Ints, sources: Bools) -> MaxFlow:
+        """Return one maximum flow."""
+        net = residual_of(capacities, readout)
+        n_layers = len(capacities)
+        value = maximise(net, 0, pack_nodes(sources), n_layers + 1, 0, UNBOUNDED)
+        flow = np.ascontiguousarray(net.backward)
+        return MaxFlow(int(value), flow[:n_layers], flow[n_layers, 0].copy())
+
+    def values(self, capacities: Ints, readout: Ints, sources: Bools) -> Ints:
+        """Return the value of the maximum flow from each of the sets ``sources``, bool (m, T), as int64 (m,)."""
+        return _values(residual_of(capacities, readout), pack_nodes(sources))
+
+
+@compiled
+def _values(net: Residual, sources: Words) -> Ints:
+    values = np.empty(len(sources), dtype=np.int64)
+    for row in range(len(sources)):
+        values[row] = maximise(net, 0, sources[row], net.forward.shape[0], 0, UNBOUNDED)
+        undo(net, 0)
+    return values
