@@ -1,0 +1,167 @@
+"""Faithfulness as in ERASER (DeYoung et al. 2020): what the model says once the top tokens go, or stay alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley import Game
+from lightning_attnflow.shapley.game import evaluate
+
+FloatArray = NDArray[np.float64]
+ERASER_FRACTIONS = (0.01, 0.05, 0.10, 0.20, 0.50)
+
+
+@dataclass(frozen=True, eq=False)
+class Faithfulness:
+    """Erasure scores of one explanation, per fraction k of the tokens.
+
+    Args:
+        fractions: (k,) shares of the tokens that count as top.
+        comprehensiveness: (k,) p(all) - p(without the top tokens); larger is better.
+        sufficiency: (k,) p(all) - p(top tokens alone); smaller is better.
+        log_odds: (k,) log p(without the top tokens) - log p(all), in nats; more negative is better.
+    """
+
+    fractions: tuple[float, ...]
+    comprehensiveness: FloatArray
+    sufficiency: FloatArray
+    log_odds: FloatArray
+
+    @property
+    def aopc_comprehensiveness(self) -> float:
+        """Mean comprehensiveness over the fractions (area over the perturbation curve)."""
+        return float(self.comprehensiveness.mean())
+
+    @property
+    def aopc_sufficiency(self) -> float:
+        """Mean sufficiency over the fractions."""
+        return float(self.sufficiency.mean())
+
+    @property
+    def mean_log_odds(self) -> float:
+        """Mean log-odds over the fractions."""
+        return float(self.log_odds.mean())
+
+
+def erasure_coalitions(values: FloatArray, fractions: Sequence[float] = ERASER_FRACTIONS) -> NDArray[np.bool_]:
+    """Return the coalitions that erasure scores ask for.
+
+    Args:
+        values: float (n,), an explanation; the largest values (with their sign) are the top, ties by position.
+        fractions: (k,) shares in (0, 1]; a share of n players is rounded up, so at least one is erased.
+
+    Returns:
+        bool (2 k, n): k rows without the top players, then k rows of the top players alone.
+
+    Raises:
+        InputError: a fraction outside (0, 1], or values that are not one finite number a player.
+
+    Example:
+        >>> erasure_coalitions(np.array([0.1, 0.7, 0.2]), fractions=[0.5]).astype(int).tolist()
+        [[1, 0, 0], [0, 1, 1]]
+    """
+    wrong = [fraction for fraction in fractions if not 0 < fraction <= 1]
+    if wrong or len(fractions) == 0:
+        raise InputError("fractions", got=list(fractions), expected="shares in (0, 1]", remedy="Pass (0.1, 0.2, 0.5).")
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise InputError(
+            "values", got=f"shape {values.shape} or NaN", expected="finite, shape (n,)", remedy="One value a player."
+        )
+    rank = np.empty(len(values), dtype=np.intp)
+    rank[np.argsort(-values, kind="stable")] = np.arange(len(values))
+    sizes = np.array([math.ceil(fraction * len(values)) for fraction in fractions])
+    top = rank[None, :] < sizes[:, None]  # (k, n)
+    return np.concatenate([~top, top])
+
+
+def faithfulness(
+    log_probability: Game, values: FloatArray, *, fractions: Sequence[float] = ERASER_FRACTIONS
+) -> Faithfulness:
+    """Erase the top tokens of an explanation and see what the model then says.
+
+    Args:
+        log_probability: a game that pays the log-probability of the explained class in nats, such as a ``TokenGame``
+            with its default payoff; how absent tokens look is the game's affair, and part of the score.
+        values: float (n_players,), the explanation of its players.
+        fractions: shares of the players that count as top.
+
+    Returns:
+        The scores per fraction; their AOPC are properties.
+
+    Raises:
+        InputError: fractions or values that cannot be used.
+        GameError: the game raised or did not return payoffs.
+
+    Source: DeYoung et al. (2020), ERASER; log-odds: Shrikumar et al. (2017).
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame
+        >>> game = FunctionGame(lambda coalitions: np.log(0.1 + 0.8 * coalitions[:, 1]), n_players=3)
+        >>> scores = faithfulness(game, np.array([0.0, 1.0, 0.0]), fractions=[0.2])
+        >>> scores.comprehensiveness.round(4).tolist(), scores.sufficiency.round(4).tolist()
+        ([0.8], [0.0])
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (log_probability.n_players,):
+        raise InputError(
+            "values",
+            got=f"shape {values.shape}",
+            expected=f"one value for each of the {log_probability.n_players} players",
+            remedy="Explain with the players of the game; attribution.without_special() leaves [CLS] out.",
+        )
+    everybody = np.ones((1, len(values)), dtype=bool)
+    logs = evaluate(log_probability, np.concatenate([everybody, erasure_coalitions(values, fractions)]))
+    whole, (without, alone) = logs[0], logs[1:].reshape(2, -1)
+    return Faithfulness(
+        fractions=tuple(fractions),
+        comprehensiveness=np.exp(whole) - np.exp(without),
+        sufficiency=np.exp(whole) - np.exp(alone),
+        log_odds=without - whole,
+    )
+
+
+def bootstrap_interval(
+    samples: FloatArray, *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> tuple[FloatArray, FloatArray]:
+    """Percentile bootstrap interval of a mean.
+
+    Args:
+        samples: float (m,) or (m, k), one row a sentence; columns are resampled together.
+        confidence: nominal coverage, in (0, 1).
+        n_resamples: number of resamples.
+        seed: of the resamples.
+
+    Returns:
+        low and high, each () or (k,).
+
+    Raises:
+        InputError: fewer than two samples, NaN, or a confidence outside (0, 1).
+
+    Source: Efron & Tibshirani (1993), chapter 13.
+
+    Example:
+        >>> low, high = bootstrap_interval(np.arange(100.0))
+        >>> bool(low < 49.5 < high), bool(high - low < 13)
+        (True, True)
+    """
+    samples = np.asarray(samples, dtype=np.float64)
+    if len(samples) < 2 or not np.isfinite(samples).all():
+        raise InputError(
+            "samples",
+            got=f"{len(samples)} samples, {int((~np.isfinite(samples)).sum())} of their numbers not finite",
+            expected="at least two finite samples",
+            remedy="Leave undefined scores out before, and say how many.",
+        )
+    if not 0 < confidence < 1:
+        raise InputError("confidence", got=confidence, expected="a number in (0, 1)", remedy="0.95 is usual.")
+    draws = np.random.default_rng(np.random.SeedSequence(seed)).integers(len(samples), size=(n_resamples, len(samples)))
+    means = np.stack([samples[draw].mean(axis=0) for draw in draws])
+    tail = (1 - confidence) / 2
+    return np.quantile(means, tail, axis=0), np.quantile(means, 1 - tail, axis=0)

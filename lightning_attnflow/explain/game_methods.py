@@ -1,0 +1,136 @@
+"""Explanations that solve the token game: leave-one-out, Shapley values exact and sampled, KernelSHAP, Banzhaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.explain.attribution import TokenAttribution
+from lightning_attnflow.explain.payoff import Payoff
+from lightning_attnflow.explain.registry import Compute, register
+from lightning_attnflow.explain.sentence import Sentence, check_grouping
+from lightning_attnflow.shapley import (
+    CachedGame,
+    Game,
+    MaxEvaluations,
+    ShapleyResult,
+    exact_shapley,
+    leave_one_out,
+    permutation_shapley,
+)
+from lightning_attnflow.shapley.confidence import check_confidence
+from lightning_attnflow.shapley.game import evaluate_ends
+
+Values = ShapleyResult | Any  # a result, or float64 (n,) of a rule without one
+_ORDERS = 40  # the default budget of a sampled method: as many evaluations as that many orders
+
+
+def _of_all(solve: Callable[[Game], Values], name: str, summary: str) -> Compute:
+    """Make a method of a rule that needs no budget."""
+
+    def compute(
+        sentence: Sentence,
+        *,
+        payoff: str | Payoff = "log_probability",
+        target: int | None = None,
+        absent: str | None = None,
+        batch_size: int = 32,
+        grouping: str = "quotient",
+    ) -> TokenAttribution:
+        game_options = {"payoff": payoff, "target": target, "absent": absent, "batch_size": batch_size}
+        return _solve(sentence, name, lambda game: (solve(game), {}), grouping, game_options)
+
+    compute.__doc__ = summary
+    return register("game", name)(compute)
+
+
+def _sampled(solve: Callable[[Game, int, int], ShapleyResult], name: str, summary: str) -> Compute:
+    """Make a method of a rule that samples: (game, budget, seed) -> result."""
+
+    def compute(
+        sentence: Sentence,
+        *,
+        payoff: str | Payoff = "log_probability",
+        target: int | None = None,
+        absent: str | None = None,
+        batch_size: int = 32,
+        grouping: str = "quotient",
+        budget: int | None = None,
+        confidence: float = 0.95,
+    ) -> TokenAttribution:
+        check_confidence(confidence)
+        if budget is not None and budget < 1:
+            raise InputError("budget", got=budget, expected="evaluations, an integer >= 1", remedy="Pass budget=1000.")
+
+        def run(game: Game) -> tuple[ShapleyResult, dict[str, Any]]:
+            result = solve(game, budget or _default_budget(game.n_players), sentence.seed)
+            if not np.isfinite(result.stderr).all():
+                return result, {}
+            low, high = result.interval(confidence)
+            return result, {"stderr": result.stderr, "low": low, "high": high, "interval": f"confidence {confidence:g}"}
+
+        game_options = {"payoff": payoff, "target": target, "absent": absent, "batch_size": batch_size}
+        return _solve(sentence, name, run, grouping, game_options)
+
+    compute.__doc__ = summary
+    return register("game", name)(compute)
+
+
+def _default_budget(n_players: int) -> int:
+    return 2 + 2 * _ORDERS * max(1, n_players - 1)
+
+
+def _solve(
+    sentence: Sentence,
+    name: str,
+    run: Callable[[Game], tuple[Values, dict[str, Any]]],
+    grouping: str,
+    game_options: dict[str, Any],
+) -> TokenAttribution:
+    summed = check_grouping(grouping) == "sum" and sentence.players != "tokens"
+    game = sentence.game(players="tokens" if summed else None, **game_options)
+    cached = CachedGame(game)
+    v_empty, v_full = evaluate_ends(cached)
+    result, interval = run(cached)
+    values = result.values if isinstance(result, ShapleyResult) else result
+    attribution = sentence.by_player(
+        game.players,
+        values,
+        name,
+        payoff=game.payoff,
+        target=game.target,
+        absent=game.absent,
+        v_empty=v_empty,
+        v_full=v_full,
+        details={"evaluations": float(cached.n_evaluations)},
+        **interval,
+    )
+    return sentence.summed(attribution, sentence.groups("present")) if summed else attribution
+
+
+def _permutation(game: Game, budget: int, seed: int) -> ShapleyResult:
+    least = 2 + 2 * max(1, game.n_players - 1)  # both ends, then one order and its reverse
+    if budget < least:
+        raise InputError(
+            "budget",
+            got=f"{budget} evaluations for {game.n_players} players",
+            expected=f"at least {least}, what one order and its reverse take",
+            remedy=f"Pass budget={_default_budget(game.n_players)} (the default), or fewer but longer spans.",
+        )
+    return permutation_shapley(game, stop=MaxEvaluations(budget), seed=seed)
+
+
+leave_one_out_method = _of_all(
+    leave_one_out, "leave_one_out", "What the payoff loses when one token becomes absent (Prop. 3)."
+)
+exact_method = _of_all(
+    exact_shapley, "exact_shapley", "Shapley value of the token game from all coalitions; up to 20 players."
+)
+sampled_method = _sampled(
+    _permutation,
+    "shapley",
+    "Shapley value of the token game from random orders and their reverses, with intervals.",
+)

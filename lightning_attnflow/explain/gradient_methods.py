@@ -1,0 +1,152 @@
+"""Explanations by gradients of the payoff with respect to the word embeddings, computed by captum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow.explain.attribution import TokenAttribution
+from lightning_attnflow.explain.payoff import Payoff, get_payoff
+from lightning_attnflow.explain.registry import register
+from lightning_attnflow.explain.sentence import Sentence
+from lightning_attnflow.explain.token_game import TokenGame
+from lightning_attnflow.explain.untouched import untouched
+
+Attribute = Callable[[Any, torch.Tensor], torch.Tensor]  # (captum.attr, embeddings (1, T, D)) -> (1, T, D)
+
+
+@register("gradient")
+def saliency(
+    sentence: Sentence, *, payoff: str | Payoff = "log_probability", target: int | None = None
+) -> TokenAttribution:
+    """Norm of the gradient at a token's embedding: how sensitive, without a sign."""
+    setup = _Setup(sentence, payoff, target, None)
+    gradient = setup.attribute(lambda attr, at: attr.Saliency(setup.forward).attribute(at, abs=False))
+    return setup.attribution("saliency", np.linalg.norm(gradient, axis=-1))
+
+
+@register("gradient")
+def input_x_gradient(
+    sentence: Sentence, *, payoff: str | Payoff = "log_probability", target: int | None = None
+) -> TokenAttribution:
+    """Embedding times gradient: the first-order effect of scaling a token's embedding."""
+    setup = _Setup(sentence, payoff, target, None)
+    product = setup.attribute(lambda attr, at: attr.InputXGradient(setup.forward).attribute(at))
+    return setup.attribution("input_x_gradient", product.sum(axis=-1))
+
+
+@register("gradient")
+def integrated_gradients(
+    sentence: Sentence,
+    *,
+    payoff: str | Payoff = "log_probability",
+    target: int | None = None,
+    absent: str | None = None,
+    n_steps: int = 50,
+    batch_size: int = 32,
+) -> TokenAttribution:
+    """Gradients integrated from the sentence with all tokens absent to the whole: adds up to the payoff's change."""
+    _at_least_one("n_steps", n_steps)
+    setup = _Setup(sentence, payoff, target, absent)
+    with untouched(sentence.model), _gradients_on(sentence.model):
+        baseline = setup.game.baseline_embeddings().detach()
+    path = setup.attribute(
+        lambda attr, at: attr.IntegratedGradients(setup.forward).attribute(
+            at, baselines=baseline, n_steps=n_steps, internal_batch_size=batch_size
+        )
+    )
+    ends = setup.game(np.array([[False] * setup.game.n_players, [True] * setup.game.n_players]))
+    facts = {"absent": setup.game.absent, "v_empty": float(ends[0]), "v_full": float(ends[1])}
+    return setup.attribution("integrated_gradients", path.sum(axis=-1), **facts)
+
+
+@register("gradient")
+def smooth_grad(
+    sentence: Sentence,
+    *,
+    payoff: str | Payoff = "log_probability",
+    target: int | None = None,
+    n_samples: int = 25,
+    noise: float = 0.1,
+) -> TokenAttribution:
+    """Norm of the gradient averaged over noisy embeddings; ``noise`` in standard deviations of the embeddings."""
+    _at_least_one("n_samples", n_samples)
+    if not noise > 0:
+        raise InputError("noise", got=noise, expected="a number > 0", remedy="0.1 is usual; 0 would be saliency.")
+    setup = _Setup(sentence, payoff, target, None)
+
+    def attribute(attr: Any, at: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(int(np.random.SeedSequence(sentence.seed).generate_state(1)[0]))  # inside a forked state
+        tunnel = attr.NoiseTunnel(attr.Saliency(setup.forward))
+        deviation = float(at.detach().std()) * noise
+        averaged: torch.Tensor = tunnel.attribute(
+            at, nt_type="smoothgrad", nt_samples=n_samples, stdevs=deviation, abs=False
+        )
+        return averaged
+
+    return setup.attribution("smooth_grad", np.linalg.norm(setup.attribute(attribute), axis=-1))
+
+
+class _Setup:
+    """The payoff as a differentiable function of the word embeddings of one sentence."""
+
+    def __init__(self, sentence: Sentence, payoff: str | Payoff, target: int | None, absent: str | None) -> None:
+        name, self._payoff = get_payoff(payoff, differentiable=True)
+        self.sentence = sentence
+        with _gradients_on(sentence.model):  # tensors made in inference mode could not be differentiated later
+            self.game: TokenGame = sentence.game(payoff=payoff, target=target, absent=absent)
+        self._facts = {"payoff": name, "target": self.game.target}
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:  # (m, T, D) -> (m,)
+        logits = self.game.embedded_logits(embeddings)
+        return self._payoff(logits, self.game.target)
+
+    def attribute(self, attribute: Attribute) -> NDArray[np.float64]:
+        """Return captum's attribution of the embeddings, (T, D)."""
+        attr = _captum()
+        model = self.sentence.model
+        with untouched(model), _gradients_on(model):
+            at = self.game.embeddings().detach().requires_grad_()
+            found: torch.Tensor = attribute(attr, at)[0]
+        return found.detach().double().cpu().numpy()
+
+    def attribution(self, method: str, values: NDArray[np.float64], **facts: Any) -> TokenAttribution:
+        return self.sentence.by_position(values, method, "present", **self._facts, **facts)
+
+
+@contextmanager
+def _gradients_on(model: torch.nn.Module) -> Iterator[None]:
+    """Allow gradients even inside no_grad or inference_mode, which Lightning's validation loops turn on."""
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise InputError(
+            "model",
+            got="parameters made in inference mode, which no gradient can pass",
+            expected="parameters made outside torch.inference_mode()",
+            remedy="Build or load the model outside inference_mode, or use a method of the game or attention family.",
+        )
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        yield
+
+
+def _captum() -> Any:
+    try:
+        from captum import attr
+    except ImportError as error:
+        raise MissingDependencyError(
+            "gradient methods",
+            got="no captum",
+            expected="captum >= 0.8",
+            remedy="pip install 'lightning-attnflow[gradients]'",
+        ) from error
+    return attr
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise InputError(name, got=value, expected="an integer >= 1", remedy="The default will do.")
