@@ -1,7 +1,18 @@
 """Shapley values of any cooperative game: exact, sampled, with intervals. NumPy only."""
 
+from lightning_attnflow.shapley.axioms import (
+    AxiomCheck,
+    AxiomReport,
+    Modularity,
+    audit_additivity,
+    audit_axioms,
+    is_modular,
+)
+from lightning_attnflow.shapley.banzhaf import banzhaf
+from lightning_attnflow.shapley.choose import shapley
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import CachedGame, FunctionGame, Game, GroupedGame
+from lightning_attnflow.shapley.kernel import kernel_shap
 from lightning_attnflow.shapley.leave_one_out import leave_one_out
 from lightning_attnflow.shapley.orders import draw_units, permutation_order, walk_orders
 from lightning_attnflow.shapley.permutation import PermutationEstimate, permutation_shapley
@@ -16,9 +27,12 @@ from lightning_attnflow.shapley.stopping import (
     Stop,
     TopDecided,
 )
+from lightning_attnflow.shapley.stratified import stratified_shapley
 from lightning_attnflow.shapley.truncation import Truncation
 
 __all__ = [
+    "AxiomCheck",
+    "AxiomReport",
     "CachedGame",
     "FunctionGame",
     "Game",
@@ -27,6 +41,7 @@ __all__ = [
     "MaxEvaluations",
     "MaxPermutations",
     "MaxSeconds",
+    "Modularity",
     "PermutationEstimate",
     "ShapleyResult",
     "SignDecided",
@@ -34,10 +49,17 @@ __all__ = [
     "Stop",
     "TopDecided",
     "Truncation",
+    "audit_additivity",
+    "audit_axioms",
+    "banzhaf",
     "draw_units",
     "exact_shapley",
+    "is_modular",
+    "kernel_shap",
     "leave_one_out",
     "permutation_order",
     "permutation_shapley",
+    "shapley",
+    "stratified_shapley",
     "walk_orders",
 ]

@@ -66,18 +66,19 @@ def permutation_interval(
     return np.clip(mean - radius, low, high), np.clip(mean + radius, low, high)
 
 
-def normal_interval(mean: FloatArray, stderr: FloatArray, confidence: float = 0.95) -> Interval:
-    """Mean plus and minus the normal quantile times the standard error, each (n,)."""
-    radius = NormalDist().inv_cdf((1 + check_confidence(confidence)) / 2) * stderr
+def student_interval(mean: FloatArray, stderr: FloatArray, degrees: float, confidence: float = 0.95) -> Interval:
+    """Mean plus and minus the t quantile times the standard error, each (n,); the normal one for infinite degrees."""
+    check_confidence(confidence)
+    radius = student_quantile(confidence, degrees) * stderr
     return mean - radius, mean + radius
 
 
-def student_quantile(confidence: float, degrees: int) -> float:
+def student_quantile(confidence: float, degrees: float) -> float:
     """The radius that holds a t variable with this probability.
 
     Args:
         confidence: two-sided, between 0 and 1.
-        degrees: degrees of freedom, >= 1.
+        degrees: degrees of freedom, >= 1; below 200 rounded down, which errs on the wide side.
 
     Source: Abramowitz & Stegun (1964), 26.7.3 and 26.7.4 for the distribution, 26.7.5 for the expansion.
 
@@ -94,6 +95,7 @@ def student_quantile(confidence: float, degrees: int) -> float:
             (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
         )
         return z + math.fsum(term / float(degrees) ** power for power, term in enumerate(terms, start=1))
+    degrees = math.floor(degrees)
     low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(degrees)), in which the distribution is a finite sum
     for _ in range(60):
         middle = (low + high) / 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import GameError, InputError
+from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import Game, evaluate_ends
 from lightning_attnflow.shapley.orders import check_seed, draw_units, walk_orders
 from lightning_attnflow.shapley.result import ShapleyResult
@@ -50,6 +52,8 @@ def permutation_shapley(
     seed = check_seed(seed)
     if not isinstance(stop, Stop):
         raise InputError("stop", got=repr(stop), expected="a stopping criterion", remedy="Pass MaxPermutations(1000).")
+    if game.n_players <= 1:  # there is one order, and nothing to draw
+        return replace(exact_shapley(game), method=_method(antithetic), seed=seed)
     v_empty, v_full = evaluate_ends(game)
     estimate = PermutationEstimate(
         game.n_players,
@@ -57,7 +61,7 @@ def permutation_shapley(
         v_full=v_full,
         antithetic=antithetic,
         seed=seed,
-        n_evaluations=min(2, game.n_players + 1),
+        n_evaluations=2,
         bounds=marginal_bounds(game),
     )
     problem = stop.minimum_problem(estimate)
@@ -215,7 +219,7 @@ class PermutationEstimate:
             counts=np.full(self.n_players, self.n_permutations, dtype=np.int64),
             v_empty=self.v_empty,
             v_full=self.v_full,
-            method="permutation_shapley(antithetic)" if self.antithetic else "permutation_shapley",
+            method=_method(self.antithetic),
             seed=self.seed,
             n_evaluations=self.n_evaluations,
             n_permutations=self.n_permutations,
@@ -240,3 +244,7 @@ def marginal_bounds(game: Game) -> tuple[FloatArray, FloatArray] | None:
             remedy="Return a range for each player.",
         )
     return low, high
+
+
+def _method(antithetic: bool) -> str:
+    return "permutation_shapley(antithetic)" if antithetic else "permutation_shapley"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import normal_interval, permutation_interval
+from lightning_attnflow.shapley.confidence import permutation_interval, student_interval
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
 FloatArray = NDArray[np.float64]
@@ -33,6 +34,7 @@ class ShapleyResult:
         n_evaluations: coalitions the game was asked for.
         n_permutations: orders that were walked, 0 for other methods.
         n_truncated: orders among them that a truncation cut short.
+        degrees: of freedom of the standard errors; infinite where they are taken as known.
         statistics: of the independent units of a permutation estimate, else None.
         bounds: (low (n,), high (n,)) that every marginal is proven to lie in, or None.
 
@@ -53,6 +55,7 @@ class ShapleyResult:
     n_evaluations: int = 0
     n_permutations: int = 0
     n_truncated: int = 0
+    degrees: float = math.inf
     statistics: UnitStatistics | None = field(default=None, repr=False)
     bounds: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
 
@@ -97,7 +100,7 @@ class ShapleyResult:
             InputError: if ``confidence`` is not between 0 and 1.
         """
         if self.statistics is None:
-            return normal_interval(self.values, self.stderr, confidence)
+            return student_interval(self.values, self.stderr, self.degrees, confidence)
         return permutation_interval(self.statistics, confidence, bounds=self.bounds)
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
@@ -108,12 +111,13 @@ class ShapleyResult:
         statistics: UnitStatistics | None
         if self.statistics is not None and other.statistics is not None:
             statistics = self.statistics + other.statistics
-            values, stderr = statistics.mean, statistics.stderr
+            values, stderr, degrees = statistics.mean, statistics.stderr, math.inf
         else:
             statistics = None
             share = self.n_evaluations / (self.n_evaluations + other.n_evaluations)
             values = share * self.values + (1 - share) * other.values
             stderr = np.hypot(share * self.stderr, (1 - share) * other.stderr)
+            degrees = self.degrees + other.degrees
         return replace(
             self,
             values=values,
@@ -123,6 +127,7 @@ class ShapleyResult:
             n_evaluations=self.n_evaluations + other.n_evaluations,
             n_permutations=self.n_permutations + other.n_permutations,
             n_truncated=self.n_truncated + other.n_truncated,
+            degrees=degrees,
             statistics=statistics,
         )
 
@@ -132,7 +137,7 @@ class ShapleyResult:
         Args:
             path: file to write; the suffix ``.npz`` is added if it is missing.
         """
-        facts = {name: getattr(self, name) for name in ("v_empty", "v_full", "method", "seed")}
+        facts = {name: getattr(self, name) for name in ("v_empty", "v_full", "method", "seed", "degrees")}
         facts |= {name: int(getattr(self, name)) for name in ("n_evaluations", "n_permutations", "n_truncated")}
         facts |= {"format": _FORMAT, "units": None if self.statistics is None else self.statistics.count}
         arrays = {"values": self.values, "stderr": self.stderr, "counts": self.counts}

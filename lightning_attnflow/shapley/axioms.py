@@ -1,0 +1,280 @@
+"""Which Shapley axioms some values meet on a game, each with its worst violation and a witness to check by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.exact import coalition_table, coalitions_of
+from lightning_attnflow.shapley.game import Coalitions, FunctionGame, Game, evaluate, evaluate_ends
+from lightning_attnflow.shapley.orders import check_seed
+from lightning_attnflow.shapley.result import ShapleyResult
+
+FloatArray = NDArray[np.float64]
+MAX_EXHAUSTIVE_PLAYERS = 12  # 4,096 coalitions
+
+
+@dataclass(frozen=True)
+class AxiomCheck:
+    """One axiom on one game.
+
+    Args:
+        axiom: its name.
+        violation: how far the worst case misses it, in units of the payoff; 0 if it applies to nobody.
+        witness: players that show the violation: all of them (efficiency), one (null player, additivity), two
+            (symmetry); empty if the axiom applies to nobody.
+        holds: whether the violation is within the tolerance.
+        exhaustive: whether all coalitions were looked at; if not, only sampled ones were.
+        explanation: the witness in words, with the numbers to check.
+    """
+
+    axiom: str
+    violation: float
+    witness: tuple[int, ...]
+    holds: bool
+    exhaustive: bool
+    explanation: str
+
+
+@dataclass(frozen=True)
+class AxiomReport:
+    """The checks of :func:`audit_axioms`; prints as a table."""
+
+    efficiency: AxiomCheck
+    null_player: AxiomCheck
+    symmetry: AxiomCheck
+
+    @property
+    def checks(self) -> tuple[AxiomCheck, ...]:
+        """All checks."""
+        return self.efficiency, self.null_player, self.symmetry
+
+    @property
+    def holds(self) -> bool:
+        """Whether every axiom holds, as far as was looked."""
+        return all(check.holds for check in self.checks)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{check.axiom:<12} {'holds' if check.holds else 'FAILS':<6} {check.violation:<10.4g} "
+            f"{'all coalitions' if check.exhaustive else 'sampled':<15} {check.explanation}"
+            for check in self.checks
+        )
+
+
+def audit_axioms(
+    game: Game, values: ArrayLike, *, tolerance: float = 1e-9, n_samples: int = 200, seed: int = 0
+) -> AxiomReport:
+    """Check efficiency, the null player axiom and symmetry of values on a game.
+
+    Up to 12 players all coalitions are looked at. Above, coalitions are sampled: a player is then taken for null, or
+    two for symmetric, if no sampled coalition says otherwise, and the checks are labelled so.
+
+    Args:
+        game: the game.
+        values: float (n,), whoever made them.
+        tolerance: of payoffs and values, relative to the largest payoff (less v(empty)) seen.
+        n_samples: coalitions to sample above 12 players; each costs up to n + 1 evaluations.
+        seed: of the sample.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: if the values are not n finite numbers.
+        GameError: if the game raises or returns what is not a payoff.
+
+    Source: Shapley (1953); Ethayarajh & Jurafsky (2021), section 2.
+
+    Example:
+        >>> pair = FunctionGame(lambda coalitions: coalitions[:, :2].all(axis=1) * 1.0, n_players=3)
+        >>> print(audit_axioms(pair, [0.5, 0.25, 0.25]))
+        efficiency   holds  0          all coalitions  values add up to 1, v(N) - v(empty) = 1
+        null player  FAILS  0.25       all coalitions  player 2 never changes the payoff and has value 0.25
+        symmetry     FAILS  0.25       all coalitions  players 0 and 1 are interchangeable and have values 0.5 and 0.25
+    """
+    values = np.asarray(values, dtype=np.float64)
+    n = game.n_players
+    if values.shape != (n,) or not np.isfinite(values).all():
+        raise InputError("values", got=f"shape {values.shape}", expected=f"{n} finite numbers", remedy="One a player.")
+    exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
+    joined, v_empty, v_full = _payoffs_of_joining(game, n_samples, check_seed(seed))
+    slack = tolerance * _scale(joined, v_empty, v_full)
+    return AxiomReport(
+        _efficiency(values, v_full - v_empty, slack, exhaustive),
+        _null_player(values, joined, slack, exhaustive),
+        _symmetry(values, joined, slack, exhaustive),
+    )
+
+
+def audit_additivity(
+    method: Callable[[Game], ShapleyResult | ArrayLike], game_a: Game, game_b: Game, *, tolerance: float = 1e-9
+) -> AxiomCheck:
+    """Check that a method gives the sum of two games the sum of their values.
+
+    Args:
+        method: from a game to values (n,) or to a result.
+        game_a: one game.
+        game_b: another, over the same players.
+        tolerance: relative to the largest of the values.
+
+    Returns:
+        The check; its witness is the player with the worst gap.
+
+    Raises:
+        InputError: if the games have different numbers of players.
+
+    Example:
+        >>> first, second = (FunctionGame(lambda c, k=k: c.sum(axis=1) ** float(k), n_players=3) for k in (1, 2))
+        >>> from lightning_attnflow.shapley import exact_shapley
+        >>> audit_additivity(exact_shapley, first, second).holds
+        True
+    """
+    if game_a.n_players != game_b.n_players:
+        raise InputError(
+            "games",
+            got=f"{game_a.n_players} and {game_b.n_players} players",
+            expected="the same players",
+            remedy="Pass two games over one set of players.",
+        )
+    both = FunctionGame(lambda coalitions: game_a(coalitions) + game_b(coalitions), game_a.n_players)
+    of_both, of_a, of_b = (_values(method(game)) for game in (both, game_a, game_b))
+    if len(of_both) == 0:
+        return AxiomCheck("additivity", 0.0, (), True, True, "there are no players")
+    gaps = np.abs(of_both - of_a - of_b)
+    worst = int(gaps.argmax())
+    slack = tolerance * max(np.abs(of_both).max(), np.abs(of_a).max(), np.abs(of_b).max())
+    explanation = f"player {worst} has {of_a[worst]:.6g} and {of_b[worst]:.6g} alone, {of_both[worst]:.6g} in the sum"
+    return AxiomCheck("additivity", float(gaps[worst]), (worst,), bool(gaps[worst] <= slack), True, explanation)
+
+
+@dataclass(frozen=True)
+class Modularity:
+    """Whether a game is a sum over its players; true or false in an ``if``.
+
+    Args:
+        modular: whether it is, as far as was looked.
+        violation: largest ``|v(S) - v(empty) - sum of (v(i) - v(empty)) over S|``.
+        witness: the coalition where it occurs.
+        exhaustive: whether all coalitions were looked at.
+    """
+
+    modular: bool
+    violation: float
+    witness: tuple[int, ...]
+    exhaustive: bool
+
+    def __bool__(self) -> bool:
+        return self.modular
+
+
+def is_modular(game: Game, *, tolerance: float = 1e-9, n_samples: int = 1000, seed: int = 0) -> Modularity:
+    """Whether each coalition is paid the sum of what its players are paid alone.
+
+    Up to 12 players all coalitions are looked at; above, those that lack one player and ``n_samples`` random ones.
+
+    Args:
+        game: the game.
+        tolerance: relative to the largest payoff (less v(empty)) seen.
+        n_samples: random coalitions above 12 players.
+        seed: of the sample.
+
+    Returns:
+        The answer with the worst coalition.
+
+    Example:
+        >>> is_modular(FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=3))
+        Modularity(modular=False, violation=6.0, witness=(0, 1, 2), exhaustive=True)
+    """
+    n = game.n_players
+    exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
+    generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
+    singles = np.eye(n, dtype=bool)
+    coalitions = (
+        coalitions_of(np.arange(2**n), n)
+        if exhaustive
+        else np.concatenate([np.zeros((1, n), bool), ~singles, _random_coalitions(n, n_samples, generator)])
+    )
+    gains = evaluate(game, coalitions)
+    v_empty = gains[0]
+    gains = gains - v_empty
+    alone = evaluate(game, singles) - v_empty
+    gaps = np.abs(gains - coalitions @ alone)
+    worst = int(gaps.argmax())
+    slack = tolerance * max(np.abs(gains).max(), np.abs(alone).max(initial=0.0))
+    witness = tuple(np.flatnonzero(coalitions[worst]).tolist())
+    return Modularity(bool(gaps[worst] <= slack), float(gaps[worst]), witness, exhaustive)
+
+
+def _payoffs_of_joining(game: Game, n_samples: int, seed: int) -> tuple[FloatArray, float, float]:
+    """For coalitions S, ``v(S + i)`` of each player outside and ``v(S)`` in the last column; NaN for those inside."""
+    n = game.n_players
+    if n <= MAX_EXHAUSTIVE_PLAYERS:
+        table = coalition_table(game)
+        indices = np.arange(len(table))
+        masks = 2 ** np.arange(n)
+        joined = np.where(indices[:, None] & masks, np.nan, table[indices[:, None] | masks])
+        return np.column_stack([joined, table]), float(table[0]), float(table[-1])
+    generator = np.random.default_rng(np.random.SeedSequence(seed))
+    coalitions = _random_coalitions(n, n_samples, generator)
+    joined = np.full((len(coalitions), n + 1), np.nan)
+    for row, coalition in enumerate(coalitions):
+        outside = np.flatnonzero(~coalition)
+        asked = np.repeat(coalition[None], len(outside) + 1, axis=0)
+        asked[np.arange(len(outside)), outside] = True
+        joined[row, [*outside.tolist(), n]] = evaluate(game, asked)
+    return joined, *evaluate_ends(game)
+
+
+def _random_coalitions(n_players: int, n_samples: int, generator: np.random.Generator) -> Coalitions:
+    """Coalitions whose size is uniform from 0 to n - 1, as the Shapley value weighs them."""
+    sizes = generator.integers(0, n_players, n_samples)
+    coalitions: Coalitions = np.argsort(generator.random((n_samples, n_players)), axis=1) < sizes[:, None]
+    return coalitions
+
+
+def _scale(joined: FloatArray, v_empty: float, v_full: float) -> float:
+    return max(float(np.nanmax(np.abs(joined - v_empty))), abs(v_full - v_empty))
+
+
+def _efficiency(values: FloatArray, total: float, slack: float, exhaustive: bool) -> AxiomCheck:
+    gap = abs(total - float(values.sum()))
+    explanation = f"values add up to {values.sum():.6g}, v(N) - v(empty) = {total:.6g}"
+    return AxiomCheck("efficiency", gap, tuple(range(len(values))), gap <= slack, exhaustive, explanation)
+
+
+def _null_player(values: FloatArray, joined: FloatArray, slack: float, exhaustive: bool) -> AxiomCheck:
+    largest = np.nan_to_num(np.abs(joined[:, :-1] - joined[:, -1:])).max(axis=0)  # (n,) marginals
+    null = np.flatnonzero(largest <= slack)
+    if len(null) == 0:
+        return AxiomCheck("null player", 0.0, (), True, exhaustive, "there is no null player")
+    worst = int(null[np.abs(values[null]).argmax()])
+    explanation = f"player {worst} never changes the payoff and has value {values[worst]:.6g}"
+    violation = float(abs(values[worst]))
+    return AxiomCheck("null player", violation, (worst,), violation <= slack, exhaustive, explanation)
+
+
+def _symmetry(values: FloatArray, joined: FloatArray, slack: float, exhaustive: bool) -> AxiomCheck:
+    n = len(values)
+    worst: tuple[float, tuple[int, ...]] = (-1.0, ())
+    for first in range(n):
+        differences = np.nan_to_num(np.abs(joined[:, first + 1 : n] - joined[:, first, None]))
+        for second in first + 1 + np.flatnonzero(differences.max(axis=0, initial=0.0) <= slack):
+            violation = float(abs(values[first] - values[second]))
+            if violation > worst[0]:
+                worst = (violation, (first, int(second)))
+    if not worst[1]:
+        return AxiomCheck("symmetry", 0.0, (), True, exhaustive, "no two players are interchangeable")
+    one, other = worst[1]
+    explanation = (
+        f"players {one} and {other} are interchangeable and have values {values[one]:.6g} and {values[other]:.6g}"
+    )
+    return AxiomCheck("symmetry", worst[0], worst[1], worst[0] <= slack, exhaustive, explanation)
+
+
+def _values(returned: ShapleyResult | ArrayLike) -> FloatArray:
+    return returned.values if isinstance(returned, ShapleyResult) else np.asarray(returned, dtype=np.float64)
