@@ -1,0 +1,7 @@
+"""Lightning callbacks: when to capture, what to compute, where to log."""
+
+from __future__ import annotations
+
+from lightning_attnflow.callbacks.attention_flow_monitor import AttentionFlowMonitor
+
+__all__ = ["AttentionFlowMonitor"]

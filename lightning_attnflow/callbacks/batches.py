@@ -1,0 +1,125 @@
+"""Sentences for the monitor: out of validation batches of any mapping shape, and out of probe texts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lightning_attnflow.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+InputReader = Callable[[Any], Mapping[str, Any]]
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+"""The keys of a batch that are passed on to the model, as far as its forward knows them."""
+
+_REMEDY = (
+    "Pass inputs=, a function from the batch to the model's keyword arguments, "
+    'such as inputs=lambda batch: {"input_ids": batch[0], "attention_mask": batch[1]}.'
+)
+
+
+def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader | None) -> dict[str, Any]:
+    """Return the keyword arguments of the model in a validation batch.
+
+    Args:
+        batch: what the dataloader gave, on the model's device.
+        transformer: whose forward says which keys it knows.
+        reader: the user's own function for it, or None to take the known keys of a mapping.
+
+    Raises:
+        InputError: nothing to take, or padding without an attention mask.
+    """
+    if reader is not None:
+        found = reader(batch)
+        if not isinstance(found, Mapping):
+            raise InputError("what inputs= returned", got=type(found).__name__, expected="a mapping", remedy=_REMEDY)
+        inputs = dict(found)
+    elif isinstance(batch, Mapping):
+        known = inspect.signature(transformer.forward).parameters
+        inputs = {key: batch[key] for key in MODEL_INPUTS if key in batch and key in known}
+    else:
+        raise InputError(
+            "validation batch",
+            got=f"a {type(batch).__name__}",
+            expected="a mapping with input_ids and attention_mask",
+            remedy=_REMEDY,
+        )
+    tokens = inputs.get("input_ids")
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2:
+        raise InputError(
+            "validation batch",
+            got=f"keys {list(batch) if isinstance(batch, Mapping) else list(inputs)}"
+            + (f", input_ids of shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else ""),
+            expected="input_ids of shape (B, T), and attention_mask if there is padding",
+            remedy=_REMEDY,
+        )
+    _check_padding(inputs, transformer)
+    return inputs
+
+
+def first_sentences(inputs: Mapping[str, Any], n_sentences: int) -> dict[str, Any]:
+    """Return copies of the first `n_sentences` rows of everything that has a row a sentence."""
+    size = len(inputs["input_ids"])
+    return {
+        key: value[:n_sentences].detach().clone()
+        if isinstance(value, Tensor) and value.ndim and len(value) == size
+        else value
+        for key, value in inputs.items()
+    }
+
+
+def real_tokens(inputs: Mapping[str, Any]) -> Tensor:
+    """Return the mask (B, T) of the tokens that are no padding, on the CPU."""
+    mask = inputs.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.shape != inputs["input_ids"].shape:
+        if mask is not None:
+            raise InputError(
+                "attention_mask",
+                got=f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__,
+                expected=f"shape {tuple(inputs['input_ids'].shape)}, 1 on real tokens",
+                remedy=_REMEDY,
+            )
+        return torch.ones(inputs["input_ids"].shape, dtype=torch.bool)
+    return mask.bool().cpu()
+
+
+def padded(
+    encodings: Sequence[Mapping[str, Sequence[int]]], padding: int, transformer: PreTrainedModel
+) -> dict[str, Any]:
+    """Return one batch of tokenised sentences, padded on the right, on the model's device."""
+    known = inspect.signature(transformer.forward).parameters
+    longest = max(len(encoding["input_ids"]) for encoding in encodings)
+    filled = {"input_ids": padding}  # everything else, the attention mask above all, is 0 on padding
+    rows = [
+        {"attention_mask": [1] * len(encoding["input_ids"])} | {key: list(row) for key, row in encoding.items()}
+        for encoding in encodings
+    ]
+    return {
+        key: torch.tensor([row[key] + [filled.get(key, 0)] * (longest - len(row[key])) for row in rows]).to(
+            transformer.device
+        )
+        for key in MODEL_INPUTS
+        if key in known and all(key in row for row in rows)
+    }
+
+
+def _check_padding(inputs: Mapping[str, Any], transformer: PreTrainedModel) -> None:
+    """Refuse padding that the model itself attends to: its flow would be credited to nothing."""
+    padding = transformer.config.pad_token_id
+    if inputs.get("attention_mask") is not None or padding is None or padding == transformer.config.eos_token_id:
+        return
+    ends = inputs["input_ids"][:, [0, -1]]
+    if bool((ends == padding).any()):
+        raise InputError(
+            "validation batch",
+            got="padding but no attention_mask",
+            expected="attention_mask, 1 on real tokens: without it the model attends to padding",
+            remedy="Put the attention_mask of the tokenizer into the batch, and pass it to the model in training too.",
+        )

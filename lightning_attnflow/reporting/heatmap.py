@@ -1,0 +1,140 @@
+"""The flow of one sentence as a picture, layers x words, that cannot be misread where a layer says nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow.reporting.records import SentenceFlow, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 100
+MAX_NUMBERED_WORDS = 24  # beyond this a cell is too narrow for its number
+_LONGEST_LABEL = 16
+_CELL_HEIGHT = 0.32  # inches
+_WARNING = "saturated: not importance"
+
+
+def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words: int = 60) -> Figure:
+    """Draw the flow of every layer over the words, the layer next to the readout on top.
+
+    Each row is a distribution. The numbers are percent of the flow of the row (left out beyond 24 words). The colour
+    of a word is its flow relative to the largest word of the same row; special tokens are drawn in grey, on the scale
+    0 to 100%. Rows where trivial cuts decide most tokens are hatched and say so: they are not importance.
+
+    Args:
+        sentence: the flow of one sentence.
+        title: default: the text of the sentence.
+        max_words: draw at most so many words, and say below the picture how many are not drawn.
+
+    Raises:
+        InputError: `max_words` < 1.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if max_words < 1:
+        raise InputError("max_words", got=max_words, expected="at least 1", remedy="Leave it at 60.")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError(
+            "drawing a heat map",
+            got="no matplotlib",
+            expected="matplotlib",
+            remedy="pip install 'lightning-attnflow[plots]'",
+        ) from error
+    n_words = min(len(sentence.labels), max_words)
+    labels = [shortened(label, _LONGEST_LABEL) for label in sentence.labels[:n_words]]
+    # Straight labels need the width of the longest one, slanted ones only a line.
+    slanted = max(map(len, labels)) * 0.085 + 0.1 > _column_width(n_words)
+    left, right, top = 0.95, 0.25, 0.45
+    bottom = 0.55 + (0.068 * max(map(len, labels)) if slanted else 0.2)
+    width = left + right + max(4.8, n_words * _column_width(n_words))
+    height = top + bottom + _CELL_HEIGHT * len(sentence.values)
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)  # not pyplot: that would keep every figure and touch the user's backend
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
+    _draw_cells(axes, sentence, n_words)
+    axes.set_xticks(
+        range(n_words), labels, rotation=40 if slanted else 0, ha="right" if slanted else "center", fontsize=10
+    )
+    if slanted:
+        for tick in axes.get_xticklabels():
+            tick.set_rotation_mode("anchor")
+    for tick, special in zip(axes.get_xticklabels(), sentence.special, strict=False):
+        tick.set_color("0.45" if special else "black")
+        tick.set_parse_math(False)  # "$5 or $6" is no formula
+    names = [f"layer {layer}" for layer in range(sentence.n_layers)] + ["readout"]
+    axes.set_yticks(range(len(names)), names, fontsize=10)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    heading = title if title is not None else sentence.text
+    figure.text(
+        0.01,
+        1 - 0.12 / height,
+        shortened(heading, int(width * 11)),
+        fontsize=11,
+        va="top",
+        weight="bold",
+        parse_math=False,
+    )
+    figure.text(0.01, 0.1 / height, _caption(len(sentence.labels) - n_words, n_words), fontsize=8, color="0.3")
+    return figure
+
+
+def rendered(figure: Figure) -> NDArray[np.uint8]:
+    """Return the pixels (height, width, 3) of a figure of this module, drawing it once."""
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _column_width(n_words: int) -> float:
+    return 0.56 if n_words <= MAX_NUMBERED_WORDS else 0.3  # inches
+
+
+def _caption(n_hidden: int, n_words: int) -> str:
+    parts = ["percent of the row's flow" if n_words <= MAX_NUMBERED_WORDS else "", "blue: relative to its largest word"]
+    parts += ["grey: special tokens", f"{n_hidden} MORE WORDS NOT DRAWN" if n_hidden else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
+    """Fill the cells, number them, and strike out the saturated rows."""
+    from matplotlib import colormaps
+
+    total = np.maximum(sentence.values.sum(axis=1, keepdims=True), 1e-12)
+    share = (sentence.values / total)[:, :n_words]
+    special = sentence.special[:n_words]
+    largest = np.max(share[:, ~special], axis=1, initial=1e-12)[:, None]  # no word at all may have flow
+    saturated = [layer for layer in range(len(share)) if sentence.is_saturated(layer)]
+    colours = colormaps["Blues"](0.85 * np.minimum(share / largest, 1.0))[..., :3]  # (L + 1, n, 3)
+    colours[:, special] = colormaps["Greys"](0.6 * share[:, special])[..., :3]
+    colours[saturated] = 0.9
+    axes.imshow(colours, aspect="auto", interpolation="nearest", origin="lower")
+    dark = colours.mean(axis=2) < 0.55
+    if n_words <= MAX_NUMBERED_WORDS:
+        for layer, word in np.ndindex(*share.shape):
+            if layer not in saturated:
+                percent = 100 * share[layer, word]
+                text = f"{percent:.0f}" if percent >= 1 or percent == 0 else "<1"
+                axes.text(
+                    word,
+                    layer,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if dark[layer, word] else "0.2",
+                )
+    for layer in saturated:
+        axes.axhspan(layer - 0.5, layer + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axes.text((n_words - 1) / 2, layer, _WARNING, ha="center", va="center", fontsize=9, color="0.35", bbox=box)
