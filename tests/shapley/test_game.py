@@ -1,0 +1,190 @@
+"""Games and their wrappers: what they refuse, what they ask, and errors that name the coalition."""
+
+from __future__ import annotations
+
+import games
+import numpy as np
+import pytest
+
+from lightning_attnflow.errors import GameError, InputError
+from lightning_attnflow.shapley import (
+    CachedGame,
+    FunctionGame,
+    Game,
+    GroupedGame,
+    MaxEvaluations,
+    MaxPermutations,
+    Truncation,
+    banzhaf,
+    exact_shapley,
+    kernel_shap,
+    leave_one_out,
+    permutation_shapley,
+    shapley,
+    stratified_shapley,
+)
+from lightning_attnflow.shapley.game import evaluate
+
+METHODS = {
+    "exact": exact_shapley,
+    "leave one out": leave_one_out,
+    "antithetic": lambda game: permutation_shapley(game, stop=MaxPermutations(20)),
+    "plain": lambda game: permutation_shapley(game, stop=MaxPermutations(20), antithetic=False),
+    "truncated": lambda game: permutation_shapley(game, stop=MaxPermutations(20), truncation=Truncation(0.0)),
+    "stratified": lambda game: stratified_shapley(game, budget=16),
+    "kernel": lambda game: kernel_shap(game, budget=16),
+    "banzhaf": lambda game: banzhaf(game, budget=16),
+    "chosen": lambda game: shapley(game, budget=16),
+}
+
+
+def without(player: int, returned: float) -> Game:
+    """A game over four players that pays ``returned`` to the coalition of all but one."""
+    missing = np.arange(4) != player
+    return FunctionGame(lambda c: np.where((c == missing).all(axis=1), returned, c.sum(axis=1)), 4)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("payoff", [np.nan, np.inf, -np.inf])
+def test_a_payoff_that_is_not_finite_names_its_coalition(method, payoff: float) -> None:
+    with pytest.raises(GameError, match=r"coalition \(0, 1, 3\)") as caught:
+        method(without(2, payoff))
+    assert caught.value.coalition == (0, 1, 3)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_payoff_that_raises_names_its_coalition(method) -> None:
+    def payoff(coalitions: np.ndarray) -> np.ndarray:
+        if (coalitions == [True, True, False, True]).all(axis=1).any():
+            raise ZeroDivisionError("no data")
+        return coalitions.sum(axis=1)
+
+    with pytest.raises(GameError, match="ZeroDivisionError: no data") as caught:
+        method(FunctionGame(payoff, 4))
+    assert caught.value.coalition == (0, 1, 3)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_failure_of_the_batch_alone_blames_no_coalition() -> None:
+    def payoff(coalitions: np.ndarray) -> np.ndarray:
+        if len(coalitions) > 2:
+            raise MemoryError("too many")
+        return coalitions.sum(axis=1)
+
+    with pytest.raises(GameError, match="batch") as caught:
+        exact_shapley(FunctionGame(payoff, 3))
+    assert caught.value.coalition is None
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("shape", [(), (1,), (2, 2)])
+def test_a_wrong_shape_is_refused(method, shape: tuple[int, ...]) -> None:
+    with pytest.raises(GameError, match="shape"):
+        method(FunctionGame(lambda coalitions: np.zeros(shape), 4))  # noqa: ARG005
+
+
+def test_a_wrong_shape_for_a_single_coalition_names_it() -> None:
+    with pytest.raises(GameError) as caught:
+        evaluate(FunctionGame(lambda coalitions: coalitions * 1.0, 2), np.array([[False, True]]))
+    assert caught.value.coalition == (1,)
+
+
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises(GameError, match="payoffs"):
+        exact_shapley(FunctionGame(lambda coalitions: ["high"] * len(coalitions), 2))
+
+
+@pytest.mark.parametrize("count", [-1, 2.0, True, "3", None])
+def test_a_number_of_players_is_an_integer(count: object) -> None:
+    with pytest.raises(InputError, match="n_players"):
+        FunctionGame(len, count)
+
+
+def test_the_function_of_a_game_is_callable() -> None:
+    with pytest.raises(InputError, match="function"):
+        FunctionGame(3.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("groups", "problem"),
+    [
+        ([[0, 1], [1, 2]], r"two groups: \[1\]"),
+        ([[0], [2]], r"no group: \[1\]"),
+        ([[0, 1], [2], []], "an empty group"),
+        ([[0, 1], [2, 3]], r"do not exist: \[3\]"),
+        ([[0, 1], [2, -1]], r"do not exist: \[-1\]"),
+    ],
+)
+def test_groups_are_a_partition(groups: list[list[int]], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        GroupedGame(games.modular(np.ones(3))[0], groups)
+
+
+class Walking(FunctionGame):
+    """A game that can walk an order itself, and counts how often it is asked to."""
+
+    def __init__(self, n_players: int) -> None:
+        super().__init__(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players)
+        self.walked = 0
+
+    def prefix_values(self, orders: np.ndarray) -> np.ndarray:
+        self.walked += len(orders)
+        return np.tile(np.arange(self.n_players + 1) ** 2.0, (len(orders), 1))
+
+
+def test_a_game_that_walks_orders_is_asked_to_and_gives_the_same() -> None:
+    game = Walking(5)
+    walked = permutation_shapley(game, stop=MaxPermutations(10))
+    asked = permutation_shapley(FunctionGame(game, 5), stop=MaxPermutations(10))
+    assert game.walked == 10
+    np.testing.assert_array_equal(walked.values, asked.values)
+    assert walked.n_evaluations == asked.n_evaluations
+
+
+def test_groups_of_a_game_that_walks_orders_walk_too() -> None:
+    game = Walking(5)
+    groups = [[4, 0], [2], [1, 3]]
+    walked = permutation_shapley(GroupedGame(game, groups), stop=MaxPermutations(10))
+    asked = permutation_shapley(GroupedGame(FunctionGame(game, 5), groups), stop=MaxPermutations(10))
+    assert game.walked == 10
+    np.testing.assert_allclose(walked.values, asked.values, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (lambda orders: np.zeros((len(orders), 2)), "shape"),
+        (lambda orders: np.full((len(orders), 4), np.nan), r"coalition \(\)"),
+        (lambda orders: np.tile([0.0, 1, 2, 99], (len(orders), 1)), "ends"),
+    ],
+)
+def test_what_a_walking_game_returns_is_checked(returned, problem: str) -> None:
+    game = Walking(3)
+    game.prefix_values = returned
+    with pytest.raises(GameError, match=problem):
+        permutation_shapley(game, stop=MaxPermutations(2))
+
+
+@pytest.mark.parametrize(
+    "bounds", [(np.ones(2), np.zeros(2)), (np.zeros(1), np.ones(1)), (np.zeros(2), np.full(2, np.inf))]
+)
+def test_bounds_of_marginals_are_checked(bounds: tuple[np.ndarray, np.ndarray]) -> None:
+    game = games.modular(np.ones(2))[0]
+    game.marginal_bounds = lambda: bounds
+    with pytest.raises(GameError, match="marginal_bounds"):
+        permutation_shapley(game, stop=MaxPermutations(2))
+
+
+def test_a_cached_game_asks_for_each_coalition_once() -> None:
+    asked = []
+
+    def payoff(coalitions: np.ndarray) -> np.ndarray:
+        asked.extend(map(tuple, coalitions.tolist()))
+        return coalitions.sum(axis=1) ** 2.0
+
+    game = CachedGame(FunctionGame(payoff, 4))
+    first = permutation_shapley(game, stop=MaxEvaluations(200))
+    assert len(asked) == len(set(asked)) == game.n_evaluations <= 16
+    assert game.n_requests == first.n_evaluations
+    np.testing.assert_allclose(exact_shapley(game).values, 4.0)
+    assert len(asked) == 16
