@@ -1,0 +1,57 @@
+"""What each training example is worth: Data Shapley on any training, KNN-Shapley, leave-one-out and Banzhaf values.
+
+The names are imported on first use: workers then load only what they need, and the exact methods not even torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_attnflow.valuation.banzhaf import data_banzhaf
+    from lightning_attnflow.valuation.comparison import rank_agreement
+    from lightning_attnflow.valuation.data_shapley import DataShapley, ledger_result
+    from lightning_attnflow.valuation.features import encode_texts
+    from lightning_attnflow.valuation.frozen import FrozenEncoderUtility
+    from lightning_attnflow.valuation.knn import knn_game, knn_shapley
+    from lightning_attnflow.valuation.ledger import Ledger, merge_ledgers
+    from lightning_attnflow.valuation.trainer import TrainerUtility
+
+_HOMES = {
+    "DataShapley": "data_shapley",
+    "FrozenEncoderUtility": "frozen",
+    "Ledger": "ledger",
+    "TrainerUtility": "trainer",
+    "data_banzhaf": "banzhaf",
+    "encode_texts": "features",
+    "knn_game": "knn",
+    "knn_shapley": "knn",
+    "ledger_result": "data_shapley",
+    "merge_ledgers": "ledger",
+    "rank_agreement": "comparison",
+}
+
+__all__ = [
+    "DataShapley",
+    "FrozenEncoderUtility",
+    "Ledger",
+    "TrainerUtility",
+    "data_banzhaf",
+    "encode_texts",
+    "knn_game",
+    "knn_shapley",
+    "ledger_result",
+    "merge_ledgers",
+    "rank_agreement",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"lightning_attnflow.valuation.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

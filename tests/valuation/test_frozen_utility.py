@@ -1,0 +1,206 @@
+"""Heads trained many at once: they are the optima, one by one gives the same, and every coalition has a payoff."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation import FrozenEncoderUtility
+
+METRICS = ("accuracy", "auc", "balanced_accuracy", "f1", "log_loss")
+
+
+def sentences(n: int = 60, m: int = 50, d: int = 8, classes: int = 2, seed: int = 0):
+    """Features with a class signal, as (train features, labels, validation features, labels)."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n + m) % classes)
+    features = rng.normal(size=(n + m, d))
+    features[:, :classes] += 1.5 * np.eye(classes)[labels]
+    return features[:n], labels[:n], features[n:], labels[n:]
+
+
+def random_coalitions(count: int, n: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.random((count, n)) < rng.random((count, 1))
+
+
+def _reference_probabilities(data, members: np.ndarray, l2: float = 1.0) -> np.ndarray:
+    """P(class 1) on the validation set by scikit-learn, on features prepared as the utility documents it."""
+    features, labels, held_out, _ = data
+    centre = features.mean(axis=0)
+    scale = np.sqrt(((features - centre) ** 2).sum(axis=1).mean())
+    prepare = lambda rows: np.c_[(rows - centre) / scale, np.ones(len(rows))]  # noqa: E731
+    model = LogisticRegression(C=1 / l2, fit_intercept=False, tol=1e-10, max_iter=10_000)
+    model.fit(prepare(features)[members], labels[members])
+    return model.predict_proba(prepare(held_out))[:, 1]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_payoffs_are_those_of_scikit_learn(metric: str) -> None:
+    data = sentences()
+    truth = data[3]
+    score = {
+        "accuracy": lambda p: ((p > 0.5) == truth).mean(),
+        "auc": lambda p: roc_auc_score(truth, p),
+        "balanced_accuracy": lambda p: balanced_accuracy_score(truth, p > 0.5),
+        "f1": lambda p: f1_score(truth, p > 0.5, average="macro"),
+        "log_loss": lambda p: -log_loss(truth, p),
+    }[metric]
+    coalitions = random_coalitions(20, 60)
+    coalitions[:, [0, 1]] = True
+    coalitions[:, [int(np.flatnonzero(data[1] == label)[0]) for label in (0, 1)]] = True
+    expected = [score(_reference_probabilities(data, members)) for members in coalitions]
+    np.testing.assert_allclose(FrozenEncoderUtility(*data, metric=metric)(coalitions), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"epochs": 20, "lr": 0.5}, {"epochs": 3, "batch_size": 16, "seed": 4}])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_one_by_one_and_all_at_once_agree(options: dict[str, object], classes: int) -> None:
+    game = FrozenEncoderUtility(*sentences(classes=classes), metric="log_loss", **options)
+    coalitions = random_coalitions(40, 60)
+    one_by_one = np.concatenate([game(coalition[None]) for coalition in coalitions])
+    np.testing.assert_allclose(game(coalitions), one_by_one, rtol=0, atol=1e-5)
+    assert np.ptp(one_by_one) > 0.1
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("n", [60, 17])
+def test_walking_an_order_gives_the_payoffs_of_its_prefixes(metric: str, classes: int, n: int) -> None:
+    # n = 60 > 2 (d + 1) takes both forms of the product with the Gram matrix
+    game = FrozenEncoderUtility(*sentences(n=n, classes=classes), metric=metric, chunk_size=7)
+    order = np.random.default_rng(1).permutation(n)
+    prefixes = np.argsort(order) < np.arange(n + 1)[:, None]
+    np.testing.assert_allclose(game.prefix_values(order[None])[0], game(prefixes), rtol=0, atol=1e-6)
+
+
+def test_minibatches_of_gradient_descent_are_those_of_a_plain_loop() -> None:
+    features, labels, held_out, truth = data = sentences(n=20)
+    game = FrozenEncoderUtility(*data, metric="log_loss", epochs=2, lr=0.3, batch_size=8, seed=5, l2=0.7)
+    members = np.arange(20) % 3 > 0
+    centre = features.mean(axis=0)
+    scale = np.sqrt(((features - centre) ** 2).sum(axis=1).mean())
+    prepare = lambda rows: np.c_[(rows - centre) / scale, np.ones(len(rows))]  # noqa: E731
+    weights, generator = np.zeros(9), np.random.default_rng(np.random.SeedSequence(5))
+    for _ in range(2):
+        shuffled = generator.permutation(20)
+        for start in range(0, 20, 8):
+            batch = [i for i in shuffled[start : start + 8] if members[i]]
+            rows = prepare(features)[batch]
+            gradient = rows.T @ (1 / (1 + np.exp(-rows @ weights)) - labels[batch]) / len(batch)
+            weights -= 0.3 * (gradient + 0.7 / members.sum() * weights)
+    logits = prepare(held_out) @ weights
+    expected = -np.log1p(np.exp(np.where(truth == 1, -logits, logits))).mean()
+    assert game(members[None])[0] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("metric", "empty", "only_zero"),
+    [
+        ("accuracy", 0.75, 0.25),
+        ("balanced_accuracy", 0.5, 0.5),
+        ("f1", (2 * 0.75 / 1.75) / 2, (2 * 0.25 / 1.25) / 2),
+        ("log_loss", np.log(1 / 2), 0.25 * np.log(4 / 5) + 0.75 * np.log(1 / 5)),
+        ("auc", 0.5, 0.5),
+    ],
+)
+def test_coalitions_that_lack_a_class_have_the_documented_payoff(metric: str, empty: float, only_zero: float) -> None:
+    features, labels, held_out, _ = sentences(m=40)
+    game = FrozenEncoderUtility(features, labels, held_out, (np.arange(40) % 4 > 0).astype(int), metric=metric)
+    of_class_zero = np.zeros((1, 60), dtype=bool)
+    of_class_zero[0, np.flatnonzero(labels == 0)[:3]] = True
+    assert game(np.zeros((1, 60), dtype=bool))[0] == pytest.approx(empty)
+    assert game(of_class_zero)[0] == pytest.approx(only_zero)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), l2=st.floats(0.05, 20), d=st.integers(1, 12), n=st.integers(3, 40))
+def test_the_gradient_vanishes_at_every_head(seed: int, l2: float, d: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    features, labels = rng.normal(size=(n, d)), rng.permutation(np.arange(n) % 2)
+    game = FrozenEncoderUtility(features, labels, features, labels, l2=l2)
+    coalition = rng.random((1, n)) < 0.7
+    everyone = torch.arange(n)
+    from lightning_attnflow.valuation.heads import Rows
+
+    weights, _ = game._train(Rows(game._design, everyone), everyone, torch.from_numpy(coalition.T).double(), None)
+    rows = game._design.rows.numpy()
+    chance = 1 / (1 + np.exp(-rows @ weights[:, 0].numpy()))
+    gradient = rows.T @ (coalition[0] * (chance - labels)) + l2 * weights[:, 0].numpy()
+    assert np.linalg.norm(gradient) <= 1.01e-6 * l2
+
+
+def test_dead_features_change_nothing() -> None:
+    features, labels, held_out, truth = sentences()
+    noise = np.random.default_rng(0).normal(size=(110, 2)) * 1e-32
+    coalitions = random_coalitions(10, 60)
+    alive = FrozenEncoderUtility(features, labels, held_out, truth, metric="log_loss")(coalitions)
+    dead = FrozenEncoderUtility(
+        np.c_[features, noise[:60]], labels, np.c_[held_out, noise[60:]], truth, metric="log_loss"
+    )(coalitions)
+    np.testing.assert_allclose(dead, alive, atol=1e-9)
+
+
+def test_global_randomness_is_left_alone_and_float32_tensors_are_taken() -> None:
+    data = [torch.tensor(part) for part in sentences()]
+    torch.manual_seed(3)
+    state, legacy = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    FrozenEncoderUtility(data[0].float(), data[1], data[2].float(), data[3], epochs=2, batch_size=8)(
+        random_coalitions(3, 60)
+    )
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert (legacy == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_the_configuration_tells_data_and_arguments_apart() -> None:
+    data = sentences()
+    one = FrozenEncoderUtility(*data).configuration()
+    assert one == FrozenEncoderUtility(*data).configuration()
+    assert one != FrozenEncoderUtility(*data, l2=2.0).configuration()
+    flipped = data[1].copy()
+    flipped[[0, 1]] = 1 - flipped[[0, 1]]
+    assert one["data"] != FrozenEncoderUtility(data[0], flipped, *data[2:]).configuration()["data"]
+
+
+FEATURES, LABELS, HELD_OUT, TRUTH = sentences(n=6, m=6)
+WITH_NAN = FEATURES.copy()
+WITH_NAN[4, 2] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((FEATURES[:0], LABELS[:0], HELD_OUT, TRUTH), {}, "features: got shape"),
+        ((FEATURES, LABELS, HELD_OUT[:0], TRUTH[:0]), {}, "validation_features: got shape"),
+        ((FEATURES, LABELS[:5], HELD_OUT, TRUTH), {}, "labels: got shape"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH[:5]), {}, "validation_labels: got shape"),
+        ((FEATURES, np.ones(6, int), HELD_OUT, TRUTH), {}, "labels: got 6 sentences of class 1 only"),
+        ((FEATURES, LABELS, HELD_OUT, np.ones(6, int)), {}, "validation_labels: got 6 sentences of class 1 only"),
+        ((FEATURES[:1], LABELS[:1], HELD_OUT, TRUTH), {}, "at least two classes"),
+        ((FEATURES, LABELS - 1, HELD_OUT, TRUTH), {}, "Number the classes from 0"),
+        ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "Number the classes from 0"),
+        ((WITH_NAN, LABELS, HELD_OUT, TRUTH), {}, "NaN or infinity in 1 rows, first in row 4"),
+        ((FEATURES, LABELS, HELD_OUT[:, :3], TRUTH), {}, "got 3 features; expected 8"),
+        ((np.ones((6, 2)), LABELS, np.ones((6, 2)), TRUTH), {}, "the same row for every sentence"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH), {"metric": "gini"}, "metric: got 'gini'"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH), {"l2": 0}, "l2: got 0"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH), {"lr": 0.1}, "Pass epochs too"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH), {"epochs": 0}, "epochs: got 0"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH), {"chunk_size": True}, "chunk_size: got True"),
+    ],
+)
+def test_bad_input_is_said(arguments: tuple[object, ...], options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FrozenEncoderUtility(*arguments, **options)
+
+
+def test_a_penalty_too_small_to_solve_is_said() -> None:
+    data = sentences(n=60, d=60)
+    with pytest.raises(InputError, match="Raise l2"):
+        FrozenEncoderUtility(*data, l2=1e-9)(np.ones((1, 60), dtype=bool))

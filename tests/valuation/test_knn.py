@@ -1,0 +1,83 @@
+"""KNN-Shapley against all coalitions; Banzhaf against its definition; rank agreement against SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley import FunctionGame, exact_shapley, leave_one_out
+from lightning_attnflow.valuation import data_banzhaf, knn_game, knn_shapley, rank_agreement
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(2, 9), k=st.integers(1, 12), classes=st.integers(2, 3), seed=st.integers(0, 1000))
+def test_knn_shapley_is_the_shapley_value_of_its_game(n: int, k: int, classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.r_[0, 1, rng.integers(classes, size=n - 2)]
+    # Small integers: many distances are equal, and both must break such ties alike.
+    data = (
+        rng.integers(3, size=(n, 2)),
+        labels,
+        rng.integers(3, size=(4, 2)),
+        np.r_[0, 1, rng.integers(classes, size=2)],
+    )
+    np.testing.assert_allclose(knn_shapley(*data, k=k), exact_shapley(knn_game(*data, k=k)).values, atol=1e-12)
+
+
+def test_knn_shapley_adds_up_for_many_sentences() -> None:
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(700, 5)), np.arange(700) % 3, rng.normal(size=(40, 5)), np.arange(40) % 3
+    game = knn_game(*data)
+    full, empty = game(np.array([[True] * 700, [False] * 700]))
+    assert knn_shapley(*data).sum() == pytest.approx(full - empty)
+
+
+def test_bad_knn_input_is_said() -> None:
+    good = ([[0.0], [1.0]], [0, 1], [[0.0], [1.0]], [0, 1])
+    with pytest.raises(InputError, match="k: got 0"):
+        knn_shapley(*good, k=0)
+    with pytest.raises(InputError, match="got 1 features; expected 2"):
+        knn_shapley([[0.0, 0.0], [1.0, 1.0]], *good[1:])
+    with pytest.raises(InputError, match="neither 0"):
+        knn_shapley([], [], *good[2:])
+
+
+def test_banzhaf_is_the_mean_over_all_coalitions() -> None:
+    rng = np.random.default_rng(1)
+    table = rng.normal(size=2**5)
+    game = FunctionGame(lambda coalitions: table[coalitions @ (1 << np.arange(5))], n_players=5)
+    bits = (np.arange(2**5)[:, None] >> np.arange(5)) & 1
+    exact = np.array([table[bits[:, i] == 1].mean() - table[bits[:, i] == 0].mean() for i in range(5)])
+    result = data_banzhaf(game, budget=20_000, seed=3)
+    assert (np.abs(result.values - exact) < 4.5 * result.stderr).all()
+    assert (result.stderr < 0.03).all()
+    assert (result.values == data_banzhaf(game, budget=20_000, seed=3).values).all()
+    assert (result.values != data_banzhaf(game, budget=20_000, seed=4).values).all()
+
+
+def test_banzhaf_needs_a_budget() -> None:
+    game = FunctionGame(lambda coalitions: coalitions.sum(axis=1), n_players=2)
+    with pytest.raises(InputError, match="at least 4"):
+        data_banzhaf(game, budget=3)
+    with pytest.raises(InputError, match="with and without each player"):
+        data_banzhaf(FunctionGame(game, n_players=40), budget=4)
+
+
+def test_rank_agreement_is_spearman_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    columns = {name: rng.integers(4, size=30) for name in "abc"}
+    expected = spearmanr(np.array(list(columns.values())).T).statistic
+    np.testing.assert_allclose(rank_agreement(columns), expected, atol=1e-12)
+    assert np.isnan(rank_agreement({"a": [1, 2], "b": [5, 5]})[0, 1])
+    with pytest.raises(InputError, match="same examples"):
+        rank_agreement({"a": [1, 2], "b": [1, 2, 3]})
+
+
+def test_leave_one_out_of_the_knn_game_differs_from_its_shapley_value() -> None:
+    data = ([[0.0], [0.1], [5.0]], [0, 0, 1], [[0.2], [4.0]], [0, 1])
+    assert leave_one_out(knn_game(*data, k=1)).tolist() == [0.0, 0.0, 0.5]
+    assert knn_shapley(*data, k=1)[0] > 0
