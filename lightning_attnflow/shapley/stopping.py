@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.confidence import check_confidence
 
 _FIRST_LOOK = 10  # units before a criterion looks at errors: fewer tell nothing about a variance
 _GROWTH = 1.1  # from look to look the sample grows by a tenth: every look is one more chance to stop by luck
@@ -215,6 +216,7 @@ class IntervalBelow(_LooksAtErrors):
 
     def __post_init__(self) -> None:
         _check_positive("IntervalBelow", self.limit)
+        check_confidence(self.confidence)
 
     def _is_met(self, progress: Progress) -> bool:
         low, high = progress.interval(self.confidence)
@@ -233,6 +235,11 @@ class SignDecided(_LooksAtErrors):
 
     tolerance: float = 0.0
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.tolerance != 0:
+            _check_positive("SignDecided", self.tolerance)
+        check_confidence(self.confidence)
 
     def _is_met(self, progress: Progress) -> bool:
         low, high = progress.interval(self.confidence)
@@ -254,6 +261,7 @@ class TopDecided(_LooksAtErrors):
 
     def __post_init__(self) -> None:
         _check_count("TopDecided", self.k)
+        check_confidence(self.confidence)
 
     def _is_met(self, progress: Progress) -> bool:
         low, high = progress.interval(self.confidence)

@@ -1,0 +1,150 @@
+"""Stratified SVARM, KernelSHAP and the chooser: exact when they can be, within their errors, and against peers."""
+
+from __future__ import annotations
+
+import math
+
+import games
+import numpy as np
+import pytest
+import shapiq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley import (
+    FunctionGame,
+    Game,
+    MaxPermutations,
+    exact_shapley,
+    kernel_shap,
+    permutation_shapley,
+    shapley,
+    stratified_shapley,
+)
+from lightning_attnflow.shapley.layers import draw_layers, minimum_budget
+
+GAMES = {
+    "airport": games.airport(np.array([1.0, 1, 2, 3, 5, 8, 13, 21, 34, 90])),
+    "coverage": games.coverage(10, 15, seed=0),
+    "shoes": games.shoes(4, 5),
+    "voting": games.voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
+}
+
+
+@pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
+@pytest.mark.parametrize("n_players", range(2, 9))
+def test_a_budget_for_all_coalitions_gives_exact_values(method, n_players: int) -> None:
+    game = games.random_table(n_players, seed=n_players)
+    result = method(game, budget=2**n_players)
+    np.testing.assert_allclose(result.values, exact_shapley(game).values, atol=1e-9)
+    assert result.stderr.max() < 1e-9
+    assert result.n_evaluations == 2**n_players
+
+
+@pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
+@pytest.mark.parametrize("name", GAMES)
+def test_estimates_are_centred_efficient_and_within_their_intervals(method, name: str) -> None:
+    game, values = GAMES[name]
+    results = [method(game, budget=200, seed=seed) for seed in range(60)]
+    errors = np.array([result.values - values for result in results])
+    scale = np.sqrt((errors**2).mean())
+    assert np.abs(errors.mean(axis=0)).max() < 6 * scale / np.sqrt(60)
+    held = [(result.interval()[0] <= values) & (values <= result.interval()[1]) for result in results]
+    assert np.mean(held) >= 0.9
+    for result in results:
+        assert result.n_evaluations <= 200
+        assert result.efficiency_gap == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
+def test_an_additive_game_is_found_exactly(method) -> None:
+    weights = np.random.default_rng(0).normal(size=30)
+    result = method(games.modular(weights)[0], budget=150)
+    np.testing.assert_allclose(result.values, weights, atol=1e-6)
+
+
+@given(st.integers(2, 24), st.integers(0, 400), st.integers(0, 100))
+@settings(max_examples=60, deadline=None)
+def test_layers_keep_the_budget_and_never_repeat_a_pair(n_players: int, extra: int, seed: int) -> None:
+    budget = minimum_budget(n_players) + extra
+    layers = draw_layers(n_players, budget, np.random.default_rng(seed), lambda size: 1 / (size * (n_players - size)))
+    listed = np.concatenate([layer.coalitions for layer in layers])
+    both = np.concatenate([listed, ~listed])
+    assert len(np.unique(both, axis=0)) == len(both) <= budget - 2
+    assert [layer.size for layer in layers] == list(range(1, n_players // 2 + 1))
+    for layer in layers:
+        assert (layer.coalitions.sum(axis=1) == layer.size).all()
+        assert len(layer.coalitions) >= min(2, layer.n_pairs)
+    if budget - 2 - len(both) > 1:
+        assert all(layer.complete for layer in layers)
+
+
+@pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
+@pytest.mark.parametrize("budget", [0, 21, 100.0, True])
+def test_a_budget_below_the_minimum_is_an_error_that_names_it(method, budget: object) -> None:
+    with pytest.raises(InputError, match=">= 22 for 10 players"):
+        method(GAMES["airport"][0], budget=budget)
+    assert method(GAMES["airport"][0], budget=22).n_evaluations == 22
+
+
+def test_unknown_keywords_are_errors() -> None:
+    for method in (stratified_shapley, kernel_shap, shapley):
+        with pytest.raises(TypeError, match="pairing"):
+            method(GAMES["airport"][0], budget=100, pairing=True)
+
+
+def test_the_chooser_says_what_it_took_and_keeps_the_budget() -> None:
+    game = FunctionGame(lambda c: np.sqrt(c.sum(axis=1)), 12)
+    for budget, method in ((4096, "exact_shapley"), (4095, "stratified_shapley"), (48, "stratified_shapley")):
+        result = shapley(game, budget=budget)
+        assert result.method == method
+        assert result.n_evaluations <= budget
+    assert shapley(game, budget=47).method == "permutation_shapley(antithetic)"
+    with pytest.raises(InputError, match="at least 24"):
+        shapley(game, budget=23)
+
+
+def _shapiq(game: Game) -> np.ndarray:
+    v_empty = game(np.zeros((1, game.n_players), bool))
+    computer = shapiq.ExactComputer(lambda rows: game(np.atleast_2d(rows)) - v_empty, game.n_players)
+    values = computer(index="SV", order=1)
+    return np.array([values[(player,)] for player in range(game.n_players)])
+
+
+@pytest.mark.parametrize("name", ["airport", "voting", "coverage"])
+def test_shapiq_agrees_on_exact_values(name: str) -> None:
+    game, _ = GAMES[name]
+    np.testing.assert_allclose(exact_shapley(game).values, _shapiq(game), atol=1e-9)
+
+
+def test_shapiqs_sampled_orders_are_within_the_errors() -> None:
+    game, _ = GAMES["coverage"]
+    v_empty = game(np.zeros((1, 10), bool))
+    peer = shapiq.PermutationSamplingSV(10, random_state=0).approximate(
+        20_000, lambda rows: game(np.atleast_2d(rows)) - v_empty
+    )
+    result = permutation_shapley(game, stop=MaxPermutations(2000), antithetic=False)
+    theirs = np.array([peer[(player,)] for player in range(10)])
+    assert (np.abs(theirs - result.values) < 4 * np.sqrt(2) * result.stderr).all()
+
+
+def test_captum_agrees_exactly_and_within_the_errors() -> None:
+    torch = pytest.importorskip("torch")
+    attribution = pytest.importorskip("captum.attr")
+    game, values = games.airport(np.array([1.0, 2.0, 4.0, 7.0, 7.0, 9.0]))
+    present, absent = torch.ones(1, 6), torch.zeros(1, 6)
+
+    def forward(rows):
+        return torch.from_numpy(game(rows.numpy() > 0.5))
+
+    exact = attribution.ShapleyValues(forward).attribute(present, baselines=absent)
+    over_orders = exact.numpy()[0].astype(np.float64) * math.factorial(6)  # an integer, but for captum's float32 mean
+    np.testing.assert_allclose(over_orders, over_orders.round(), atol=1e-3)
+    np.testing.assert_allclose(exact_shapley(game).values, over_orders.round() / math.factorial(6), atol=1e-9)
+    torch_state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    sampled = attribution.ShapleyValueSampling(forward).attribute(present, baselines=absent, n_samples=400).numpy()[0]
+    torch.random.set_rng_state(torch_state)
+    ours = permutation_shapley(game, stop=MaxPermutations(400), antithetic=False)
+    assert (np.abs(sampled - values) < 4 * ours.stderr + 1e-6).all()

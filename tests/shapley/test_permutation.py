@@ -1,0 +1,278 @@
+"""Sampled orders: reproducible one by one, no coalition twice, truncation, stopping, and the accumulator."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import games
+import numpy as np
+import pytest
+
+from lightning_attnflow.errors import GameError, InputError
+from lightning_attnflow.shapley import (
+    FunctionGame,
+    IntervalBelow,
+    MaxEvaluations,
+    MaxPermutations,
+    MaxSeconds,
+    PermutationEstimate,
+    SignDecided,
+    StandardErrorBelow,
+    TopDecided,
+    Truncation,
+    draw_units,
+    exact_shapley,
+    permutation_order,
+    permutation_shapley,
+    walk_orders,
+)
+
+
+@pytest.mark.parametrize("antithetic", [True, False])
+def test_estimates_are_within_their_errors(antithetic: bool) -> None:
+    game, values = games.airport(np.array([1.0, 2.0, 5.0, 5.0, 9.0]))
+    result = permutation_shapley(game, stop=MaxPermutations(2000), antithetic=antithetic, seed=1)
+    assert (np.abs(result.values - values) < 4 * result.stderr).all()
+    assert result.efficiency_gap == pytest.approx(0.0, abs=1e-9)
+    assert result.n_permutations == 2000
+    assert result.counts.tolist() == [2000] * 5
+
+
+def test_standard_errors_are_the_spread_of_repeated_estimates() -> None:
+    game = games.random_table(5, seed=2)
+    results = [permutation_shapley(game, stop=MaxPermutations(60), seed=seed) for seed in range(200)]
+    spread = np.std([result.values for result in results], axis=0, ddof=1)
+    stated = np.sqrt(np.mean([result.stderr**2 for result in results], axis=0))
+    np.testing.assert_allclose(stated, spread, rtol=0.2)  # four standard errors of a spread over 200 runs
+
+
+def test_reverse_orders_halve_the_work_on_a_game_of_pairs() -> None:
+    weights = np.triu(np.random.default_rng(0).normal(size=(6, 6)), 1)
+    game = FunctionGame(lambda c: np.einsum("mi,ij,mj->m", c * 1.0, weights, c * 1.0), 6)
+    result = permutation_shapley(game, stop=MaxPermutations(2))
+    np.testing.assert_allclose(result.values, exact_shapley(game).values, atol=1e-12)  # an order and its reverse: exact
+
+
+def test_an_order_depends_on_seed_and_index_alone() -> None:
+    assert permutation_order(7, 1000, 30).tolist() == permutation_order(7, 1000, 30).tolist()
+    assert permutation_order(7, 1000, 30).tolist() != permutation_order(7, 1001, 30).tolist()
+    assert permutation_order(7, 1000, 30).tolist() != permutation_order(8, 1000, 30).tolist()
+    units = draw_units(7, [5, 2], 4)
+    assert units[0, 0].tolist() == permutation_order(7, 5, 4).tolist()
+    assert units[:, 1].tolist() == units[:, 0, ::-1].tolist()
+
+
+def test_orders_are_uniform() -> None:
+    orders = [tuple(permutation_order(0, index, 3).tolist()) for index in range(6000)]
+    counts = np.array([orders.count(order) for order in set(orders)])
+    assert len(counts) == 6
+    assert (np.abs(counts - 1000) < 4 * np.sqrt(1000)).all()
+
+
+def test_no_coalition_is_asked_twice_within_an_order_and_the_ends_once_in_all() -> None:
+    asked = []
+    game = FunctionGame(lambda c: asked.extend(map(tuple, c.tolist())) or c.sum(axis=1) ** 2.0, 5)
+    result = permutation_shapley(game, stop=MaxPermutations(8), antithetic=False)
+    ends, inner = asked[:2], asked[2:]
+    assert ends == [(False,) * 5, (True,) * 5]
+    assert not set(ends) & set(inner)
+    for order in range(8):
+        assert len(set(inner[4 * order : 4 * order + 4])) == 4
+    assert result.n_evaluations == len(asked) == 2 + 8 * 4
+
+
+def test_global_random_states_are_left_alone() -> None:
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    permutation_shapley(games.random_table(4, seed=0), stop=MaxPermutations(10))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+
+
+def test_the_same_seed_gives_the_same_values_bit_by_bit() -> None:
+    game = games.random_table(5, seed=0)
+    runs = [permutation_shapley(game, stop=MaxPermutations(30), seed=seed).values.tolist() for seed in (3, 3, 4)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+class TestTruncation:
+    def test_an_order_ends_after_patience_prefixes_close_to_the_full_payoff(self) -> None:
+        game = FunctionGame(lambda c: np.minimum(c.sum(axis=1), 3) * 1.0, 8)
+        orders = draw_units(0, range(5), 8)[:, 0]
+        walk = walk_orders(game, orders, v_empty=0.0, v_full=3.0, truncation=Truncation(0.01, patience=2))
+        assert walk.n_evaluations == 5 * 4  # sizes 1 to 4: at 3 and 4 the payoff is full
+        assert walk.truncated.all()
+        np.testing.assert_array_equal(walk.marginals, walk_orders(game, orders, v_empty=0.0, v_full=3.0).marginals)
+
+    def test_a_prefix_that_touches_the_full_payoff_by_chance_does_not_end_an_order(self) -> None:
+        payoffs = np.array([0.0, 1.0, 0.2, 0.4, 0.6, 1.0])  # full at one player, then not
+        game = FunctionGame(lambda c: payoffs[c.sum(axis=1)], 5)
+        orders = draw_units(0, range(3), 5)[:, 0]
+        patient = walk_orders(game, orders, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=2))
+        hasty = walk_orders(game, orders, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=1))
+        assert not patient.truncated.any()
+        assert hasty.truncated.all()
+        assert hasty.n_evaluations == 3
+
+    def test_what_truncation_leaves_out_shows_in_the_result(self) -> None:
+        game = FunctionGame(lambda c: 1 - 0.5 ** c.sum(axis=1), 12)
+        cut = permutation_shapley(game, stop=MaxPermutations(20), truncation=Truncation(0.05))
+        whole = permutation_shapley(game, stop=MaxPermutations(20))
+        assert cut.n_truncated == 20
+        assert cut.n_evaluations < whole.n_evaluations
+        assert 0 < cut.efficiency_gap < 0.05
+        assert whole.efficiency_gap == pytest.approx(0.0, abs=1e-12)
+
+    def test_orders_of_a_block_are_walked_side_by_side(self) -> None:
+        sizes = []
+        game = FunctionGame(lambda c: sizes.append(len(c)) or c.sum(axis=1) * 1.0, 6)
+        orders = draw_units(0, range(10), 6)[:, 0]
+        walk_orders(game, orders, v_empty=0.0, v_full=6.0, truncation=Truncation())
+        assert sizes == [10] * 5
+
+    @pytest.mark.parametrize(
+        "wrong", [{"tolerance": -1}, {"tolerance": float("nan")}, {"patience": 0}, {"patience": 1.5}]
+    )
+    def test_its_arguments_are_checked(self, wrong: dict[str, float]) -> None:
+        with pytest.raises(InputError):
+            Truncation(**wrong)
+
+    def test_an_unknown_keyword_is_an_error(self) -> None:
+        with pytest.raises(TypeError, match="tolerence"):
+            Truncation(tolerence=0.1)
+
+
+class TestStopping:
+    game = games.airport(np.array([1.0, 2.0, 5.0, 5.0, 9.0]))[0]
+
+    @pytest.mark.parametrize("limit", [2, 7, 100])
+    def test_max_permutations_is_not_exceeded(self, limit: int) -> None:
+        assert permutation_shapley(self.game, stop=MaxPermutations(limit)).n_permutations == limit // 2 * 2
+        assert permutation_shapley(self.game, stop=MaxPermutations(limit), antithetic=False).n_permutations == limit
+
+    @pytest.mark.parametrize("limit", [10, 17, 18, 1000])
+    def test_max_evaluations_is_not_exceeded_by_a_whole_unit(self, limit: int) -> None:
+        assert limit - 8 < permutation_shapley(self.game, stop=MaxEvaluations(limit)).n_evaluations <= limit
+
+    @pytest.mark.parametrize(
+        ("stop", "minimum"),
+        [
+            (MaxPermutations(1), 2),
+            (MaxEvaluations(9), 10),
+            (MaxEvaluations(9) | MaxSeconds(1), 10),
+            (MaxEvaluations(9) & MaxPermutations(1), 10),
+        ],
+    )
+    def test_a_budget_below_one_unit_is_an_error_that_names_the_minimum(self, stop, minimum: int) -> None:
+        with pytest.raises(InputError, match=f"at least {minimum}"):
+            permutation_shapley(self.game, stop=stop)
+
+    def test_joined_by_or_the_first_to_be_met_stops_and_by_and_the_last(self) -> None:
+        few, many = MaxPermutations(10), MaxEvaluations(1000)
+        assert permutation_shapley(self.game, stop=few | many).n_permutations == 10
+        assert permutation_shapley(self.game, stop=few & many).n_evaluations > 990
+
+    def test_joined_criteria_on_errors_and_counts(self) -> None:
+        narrow, bound = IntervalBelow(0.2), MaxPermutations(100)
+        alone = permutation_shapley(self.game, stop=narrow).n_permutations
+        assert alone > 100
+        assert permutation_shapley(self.game, stop=narrow | bound).n_permutations == 100
+        both = permutation_shapley(self.game, stop=IntervalBelow(5.0) & bound)
+        assert both.n_permutations == 100  # narrow enough at the first look, but both are asked for
+
+    def test_the_error_is_below_its_limit_when_it_stops(self) -> None:
+        result = permutation_shapley(self.game, stop=StandardErrorBelow(0.1))
+        assert result.stderr.max() < 0.1
+        low, high = permutation_shapley(self.game, stop=IntervalBelow(0.3)).interval()
+        assert ((high - low) / 2).max() < 0.3
+
+    def test_signs_are_decided_when_it_stops(self) -> None:
+        game, values = games.modular(np.array([1.0, -1.0, 2.0]))
+        steep = FunctionGame(lambda c: game(c) + 0.5 * (c.sum(axis=1) == 2), 3)
+        result = permutation_shapley(steep, stop=SignDecided() | MaxPermutations(10_000))
+        low, high = result.interval()
+        assert ((low > 0) | (high < 0)).all()
+        assert np.sign(result.values).tolist() == np.sign(values).tolist()
+        assert result.n_permutations < 10_000
+
+    def test_a_null_player_is_decided_by_its_tolerance(self) -> None:
+        game, _ = games.unanimity(3, [0, 1])
+        stop = SignDecided(tolerance=0.05) | MaxPermutations(5000)
+        assert permutation_shapley(game, stop=stop).n_permutations < 5000
+        assert permutation_shapley(game, stop=SignDecided() | MaxPermutations(500)).n_permutations == 500
+
+    def test_the_top_is_decided_when_it_stops(self) -> None:
+        game, values = games.voting([9, 8, 2, 2, 1], 12)
+        result = permutation_shapley(game, stop=TopDecided(2) | MaxPermutations(10_000))
+        assert result.n_permutations < 10_000
+        assert set(np.argsort(-result.values)[:2]) == set(np.argsort(-values)[:2]) == {0, 1}
+        assert permutation_shapley(game, stop=TopDecided(5)).n_permutations == 20  # nothing to decide: the first look
+
+    def test_time_is_up_only_after_one_unit(self) -> None:
+        assert permutation_shapley(self.game, stop=MaxSeconds(1e-9)).n_permutations == 2
+
+    def test_time_is_measured_against_its_limit(self) -> None:
+        stop = MaxSeconds(2.0)
+        assert not stop.is_met(SimpleNamespace(n_permutations=4, seconds=1.9))
+        assert stop.is_met(SimpleNamespace(n_permutations=4, seconds=2.0))
+        assert stop.room(SimpleNamespace(n_permutations=10, orders_per_unit=2, seconds=1.0)) == 2  # half of five units
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: MaxPermutations(0),
+            lambda: MaxPermutations(2.5),
+            lambda: MaxEvaluations(True),
+            lambda: MaxSeconds(0),
+            lambda: StandardErrorBelow(-1),
+            lambda: IntervalBelow(float("nan")),
+            lambda: IntervalBelow(0.1, confidence=95),
+            lambda: TopDecided(0),
+            lambda: SignDecided(tolerance=-1),
+        ],
+    )
+    def test_arguments_are_checked(self, make) -> None:
+        with pytest.raises(InputError):
+            make()
+
+    def test_what_is_no_criterion_is_refused(self) -> None:
+        with pytest.raises(InputError, match="stop"):
+            permutation_shapley(self.game, stop=100)
+        with pytest.raises(TypeError):
+            MaxPermutations(3) | 100
+
+
+class TestPermutationEstimate:
+    def test_units_fed_from_elsewhere_in_any_order_give_the_same_result(self) -> None:
+        game = games.random_table(5, seed=4)
+        whole = permutation_shapley(game, stop=MaxPermutations(60), seed=9)
+        estimate = PermutationEstimate(5, v_empty=whole.v_empty, v_full=whole.v_full, seed=9, n_evaluations=2)
+        for index in reversed(range(30)):
+            units = draw_units(9, [index], 5)
+            walk = walk_orders(game, units[0], v_empty=whole.v_empty, v_full=whole.v_full)
+            estimate.update(units, walk.marginals[None], n_evaluations=walk.n_evaluations)
+        again = estimate.result()
+        np.testing.assert_allclose(again.values, whole.values, atol=1e-12)
+        np.testing.assert_allclose(again.stderr, whole.stderr, atol=1e-12)
+        np.testing.assert_allclose(again.interval(), whole.interval(), atol=1e-12)
+        assert (again.n_evaluations, again.n_permutations) == (whole.n_evaluations, whole.n_permutations)
+        assert MaxPermutations(60).is_met(estimate)
+
+    def test_what_is_no_unit_is_refused(self) -> None:
+        estimate = PermutationEstimate(3, v_empty=0.0, v_full=1.0)
+        with pytest.raises(InputError, match=r"\(units, 2, 3\)"):
+            estimate.update(np.zeros((1, 1, 3), np.intp), np.zeros((1, 1, 3)), n_evaluations=0)
+        with pytest.raises(GameError, match="marginals"):
+            estimate.update(np.zeros((1, 2, 3), np.intp), np.full((1, 2, 3), np.nan), n_evaluations=0)
+
+    def test_before_the_second_unit_nothing_is_known_of_the_error(self) -> None:
+        estimate = PermutationEstimate(2, v_empty=0.0, v_full=3.0)
+        assert np.isinf(estimate.stderr).all()
+        assert not StandardErrorBelow(1e9).is_met(estimate)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True, None])
+def test_a_seed_is_a_number(seed: object) -> None:
+    with pytest.raises(InputError, match="seed"):
+        permutation_shapley(games.modular(np.ones(2))[0], stop=MaxPermutations(2), seed=seed)

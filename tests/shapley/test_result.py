@@ -1,0 +1,125 @@
+"""Results: saved without pickle, merged with right errors, never counted twice."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import games
+import numpy as np
+import pytest
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley import (
+    MaxPermutations,
+    ShapleyResult,
+    exact_shapley,
+    kernel_shap,
+    permutation_shapley,
+    stratified_shapley,
+)
+
+GAME, VALUES = games.airport(np.array([1.0, 2.0, 5.0, 5.0, 9.0, 9.5, 12.0]))
+
+
+def antithetic(seed: int) -> ShapleyResult:
+    return permutation_shapley(GAME, stop=MaxPermutations(40), seed=seed)
+
+
+METHODS = {
+    "exact": lambda seed: exact_shapley(GAME),  # noqa: ARG005
+    "antithetic": antithetic,
+    "stratified": lambda seed: stratified_shapley(GAME, budget=60, seed=seed),
+    "kernel": lambda seed: kernel_shap(GAME, budget=60, seed=seed),
+    "merged": lambda seed: antithetic(seed) + antithetic(seed + 1),
+}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_saved_result_is_read_back_whole(method, tmp_path: Path) -> None:
+    result = method(5)
+    result.save(tmp_path / "result.npz")
+    again = ShapleyResult.load(tmp_path / "result.npz")
+    for name in ("values", "stderr", "counts"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
+    for name in ("method", "seed", "seeds", "v_empty", "v_full", "n_evaluations", "n_permutations", "efficiency_gap"):
+        assert getattr(again, name) == getattr(result, name), name
+    np.testing.assert_array_equal(again.interval(0.9), result.interval(0.9))
+
+
+def test_bounds_are_saved_too(tmp_path: Path) -> None:
+    result = replace(antithetic(0), bounds=(np.zeros(7), np.full(7, 5.0)))
+    result.save(tmp_path / "bounded.npz")
+    np.testing.assert_array_equal(ShapleyResult.load(tmp_path / "bounded.npz").interval(), result.interval())
+
+
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", values=np.ones(3))
+    with pytest.raises(InputError, match="ShapleyResult"):
+        ShapleyResult.load(tmp_path / "other.npz")
+
+
+def test_a_result_cannot_be_changed() -> None:
+    result = antithetic(0)
+    with pytest.raises(FrozenInstanceError):
+        result.v_full = 3.0
+    with pytest.raises(ValueError, match="read-only"):
+        result.values[0] = 3.0
+
+
+def test_values_and_errors_are_of_one_shape() -> None:
+    with pytest.raises(InputError, match="shapes"):
+        ShapleyResult(np.ones(3), np.ones(2), np.ones(3), 0.0, 1.0, "by hand")
+
+
+def test_merged_orders_are_as_one_longer_run() -> None:
+    runs = [antithetic(seed) for seed in range(3)]
+    merged = runs[0] + runs[1] + runs[2]
+    assert merged.seeds == (0, 1, 2)
+    assert merged.n_permutations == 120
+    assert merged.n_evaluations == sum(run.n_evaluations for run in runs)
+    np.testing.assert_allclose(merged.values, np.mean([run.values for run in runs], axis=0))
+    units = 20
+    squares = sum(run.stderr**2 * units * (units - 1) + units * (run.values - merged.values) ** 2 for run in runs)
+    np.testing.assert_allclose(merged.stderr, np.sqrt(squares / (3 * units - 1) / (3 * units)))
+    np.testing.assert_allclose((runs[2] + (runs[0] + runs[1])).interval(), merged.interval())
+
+
+def test_runs_of_different_length_are_weighed_by_their_orders() -> None:
+    long = permutation_shapley(GAME, stop=MaxPermutations(300), seed=1)
+    short = permutation_shapley(GAME, stop=MaxPermutations(100), seed=2)
+    np.testing.assert_allclose((long + short).values, 0.75 * long.values + 0.25 * short.values)
+
+
+@pytest.mark.parametrize("name", ["stratified", "kernel"])
+def test_merged_budgets_have_the_error_of_their_mean(name: str) -> None:
+    left, right = METHODS[name](1), METHODS[name](2)
+    merged = left + right
+    np.testing.assert_allclose(merged.values, (left.values + right.values) / 2)
+    np.testing.assert_allclose(merged.stderr, np.hypot(left.stderr, right.stderr) / 2)
+
+
+def test_the_same_seed_twice_is_refused_also_inside_a_merge() -> None:
+    with pytest.raises(InputError, match=r"the same seed twice: \[1\]"):
+        antithetic(1) + antithetic(1)
+    with pytest.raises(InputError, match=r"the same seed twice: \[2\]"):
+        antithetic(1) + antithetic(2) + antithetic(2)
+
+
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        (exact_shapley(GAME), "without a seed"),
+        (stratified_shapley(GAME, budget=60, seed=2), "methods"),
+        (permutation_shapley(games.airport(np.ones(3))[0], stop=MaxPermutations(4), seed=2), "7 and 3 players"),
+        (permutation_shapley(games.airport(np.ones(7))[0], stop=MaxPermutations(4), seed=2), "payoffs"),
+    ],
+)
+def test_what_does_not_belong_together_is_not_merged(other: ShapleyResult, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        antithetic(1) + other
+
+
+def test_only_results_are_added() -> None:
+    with pytest.raises(TypeError):
+        antithetic(1) + 1
