@@ -11,7 +11,6 @@ other model directory or hub name and any CSV or JSONL file with a text and a la
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from pathlib import Path
@@ -154,7 +153,7 @@ def main(
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=".*does not have many workers")  # 800 short sentences need none
     warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning 2.6 on torch 2.13
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()  # that the classification head is new is the point
     transformers_logging.disable_progress_bar()
     try:
         auto_cli(main)

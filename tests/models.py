@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -14,6 +15,7 @@ from transformers import (
     DistilBertModel,
     GPT2Config,
     GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
     T5Config,
@@ -100,3 +102,56 @@ def padded_batch(*, left: bool = False) -> dict[str, torch.Tensor]:
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, slice(0, 3) if left else slice(4, 7)] = 0
     return {"input_ids": input_ids.masked_fill(attention_mask == 0, PADDING), "attention_mask": attention_mask}
+
+
+WORD_PIECES = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "this",
+    "movie",
+    "was",
+    "great",
+    "un",
+    "##watch",
+    "##able",
+    "a",
+    "bad",
+]
+WORD_PIECES += [
+    "film",
+    "I",
+    "saw",
+    "it",
+    "!",
+    ".",
+    "so",
+    "very",
+    "good",
+    "sad",
+    "story",
+    "told",
+    "well",
+    "by",
+    "no",
+    "one",
+]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Return a word-piece tokenizer of BERT's kind whose ids all lie in the vocabulary of the models here."""
+    pieces = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(WORD_PIECES)}, unk_token="[UNK]"))
+    pieces.normalizer = normalizers.BertNormalizer(lowercase=False)
+    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    pieces.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=pieces,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=40,
+    )

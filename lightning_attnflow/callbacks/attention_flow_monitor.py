@@ -255,8 +255,9 @@ class AttentionFlowMonitor(pl.Callback):
             batches.append(padded(self._encodings, self.tokenizer.pad_token_id or 0, transformer))
         if not batches:
             return None
+        texts = {tuple(probe["input_ids"]): text for probe, text in zip(self._encodings, self.probes, strict=True)}
         with rng_left_as_found():
-            return measure(transformer, batches, self.tokenizer, self.settings)
+            return measure(transformer, batches, self.tokenizer, self.settings, texts)
 
     def _show(self, trainer: pl.Trainer, measured: Measured, flows: list[SentenceFlow]) -> None:
         sinks = sinks_for(trainer.loggers, trainer.default_root_dir)

@@ -52,8 +52,17 @@ def measure(
     batches: Sequence[Mapping[str, Any]],
     tokenizer: PreTrainedTokenizerBase | None,
     settings: FlowSettings,
+    texts: Mapping[tuple[int, ...], str] | None = None,
 ) -> Measured:
-    """Capture the attention of every batch and compute the flows of all sentences in one go."""
+    """Capture the attention of every batch and compute the flows of all sentences in one go.
+
+    Args:
+        transformer: the model.
+        batches: keyword arguments of the model, one forward pass each.
+        tokenizer: for words and names; None names tokens by their ids.
+        settings: what a flow is.
+        texts: what is known of the sentences' wording, by their token ids; the others are decoded.
+    """
     captured = [capture_attention(transformer, batch) for batch in batches]
     masks = [real_tokens(batch) for batch in batches]
     readout, reason = settings.readout, "as asked for"
@@ -76,7 +85,8 @@ def measure(
                 )
             )
             ids = batch["input_ids"][row].cpu().numpy()[mask]
-            players.append(players_of(ids, tokenizer, words=settings.words))
+            known = (texts or {}).get(tuple(ids.tolist()))
+            players.append(players_of(ids, tokenizer, words=settings.words, known_text=known))
             keys.append(hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=12).hexdigest())
     groups = [player.groups for player in players]
     flows = attention_flow(networks, method=settings.method, seed=settings.seed, groups=groups)

@@ -59,22 +59,25 @@ def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> di
     return {key: list(values) for key, values in encoding.items()}
 
 
-def players_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase | None, *, words: bool) -> Players:
+def players_of(
+    ids: Sequence[int], tokenizer: PreTrainedTokenizerBase | None, *, words: bool, known_text: str | None = None
+) -> Players:
     """Name the tokens `ids` of one sentence, joined into words if the tokenizer can tell them.
 
-    The text is decoded and tokenised again: only if that gives the very same ids are its words trusted, otherwise
-    every token plays for itself.
+    A text that is not known is decoded. It is tokenised again: only if that gives the very same ids are its words
+    trusted, otherwise every token plays for itself.
 
     Args:
         ids: token ids of the sentence, special tokens included, padding not.
         tokenizer: None names tokens by their ids.
         words: join the tokens of a word.
+        known_text: what the tokens were made of.
     """
     ids = [int(token) for token in ids]
     if tokenizer is None:
         return Players(tuple(map(str, ids)), np.zeros(len(ids), dtype=bool), _singletons(ids))
     ordinary = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    text = str(tokenizer.decode([token for token in ids if token not in ordinary]))
+    text = known_text or str(tokenizer.decode([token for token in ids if token not in ordinary]))
     if tokenizer.is_fast:
         encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
         if list(encoding["input_ids"]) == ids:

@@ -53,8 +53,8 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
     labels = [shortened(label, _LONGEST_LABEL) for label in sentence.labels[:n_words]]
     # Straight labels need the width of the longest one, slanted ones only a line.
     slanted = max(map(len, labels)) * 0.085 + 0.1 > _column_width(n_words)
-    left, right, top = 0.95, 0.25, 0.45
-    bottom = 0.55 + (0.068 * max(map(len, labels)) if slanted else 0.2)
+    left, right, top = 0.95, 0.25 if n_words <= MAX_NUMBERED_WORDS else 1.0, 0.45
+    bottom = 0.4 + (0.062 * max(map(len, labels)) if slanted else 0.15)
     width = left + right + max(4.8, n_words * _column_width(n_words))
     height = top + bottom + _CELL_HEIGHT * len(sentence.values)
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
@@ -101,7 +101,10 @@ def _column_width(n_words: int) -> float:
 
 
 def _caption(n_hidden: int, n_words: int) -> str:
-    parts = ["percent of the row's flow" if n_words <= MAX_NUMBERED_WORDS else "", "blue: relative to its largest word"]
+    parts = [
+        "percent of the row's flow" if n_words <= MAX_NUMBERED_WORDS else "",
+        "blue: relative to the largest word of the row",
+    ]
     parts += ["grey: special tokens", f"{n_hidden} MORE WORDS NOT DRAWN" if n_hidden else ""]
     return "; ".join(part for part in parts if part)
 
@@ -124,7 +127,7 @@ def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
         for layer, word in np.ndindex(*share.shape):
             if layer not in saturated:
                 percent = 100 * share[layer, word]
-                text = f"{percent:.0f}" if percent >= 1 or percent == 0 else "<1"
+                text = f"{percent:.0f}" if percent >= 9.95 or percent == 0 else f"{percent:.1f}"
                 axes.text(
                     word,
                     layer,
@@ -134,6 +137,10 @@ def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
                     fontsize=9,
                     color="white" if dark[layer, word] else "0.2",
                 )
+    else:
+        for layer in set(range(sentence.n_layers)) - set(saturated):
+            text = f"darkest: {100 * largest[layer, 0]:.1f}%"
+            axes.text(n_words - 0.3, layer, text, va="center", fontsize=8, color="0.3")
     for layer in saturated:
         axes.axhspan(layer - 0.5, layer + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}

@@ -12,7 +12,7 @@ _LONGEST_LABEL = 24
 
 
 def top_words_table(sentence: SentenceFlow, *, n_words: int = 5) -> str:
-    """Return a Markdown table: for every layer, the words with the largest flow, each with its interval.
+    """Return a Markdown table: for every layer, the words with the largest flow, with intervals unless unique.
 
     Args:
         sentence: the flow of one sentence.
@@ -24,7 +24,10 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 5) -> str:
     if n_words < 1:
         raise InputError("n_words", got=n_words, expected="at least 1", remedy="Leave it at 5.")
     lines = [f"**{sentence.text.translate(_MARKDOWN)}**", ""] if sentence.text else []
-    lines += ["| layer | largest flow [least, most over all maximum flows] | special tokens |", "|---|---|---|"]
+    lines += [
+        "| layer | largest flow [least, most over all maximum flows, unless it is unique] | special tokens |",
+        "|---|---|---|",
+    ]
     for layer in range(sentence.n_layers - 1, -1, -1):
         total = sentence.values[layer].sum()
         special = f"{100 * sentence.values[layer][sentence.special].sum() / total:.1f}%" if total else ""
@@ -40,7 +43,7 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 5) -> str:
 
 
 def flow_table(sentence: SentenceFlow, *, layers: Sequence[int] | None = None) -> str:
-    """Return a plain-text table: a row a word, a column a layer, each cell the flow with its interval.
+    """Return a plain-text table: a row a word, a column a layer, each cell the flow and, unless unique, its interval.
 
     Args:
         sentence: the flow of one sentence.
@@ -68,5 +71,6 @@ def flow_table(sentence: SentenceFlow, *, layers: Sequence[int] | None = None) -
 
 
 def _with_interval(sentence: SentenceFlow, layer: int, player: int) -> str:
-    value, low, high = (array[layer, player] for array in (sentence.values, sentence.lower, sentence.upper))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    """Write the flow, and the least and most it could be unless that is the same to three decimals."""
+    value, low, high = (f"{array[layer, player]:.3f}" for array in (sentence.values, sentence.lower, sentence.upper))
+    return value if low == high else f"{value} [{low}, {high}]"

@@ -1,0 +1,367 @@
+"""What the monitor logs, when, of which sentences, and how it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import models
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_training import Classifier, dataset, trainer
+from torch.utils.data import DataLoader
+
+from lightning_attnflow import AttentionFlowMonitor, AttentionNetwork, attention_flow, capture_attention
+from lightning_attnflow.errors import CaptureError, InputError
+from lightning_attnflow.reporting.summaries import normalised_entropy, special_share
+
+PROBE = "this movie was unwatchable!"
+
+
+def new_monitor(**changes: Any) -> AttentionFlowMonitor:
+    settings = {"tokenizer": models.tokenizer(), "method": "rollout", "on_error": "raise"}
+    return AttentionFlowMonitor(**settings | changes)
+
+
+def validated(folder: Path, monitor: AttentionFlowMonitor, loaders: Any = None, **module: Any) -> dict[str, float]:
+    run = trainer(folder, callbacks=[monitor])
+    run.validate(Classifier(**module), loaders, verbose=False)
+    return {name: float(value) for name, value in run.callback_metrics.items() if name.startswith("attnflow/")}
+
+
+def reference_flows(n_sentences: int, **network: Any) -> list[Any]:
+    """Return the flows of single sentences by the public calls alone."""
+    flows = []
+    for row in dataset(12)[:n_sentences]:
+        inputs = {key: row[key][None] for key in ("input_ids", "attention_mask")}
+        attentions = [layer[0] for layer in capture_attention(models.bert_classifier(), inputs)]
+        built = AttentionNetwork.from_attentions(attentions, mask=row["attention_mask"], **network)
+        flows.append(attention_flow(built, method="rollout"))
+    return flows
+
+
+def test_every_number_can_be_had_by_public_calls(tmp_path: Path) -> None:
+    logged = validated(tmp_path, new_monitor(words=False, max_sentences=5))
+    flows = reference_flows(5)
+    for layer in range(models.N_LAYERS):
+        for name, numbers in {
+            "entropy": [normalised_entropy(flow.values) for flow in flows],
+            "ambiguity": [flow.ambiguity for flow in flows],
+            "saturation": [flow.saturation for flow in flows],
+            "special_share": [
+                special_share(f.values, [True] + [False] * (len(f.values[0]) - 2) + [True]) for f in flows
+            ],
+        }.items():
+            mean = np.mean([number[layer] for number in numbers])
+            assert logged[f"attnflow/{name}/layer_{layer:02d}"] == pytest.approx(mean, abs=1e-5), name
+        assert logged[f"attnflow/rollout_agreement/layer_{layer:02d}"] == pytest.approx(1.0, abs=1e-5)
+    assert logged["attnflow/seconds"] > 0
+    assert len(logged) == 5 * models.N_LAYERS + 1  # nothing for the readout itself, no drift the first time
+
+
+def test_batches_and_their_padding_do_not_matter(tmp_path: Path) -> None:
+    data = dataset(12)
+    whole = validated(tmp_path, new_monitor(), [DataLoader(data, 12)])
+    single = validated(tmp_path, new_monitor(), [DataLoader(data, 1)])
+    assert {k: pytest.approx(v, abs=1e-5) for k, v in whole.items() if "seconds" not in k} == {
+        k: v for k, v in single.items() if "seconds" not in k
+    }
+
+
+def test_sentences_come_from_all_loaders_in_equal_parts(tmp_path: Path) -> None:
+    data = dataset(12)
+    one = validated(tmp_path, new_monitor(max_sentences=4), [DataLoader([data[0], data[1], data[6], data[7]], 3)])
+    two = validated(tmp_path, new_monitor(max_sentences=4), [DataLoader(data, 1), DataLoader(data[6:], 5)])
+    assert one["attnflow/entropy/layer_01"] == pytest.approx(two["attnflow/entropy/layer_01"], abs=1e-6)
+
+
+def test_words_are_joined_and_named_and_special_tokens_marked(tmp_path: Path) -> None:
+    monitor = new_monitor(probes=[PROBE], max_sentences=0)
+    validated(tmp_path, monitor)
+    (flow,) = monitor.latest
+    assert flow.labels == ("[CLS]", "this", "movie", "was", "unwatchable", "!", "[SEP]")
+    assert flow.special.tolist() == [True, *[False] * 5, True]
+    assert flow.text == PROBE
+    np.testing.assert_allclose(flow.values.sum(axis=1), 1.0)
+
+    by_token = new_monitor(probes=[PROBE], max_sentences=0, words=False)
+    validated(tmp_path, by_token)
+    assert by_token.latest[0].labels[4:7] == ("un", "watch", "able")
+    np.testing.assert_allclose(by_token.latest[0].rollout[:, 4:7].sum(axis=1), flow.rollout[:, 4], rtol=1e-6)
+
+
+def test_without_a_tokenizer_tokens_are_named_by_their_ids(tmp_path: Path) -> None:
+    monitor = new_monitor(tokenizer=None, max_sentences=2)
+    logged = validated(tmp_path, monitor)
+    assert monitor.latest[0].labels[:3] == ("2", "4", "5")
+    assert not any("special_share" in name for name in logged)  # nobody knows which tokens are special
+
+
+def test_sentences_that_do_not_survive_decoding_are_taken_token_by_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = {"input_ids": torch.tensor([2, 4, 5, 3, 8, 9, 10, 3]), "attention_mask": torch.ones(8, dtype=torch.long)}
+    monitor = new_monitor()
+    with caplog.at_level("INFO"):
+        validated(tmp_path, monitor, [DataLoader([pair | {"labels": torch.tensor(0)}] * 2, 2)])
+    assert monitor.latest[0].labels == ("[CLS]", "this", "movie", "[SEP]", "un", "##watch", "##able", "[SEP]")
+    assert caplog.text.count("2 of 2 sentences are taken token by token") == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "readout"), [("bert_classifier", "first"), ("bert", "mean"), ("gpt2", "last"), ("t5_encoder", "mean")]
+)
+@pytest.mark.parametrize("left", [False, True])
+def test_automatic_readout_and_either_padding(
+    tmp_path: Path, model: str, readout: str, left: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Silent(Classifier):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            """The plain encoders have no loss."""
+
+    monitor = new_monitor(max_sentences=5)
+    with caplog.at_level("INFO"):
+        trainer(tmp_path, callbacks=[monitor]).validate(
+            Silent(model), DataLoader(dataset(5, left=left), 5), verbose=False
+        )
+    assert caplog.text.count(f"AttentionFlowMonitor: readout '{readout}':") == 1
+    (flow,) = monitor.latest
+    n = len(flow.labels)
+    expected = {"first": np.eye(n)[0], "last": np.eye(n)[-1], "mean": np.full(n, 1 / n)}[readout]
+    np.testing.assert_allclose(flow.values[-1], expected)
+
+
+def test_one_token_sentences_work(tmp_path: Path) -> None:
+    row = {"input_ids": torch.tensor([7]), "attention_mask": torch.tensor([1]), "labels": torch.tensor(0)}
+    logged = validated(tmp_path, new_monitor(method="shapley"), [DataLoader([row, row], 2)])
+    assert logged["attnflow/entropy/layer_00"] == 0
+    assert not any("rollout_agreement" in name for name in logged)  # no ranks among one
+
+
+def test_schedule_drift_and_sanity_checking(tmp_path: Path) -> None:
+    seen: list[tuple[int, list[str]]] = []
+
+    class Watched(AttentionFlowMonitor):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+            names = [n for n in trainer.callback_metrics if n.startswith(("attnflow/entropy", "attnflow/drift"))]
+            if self.latest:
+                seen.append((trainer.current_epoch, sorted(names)))
+                self.latest = ()
+
+    monitor = Watched(every_n_epochs=2, method="rollout", on_error="raise")
+    trainer(tmp_path, callbacks=[monitor], max_epochs=4, limit_train_batches=2).fit(Classifier())
+    assert [epoch for epoch, _ in seen] == [1, 3]
+    assert not any("drift" in name for name in seen[0][1])
+    assert [name for name in seen[1][1] if "drift" in name] == [f"attnflow/drift/layer_{i:02d}" for i in range(3)]
+
+
+def test_no_drift_between_different_sentences(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    monitor, data = new_monitor(), dataset(12)
+    with caplog.at_level("INFO"):
+        for part in (data[:3], data[6:9], data[6:9]):
+            logged = validated(tmp_path, monitor, [DataLoader(part, 3)])
+    assert caplog.text.count("no drift is logged") == 1
+    assert [logged[f"attnflow/drift/layer_{layer:02d}"] for layer in range(3)] == [0, 0, 0]
+
+
+def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
+    first = new_monitor()
+    run = trainer(tmp_path, callbacks=[first], max_epochs=1)
+    run.fit(Classifier())
+    run.save_checkpoint(tmp_path / "one.ckpt")
+    second = new_monitor()
+    again = trainer(tmp_path, callbacks=[second], max_epochs=2)
+    again.fit(Classifier(), ckpt_path=tmp_path / "one.ckpt")
+    assert any(name.startswith("attnflow/drift") for name in again.callback_metrics)
+    assert first.state_key != new_monitor(readout="mean").state_key
+
+
+class Recorder(Logger):
+    """A logger that knows neither directories nor figures."""
+
+    name, version = "recorder", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics: list[tuple[int | None, set[str]]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.metrics.append((step, {name for name in metrics if name.startswith("attnflow/")}))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Nothing to keep."""
+
+
+def test_three_loggers_at_once(tmp_path: Path) -> None:
+    board, table, recorder = TensorBoardLogger(tmp_path / "tb"), CSVLogger(tmp_path / "csv"), Recorder()
+    monitor = new_monitor(probes=[PROBE, "a bad film"])
+    trainer(tmp_path, callbacks=[monitor], logger=[board, table, recorder], max_epochs=1).fit(Classifier())
+
+    events = EventAccumulator(board.log_dir).Reload()
+    images = events.Images("attnflow/probe_01")
+    assert [(image.step, image.encoded_image_string[:4]) for image in images] == [(3, b"\x89PNG")]
+    assert events.Tags()["images"] == ["attnflow/probe_00", "attnflow/probe_01"]
+    assert events.Tags()["histograms"] == [f"attnflow/flow/layer_{layer:02d}" for layer in range(3)]
+    (text,) = events.Tensors("attnflow/probe_00/text_summary")
+    assert b"unwatchable" in text.tensor_proto.string_val[0]
+    assert (
+        b"readout &#x27;first&#x27;" in text.tensor_proto.string_val[0]
+        or b"readout 'first'" in text.tensor_proto.string_val[0]
+    )
+    scalars = {name for name in events.Tags()["scalars"] if name.startswith("attnflow/")}
+    assert [scalar.step for scalar in events.Scalars("attnflow/seconds")] == [3]
+
+    assert {name for _, names in recorder.metrics for name in names} == scalars
+    written = sorted(path.name for path in (Path(table.log_dir) / "attnflow").iterdir())
+    assert written == [f"probe_{i:02d}_step_000003.{suffix}" for i in (0, 1) for suffix in ("md", "png")]
+    assert (tmp_path / "attnflow" / "probe_00_step_000003.png").read_bytes()[:4] == b"\x89PNG"  # default_root_dir
+    assert "attnflow/entropy/layer_00" in (Path(table.log_dir) / "metrics.csv").read_text()
+
+
+def test_fast_dev_run_and_no_logger_write_nothing(tmp_path: Path) -> None:
+    trainer(tmp_path, callbacks=[new_monitor()], fast_dev_run=True, logger=True).fit(Classifier())
+    trainer(tmp_path, callbacks=[new_monitor()], max_epochs=1).fit(Classifier())
+    assert list(tmp_path.iterdir()) == []
+
+
+class TwoModels(Classifier):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.teacher = models.bert()
+
+
+class NoModel(Classifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.nn.Linear(1, 1)
+
+
+def test_which_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"got 2; .*model='net' \(BertForSequenceClassification\) or model='teacher'"):
+        trainer(tmp_path, callbacks=[new_monitor()]).fit(TwoModels())
+    with pytest.raises(CaptureError, match="no Hugging Face model in it"):
+        trainer(tmp_path, callbacks=[new_monitor()]).fit(NoModel())
+    monitor = new_monitor(model="teacher", probes=[PROBE], words=False)
+    trainer(tmp_path, callbacks=[monitor]).validate(TwoModels(), verbose=False)
+    np.testing.assert_allclose(monitor.latest[0].values[-1], 1 / 9)  # a plain encoder: mean
+
+
+def test_a_failure_is_told_once_and_training_goes_on(tmp_path: Path) -> None:
+    monitor = new_monitor(on_error="warn")
+    run = trainer(tmp_path, callbacks=[monitor])
+    with pytest.warns(
+        UserWarning, match="AttentionFlowMonitor is switched off, training goes on. InputError"
+    ) as caught:
+        run.fit(TwoModels())
+    assert sum("switched off" in str(warning.message) for warning in caught) == 1
+    assert run.current_epoch == 2
+    assert not any(name.startswith("attnflow/") for name in run.callback_metrics)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ((torch.ones(2, 3, dtype=torch.long),), r"got a list; .*inputs=lambda batch"),
+        ({"tokens": torch.ones(3)}, r"got keys \['tokens'\]; .*inputs=lambda"),
+        ({"input_ids": torch.ones((), dtype=torch.long)}, r"input_ids of shape \(2,\)"),
+        ({"input_ids": torch.tensor([2, 5, 3, 0])}, r"padding but no attention_mask"),
+        ({"input_ids": torch.tensor([2, 5]), "attention_mask": torch.tensor([0, 0])}, r"mask: got .* 0 real tokens"),
+    ],
+)
+def test_batches_that_cannot_be_read(tmp_path: Path, batch: Any, message: str) -> None:
+    class Silent(Classifier):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            """Whatever the batch is."""
+
+    rows = [batch, batch] if isinstance(batch, dict) else [list(batch)] * 2
+    with pytest.raises(InputError, match=message):
+        trainer(tmp_path, callbacks=[new_monitor()]).validate(Silent(), DataLoader(rows, 2), verbose=False)
+
+
+def test_inputs_can_be_told(tmp_path: Path) -> None:
+    def read(batch: Any) -> dict[str, torch.Tensor]:
+        return {"input_ids": batch["input_ids"][:, :6]}
+
+    monitor = new_monitor(inputs=read, max_sentences=1, words=False)
+    validated(tmp_path, monitor)
+    assert len(monitor.latest[0].labels) == 6
+    with pytest.raises(InputError, match="what inputs= returned: got Tensor"):
+        validated(tmp_path, new_monitor(inputs=lambda batch: batch["input_ids"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokenizer": None, "probes": [PROBE]}, r"tokenizer: got None with 1 probes; .*Pass tokenizer="),
+        ({"probes": PROBE}, r"probes: got 'this movie"),
+        ({"probes": [PROBE, ""]}, r"probes\[1\]: got ''; expected a sentence with at least one token"),
+        ({"probes": ["good " * 50]}, r"probes\[0\]: got 52 tokens; expected at most 40"),
+        ({"max_sentences": 0}, r"probes: got \(\) and max_sentences=0"),
+        ({"max_sentences": -1}, r"max_sentences: got -1; expected at least 0"),
+        ({"every_n_epochs": 0}, r"every_n_epochs: got 0"),
+        ({"residual": 1.0}, r"residual: got 1.0; expected a share in \[0, 1\)"),
+        ({"method": "magic"}, r"method: got 'magic'; expected 'shapley', 'pairwise'"),
+        ({"readout": "cls"}, r"readout: got 'cls'; .*or a position"),
+        ({"heads": -1}, r"heads: got -1; .*or the index of a head"),
+        ({"on_error": "ignore"}, r"on_error: got 'ignore'"),
+    ],
+)
+def test_arguments_are_checked_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        new_monitor(**settings)
+
+
+def test_readout_and_head_outside_are_errors_of_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="readout: got position 99"):
+        validated(tmp_path, new_monitor(readout=99))
+    with pytest.raises(InputError, match=r"heads: got 7; expected a head index in 0\.\.1"):
+        validated(tmp_path, new_monitor(heads=7))
+
+
+def read_batch(batch: Any) -> dict[str, Any]:
+    """A reader that YAML can name."""
+    return {key: batch[key] for key in ("input_ids", "attention_mask")}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Lightning's own use of jsonargparse
+def test_lightning_cli_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    models.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"""
+        trainer:
+          accelerator: cpu
+          max_epochs: 1
+          logger: false
+          enable_checkpointing: false
+          enable_progress_bar: false
+          enable_model_summary: false
+          default_root_dir: {tmp_path}
+          callbacks:
+            - class_path: lightning_attnflow.AttentionFlowMonitor
+              init_args:
+                tokenizer: {tmp_path / "tokenizer"}
+                probes: ["this movie was great!"]
+                readout: last
+                method: rollout
+                heads: 1
+                model: net
+                inputs: {__name__}.read_batch
+                on_error: raise
+        """
+    )
+    cli = LightningCLI(
+        Classifier, run=False, args=["--config", str(config)], save_config_callback=None, seed_everything_default=3
+    )
+    cli.trainer.validate(cli.model, verbose=False)
+    assert "attnflow/entropy/layer_00" in cli.trainer.callback_metrics
+    (monitor,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, AttentionFlowMonitor)]
+    assert (monitor.settings.heads, monitor.settings.readout) == (1, "last")
+    assert monitor.latest[0].text == "this movie was great!"

@@ -1,0 +1,76 @@
+"""A LightningModule around a tiny model with dropout, its data, and a trainer without any extras."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import models
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+SENTENCES = [
+    "this movie was great!",
+    "a bad film.",
+    "unwatchable",
+    "I saw it so very good",
+    "a sad story told well by no one",
+]
+
+
+def dataset(n_sentences: int = 12, *, left: bool = False) -> list[dict[str, torch.Tensor]]:
+    """Return tokenised sentences, all padded to 12 tokens, with labels."""
+    tokenizer = models.tokenizer()
+    texts = [f"{SENTENCES[index % 5]} {SENTENCES[(index // 5) % 5]}" for index in range(n_sentences)]
+    tokenizer.padding_side = "left" if left else "right"
+    encoded = tokenizer(texts, padding="max_length", max_length=16, return_tensors="pt", return_token_type_ids=False)
+    return [
+        {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor(index % 2)}
+        for index, (ids, mask) in enumerate(zip(encoded["input_ids"], encoded["attention_mask"], strict=True))
+    ]
+
+
+class Classifier(pl.LightningModule):
+    """Trains with dropout and with draws from every global generator, so that a disturbed one shows in the weights."""
+
+    def __init__(
+        self, model: str = "bert_classifier", train_sentences: int = 8, validation_sentences: int = 12
+    ) -> None:
+        super().__init__()
+        self.net = getattr(models, model)()
+        self.train_sentences, self.validation_sentences = train_sentences, validation_sentences
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
+        noise = random.random() + np.random.random() + torch.rand(())  # noqa: NPY002 the global generators are meant
+        return self.net(**batch).loss * (1 + 0.1 * noise)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
+        batch = dict(batch)
+        self.log("val/loss", self.net(**batch).loss, batch_size=len(batch["input_ids"]), add_dataloader_idx=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(dataset(self.train_sentences), batch_size=2, shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(dataset(self.validation_sentences), batch_size=3)
+
+
+def trainer(folder: Path, **settings: Any) -> pl.Trainer:
+    """Return a CPU trainer of two epochs that writes nothing unless told to."""
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 2,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "default_root_dir": folder,
+    }
+    return pl.Trainer(**defaults | settings)

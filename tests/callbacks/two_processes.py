@@ -1,0 +1,62 @@
+"""Run by test_two_processes.py: two gloo processes on the CPU, and what each of them ends up with."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import models
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from tiny_training import Classifier, trainer
+
+from lightning_attnflow import AttentionFlowMonitor
+
+
+def fails_in_the_second_process(batch: Any) -> dict[str, Any]:
+    if torch.distributed.get_rank() == 1:
+        raise ArithmeticError("only here")
+    return {key: batch[key] for key in ("input_ids", "attention_mask")}
+
+
+def fitted(folder: Path, monitors: list[AttentionFlowMonitor], logger: Any = False) -> tuple[pl.Trainer, list[Any]]:
+    pl.seed_everything(3, verbose=False)
+    module = Classifier()
+    run = trainer(folder, strategy="ddp", devices=2, callbacks=monitors, max_epochs=2, logger=logger)
+    run.fit(module)
+    return run, [tensor.tolist() for tensor in module.state_dict().values()]
+
+
+def main(folder: Path) -> None:
+    settings: dict[str, Any] = {
+        "tokenizer": models.tokenizer(),
+        "probes": ["this movie was great!"],
+        "method": "rollout",
+    }
+    monitor = AttentionFlowMonitor(**settings, on_error="raise")
+    run = trainer(folder, strategy="ddp", devices=2, callbacks=[monitor])
+    run.validate(Classifier(), verbose=False)
+    validated = {name: float(value) for name, value in run.callback_metrics.items()}
+
+    logger = CSVLogger(folder, name="csv", version=0)
+    run, weights = fitted(folder, [AttentionFlowMonitor(**settings, on_error="raise")], logger)
+    _, plain = fitted(folder, [])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        failing, survived = fitted(folder, [AttentionFlowMonitor(**settings, inputs=fails_in_the_second_process)])
+    result = {
+        "validated": validated,
+        "bit_identical": weights == plain == survived,
+        "fitted": {name: float(value) for name, value in run.callback_metrics.items()},
+        "after_failure": sorted(failing.callback_metrics),
+        "warnings": [str(warning.message) for warning in caught if "switched off" in str(warning.message)],
+    }
+    (folder / f"rank_{run.global_rank}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,60 @@
+"""The main recipe end to end on a small scale: it learns, logs, draws and prints; and it refuses what it cannot use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "finetune_sentiment.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"import sys, runpy; sys.path[:0] = {sys.path!r}; "]
+    command[2] += f"sys.argv = {[str(RECIPE), *arguments]!r}; runpy.run_path({str(RECIPE)!r}, run_name='__main__')"
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write 60 sentences whose label is one word of them."""
+    path = tmp_path_factory.mktemp("data") / "opinions.csv"
+    things = ["film", "book", "song", "game", "play", "dish", "trip", "talk", "story", "car"]
+    words = [("fine", "awful"), ("lovely", "boring"), ("brilliant", "terrible")]
+    rows = [f"the {thing} was {pair[side]},{'yn'[side]}" for thing in things for pair in words for side in (0, 1)]
+    path.write_text("sentence,liked\n" + "\n".join(rows))
+    return path
+
+
+def test_it_learns_a_file_of_the_users_own_and_shows_it(small_file: Path, tmp_path: Path) -> None:
+    columns = ["--data", str(small_file), "--text_column", "sentence", "--label_column", "liked"]
+    sizes = ["--train_size", "40", "--val_size", "20", "--epochs", "4", "--batch_size", "8", "--lr", "5e-4"]
+    done = run(*columns, *sizes, "--log_dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    accuracy = float(done.stdout.split("held-out accuracy ")[1].split("%")[0])
+    assert accuracy >= 80
+    for probe in ("This movie was great!", "This was better than I expected."):
+        assert probe in done.stdout
+    assert "great" in done.stdout.split("token")[1]
+    (picture,) = tmp_path.glob("finetune_sentiment/version_0/attention_flow.png")
+    assert str(picture) in done.stdout
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert list(tmp_path.glob("finetune_sentiment/version_0/events.*"))
+    assert "readout 'first'" in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label_column", "rating", "--text_column", "sentence"], "expected a column 'rating'"),
+        (["--label_column", "liked", "--text_column", "sentence", "--val_size", "30"], "distinct sentences"),
+        (["--label_column", "liked", "--text_column", "sentence", "--colour", "red"], "colour"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_traceback(small_file: Path, arguments: list[str], message: str) -> None:
+    done = run("--data", str(small_file), *arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
