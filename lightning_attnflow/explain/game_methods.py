@@ -35,8 +35,8 @@ SOLVERS: dict[str, Solver] = {}
 """The rules of the game family by method name; a rule without sampling ignores budget and seed."""
 
 
-def solve_game(method: str, game: Game, *, budget: int | None = None, seed: int = 0) -> NDArray[np.float64]:
-    """Return the values (n,) that a method of the game family gives to any game.
+def solve_game(method: str, game: Game, *, budget: int | None = None, seed: int = 0) -> Values:
+    """Return what a method of the game family says of any game: a result, or values (n,) of a rule without one.
 
     Args:
         method: a name of ``SOLVERS``.
@@ -44,7 +44,7 @@ def solve_game(method: str, game: Game, *, budget: int | None = None, seed: int 
         budget: evaluations of a sampled method; default as in ``explain``.
         seed: of a sampled method.
     """
-    return _values(SOLVERS[method](game, budget or _default_budget(game.n_players), seed))
+    return SOLVERS[method](game, _default_budget(game.n_players) if budget is None else budget, seed)
 
 
 def _of_all(solve: Callable[[Game], Values], name: str, summary: str) -> Compute:
@@ -87,7 +87,7 @@ def _sampled(solve: Callable[[Game, int, int], ShapleyResult], name: str, summar
             raise InputError("budget", got=budget, expected="evaluations, an integer >= 1", remedy="Pass budget=1000.")
 
         def run(game: Game) -> tuple[ShapleyResult, dict[str, Any]]:
-            result = solve(game, budget or _default_budget(game.n_players), sentence.seed)
+            result = solve(game, _default_budget(game.n_players) if budget is None else budget, sentence.seed)
             if not np.isfinite(result.stderr).all():
                 return result, {}
             low, high = result.interval(confidence)

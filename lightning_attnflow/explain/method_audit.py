@@ -15,12 +15,20 @@ from numpy.typing import NDArray
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.attention_methods import SaturatedFlowWarning, default_layer
 from lightning_attnflow.explain.attribution import TokenAttribution
-from lightning_attnflow.explain.game_methods import solve_game
+from lightning_attnflow.explain.game_methods import Values, solve_game
 from lightning_attnflow.explain.payoff import log_probability
 from lightning_attnflow.explain.registry import Method, get_method
 from lightning_attnflow.explain.sentence import Sentence
 from lightning_attnflow.flow import FlowGame
-from lightning_attnflow.shapley import CachedGame, FunctionGame, Game, audit_additivity, audit_axioms, exact_shapley
+from lightning_attnflow.shapley import (
+    CachedGame,
+    FunctionGame,
+    Game,
+    ShapleyResult,
+    audit_additivity,
+    audit_axioms,
+    exact_shapley,
+)
 from lightning_attnflow.shapley.axioms import MAX_EXHAUSTIVE_PLAYERS, AxiomCheck
 from lightning_attnflow.shapley.exact import coalition_table
 
@@ -40,7 +48,8 @@ class MethodAudit:
         tokens: (n,) names of the players.
         checks: efficiency, null player, symmetry, and additivity for methods of which it can be asked.
         shapley_gap: largest absolute difference to the Shapley value of the payoff.
-        is_shapley_value: whether that is within the tolerance.
+        stderr: largest standard error of the method's values, 0 if it does not sample.
+        verdict: ``yes``, ``no``, or ``estimates it``: sampled, and within four standard errors of the Shapley value.
     """
 
     method: str
@@ -49,7 +58,8 @@ class MethodAudit:
     tokens: tuple[str, ...]
     checks: tuple[AxiomCheck, ...]
     shapley_gap: float
-    is_shapley_value: bool
+    stderr: float
+    verdict: str
 
     def check(self, axiom: str) -> AxiomCheck | None:
         """Return the check of one axiom, or None if the method cannot be asked."""
@@ -91,25 +101,30 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
         )
     options: dict[str, Any] = {"layer": layer} if layer is not None and "layer" in chosen.options else {}
     game, payoff = own_game(sentence, chosen, layer)
+    stderr: FloatArray | None
     if chosen.family == "game":
-        values, tokens = solve_game(method, game, seed=sentence.seed), sentence.groups("present").names
+        result, tokens = _all_coalitions_solver(method, sentence.seed)(game), sentence.groups("present").names
+        values, stderr = (result.values, result.stderr) if isinstance(result, ShapleyResult) else (result, None)
     else:
         with warnings.catch_warnings():  # an axiom is met or not, however little a saturated layer says
             warnings.simplefilter("ignore", SaturatedFlowWarning)
             attribution = _on_players(chosen(sentence, options), game.n_players)
-        values, tokens = attribution.values, attribution.tokens
-    report = audit_axioms(game, values, tolerance=AUDIT_TOLERANCE)
+        values, stderr, tokens = attribution.values, attribution.stderr, attribution.tokens
     additivity = _additivity(sentence, chosen, game, layer)
     gap = float(np.abs(values - exact_shapley(game).values).max())
-    largest_payoff = float(np.ptp(coalition_table(game)))
+    error = 0.0 if stderr is None else float(stderr.max())
     return MethodAudit(
         method=method,
         payoff=payoff,
         text=sentence.text,
         tokens=tokens,
-        checks=(*report.checks, *([additivity] if additivity is not None else [])),
+        checks=(
+            *audit_axioms(game, values, tolerance=AUDIT_TOLERANCE).checks,
+            *([additivity] if additivity is not None else []),
+        ),
         shapley_gap=gap,
-        is_shapley_value=gap <= AUDIT_TOLERANCE * largest_payoff,
+        stderr=error,
+        verdict=_verdict(gap, error, largest_payoff=float(np.ptp(coalition_table(game)))),
     )
 
 
@@ -127,7 +142,7 @@ def own_game(sentence: Sentence, method: Method, layer: int | None = None) -> tu
         return FunctionGame(
             lambda coalitions: coalitions.sum(axis=1) * 1.0, positions
         ), "attention handed out, v(S) = |S|"
-    return CachedGame(sentence.game(payoff=log_probability)), "token game, log-probability"
+    return sentence.remembered_game(), "token game, log-probability"
 
 
 def worst_audits(audits: Iterable[MethodAudit]) -> dict[tuple[str, str], tuple[MethodAudit, AxiomCheck]]:
@@ -152,16 +167,26 @@ def _severity(check: AxiomCheck) -> tuple[bool, bool, float]:
     return not check.holds, bool(check.witness), check.violation
 
 
+def _verdict(gap: float, stderr: float, *, largest_payoff: float) -> str:
+    if gap <= AUDIT_TOLERANCE * largest_payoff:
+        return "yes"
+    return "estimates it" if gap <= 4 * stderr else "no"
+
+
+def _all_coalitions_solver(method: str, seed: int) -> Callable[[Game], Values]:
+    """A method of the game family with a budget of all coalitions, which makes KernelSHAP and Banzhaf values exact."""
+    return lambda game: solve_game(method, game, budget=max(2**game.n_players, 2 * game.n_players), seed=seed)
+
+
 def _on_players(attribution: TokenAttribution, n_players: int) -> TokenAttribution:
     return attribution if len(attribution) == n_players else attribution.without_special()
 
 
 def _additivity(sentence: Sentence, method: Method, game: Game, layer: int | None) -> AxiomCheck | None:
     if method.family == "game":
-        other = CachedGame(sentence.game(payoff=_other_class))
-        return audit_additivity(
-            lambda one: solve_game(method.name, one, seed=sentence.seed), game, other, tolerance=AUDIT_TOLERANCE
-        )
+        other = sentence.remembered_game(_other_class)
+        solver = _all_coalitions_solver(method.name, sentence.seed)
+        return audit_additivity(solver, game, other, tolerance=AUDIT_TOLERANCE)
     if method.family == "gradient":
         return _additivity_of_payoffs(lambda payoff: method(sentence, {"payoff": payoff}).values)
     if method.name in ("flow", "flow_pairwise"):

@@ -34,7 +34,7 @@ class Proposition:
     size: float
 
 
-def propositions(sentence: Sentence, *, layer: int | None = None, reading_tolerance: float = 0.05) -> list[Proposition]:
+def propositions(sentence: Sentence, *, layer: int | None = None, reading_tolerance: float = 0.02) -> list[Proposition]:
     """Show Propositions 1 to 3 and the layer reading on one sentence.
 
     Args:
@@ -107,7 +107,7 @@ def _flow_is_shapley(sentence: Sentence, layer: int) -> list[Proposition]:
 
 
 def _leave_one_out(sentence: Sentence) -> Proposition:
-    game = CachedGame(sentence.game())
+    game = sentence.remembered_game()
     values, exact = leave_one_out(game), exact_shapley(game)
     worst = int(np.abs(values - exact.values).argmax())
     names = sentence.groups("present").names

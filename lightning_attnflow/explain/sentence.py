@@ -19,6 +19,7 @@ from lightning_attnflow.explain.players import Players, PlayersArgument, make_pl
 from lightning_attnflow.explain.reader import LogitReader
 from lightning_attnflow.explain.text import EncodedText, encode_text
 from lightning_attnflow.explain.token_game import TokenGame
+from lightning_attnflow.shapley import CachedGame
 
 Heads = Literal["mean", "max", "min"] | int
 
@@ -86,6 +87,16 @@ class Sentence:
             batch_size=batch_size,
             truncate=self.truncate,
         )
+
+    def remembered_game(self, payoff: str | Payoff = "log_probability") -> CachedGame:
+        """Return the token game of a payoff, the same object each time, which asks the model once a coalition."""
+        if payoff not in self._games:
+            self._games[payoff] = CachedGame(self.game(payoff=payoff))
+        return self._games[payoff]
+
+    @cached_property
+    def _games(self) -> dict[str | Payoff, CachedGame]:
+        return {}
 
     def groups(self, default_policy: str) -> Players:
         """Return the players, with the method's usual policy for special tokens if the user named none."""

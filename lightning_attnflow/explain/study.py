@@ -44,6 +44,8 @@ class MeanScore:
     n_undefined: int = 0
 
     def __str__(self) -> str:
+        if np.isnan(self.mean):
+            return "undefined"
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 

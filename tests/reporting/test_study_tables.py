@@ -37,7 +37,7 @@ def audit(method, values, tokens=("[MASK]", "fine")):
     game = FunctionGame(lambda coalitions: coalitions[:, 1] * 1.0, n_players=2)
     checks = audit_axioms(game, values).checks
     gap = float(np.abs(np.array(values) - [0, 1]).max())
-    return MethodAudit(method, "a game", "[MASK] fine", tokens, checks, gap, gap == 0)
+    return MethodAudit(method, "a game", "[MASK] fine", tokens, checks, gap, 0.0, "yes" if gap == 0 else "no")
 
 
 def row_of(text, name):
@@ -49,7 +49,7 @@ def test_audits_show_verdicts_and_witnesses():
     table = printed(audits_table(audits))
     assert "yes" in row_of(table, "good")
     assert "FAILS 0.25" in row_of(table, "bad")
-    assert "holds (nobody)" in row_of(table, "bad")  # no two players are interchangeable
+    assert "no case" in row_of(table, "bad")  # no two players are interchangeable
     assert "no payoff" in row_of(table, "bad")  # additivity was not asked
     witnesses = printed(witnesses_table(audits))
     assert "'[MASK]' never changes the payoff and has value 0.25" in witnesses
