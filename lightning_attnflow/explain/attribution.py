@@ -112,7 +112,7 @@ class TokenAttribution:
 
     def without_special(self) -> TokenAttribution:
         """Return the attribution of the players that are no special tokens; nothing is rescaled."""
-        return self._rows(np.flatnonzero(~self._special))
+        return self._rows(np.flatnonzero(~self.special))
 
     def grouped(self, groups: Sequence[Sequence[int]], names: Sequence[str], kind: str) -> TokenAttribution:
         """Return one value a group of players, the sum of its players' values.
@@ -129,14 +129,15 @@ class TokenAttribution:
             self,
             tokens=tuple(names),
             positions=tuple(tuple(p for player in g for p in self.positions[player]) for g in groups),
-            is_special=np.array([bool(self._special[list(g)].all()) for g in groups], dtype=bool),
+            is_special=np.array([bool(self.special[list(g)].all()) for g in groups], dtype=bool),
             players=kind,
             grouping="sum",
             **summed,
         )
 
     @property
-    def _special(self) -> NDArray[np.bool_]:
+    def special(self) -> NDArray[np.bool_]:
+        """``is_special``, bool (n,), whose default of None has been filled in."""
         assert self.is_special is not None  # __post_init__ fills it
         return self.is_special
 
@@ -150,7 +151,7 @@ class TokenAttribution:
             self,
             tokens=tuple(self.tokens[row] for row in rows),
             positions=tuple(self.positions[row] for row in rows),
-            is_special=self._special[rows],
+            is_special=self.special[rows],
             **taken,
         )
 
@@ -168,4 +169,4 @@ class TokenAttribution:
         return "\n".join([self.caption(), *rows])
 
     def _repr_html_(self) -> str:
-        return colour_tokens(self.tokens, self.values, caption=self.caption(), is_special=self._special)
+        return colour_tokens(self.tokens, self.values, caption=self.caption(), is_special=self.special)

@@ -12,7 +12,7 @@ from lightning_attnflow.explain.attribution import TokenAttribution
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FOR, _AGAINST, _SPECIAL = "#2166ac", "#ca5416", "#9a9a9a"
+_FOR, _AGAINST, _SPECIAL = "#2166ac", "#be4e14", "#9a9a9a"
 _INCHES_A_BAR = 0.3
 _NAME_LENGTH = 24  # longer names of spans are shortened in the middle, marked by an ellipsis
 
@@ -74,9 +74,7 @@ def _drawn(attribution: TokenAttribution, limit: int | None) -> list[int]:
 
 
 def _colours(attribution: TokenAttribution, drawn: list[int]) -> list[str]:
-    special = attribution.is_special
-    assert special is not None  # filled by the attribution
-    return [_SPECIAL if special[i] else _FOR if attribution.values[i] >= 0 else _AGAINST for i in drawn]
+    return [_SPECIAL if attribution.special[i] else _FOR if attribution.values[i] >= 0 else _AGAINST for i in drawn]
 
 
 def _short(name: str) -> str:

@@ -6,15 +6,14 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.attribution import TokenAttribution
-from lightning_attnflow.explain.html import colour_tokens
+from lightning_attnflow.explain.html import colour_tokens, largest_value
 
+_BODY_STYLE = "max-width:70em;margin:1.5em auto;padding:0 1.5em;background:#fff;color:#111;font-family:sans-serif"
 _LEGEND = (
-    "Blue speaks for, orange against; the strongest colour of a row is its largest absolute value{shared}. "
-    "Dashed frame: special token. Hover for the value."
+    "Blue speaks for, orange against; the strongest colour is the largest absolute value of {scope}, "
+    "special tokens (dashed frame) left out. Hover for the value."
 )
 
 
@@ -35,6 +34,7 @@ def tokens_html(
         InputError: no explanation at all.
 
     Example:
+        >>> import numpy as np
         >>> attribution = TokenAttribution(("<script>", "film"), np.array([0.5, -0.1]), "leave_one_out", ((1,), (2,)))
         >>> page = tokens_html(attribution, title="A & B")
         >>> "<script>" in page, "&lt;script&gt;" in page, "A &amp; B" in page
@@ -43,15 +43,15 @@ def tokens_html(
     rows = [attributions] if isinstance(attributions, TokenAttribution) else list(attributions)
     if not rows:
         raise InputError("attributions", got="none", expected="at least one", remedy="Pass what explain() returned.")
-    scale = max(float(np.abs(row.values).max(initial=0.0)) for row in rows) if shared_scale else None
+    scale = max(largest_value(row.values, row.special) for row in rows) if shared_scale else None
     body = "\n".join(
-        colour_tokens(row.tokens, row.values, caption=row.caption(), is_special=row.is_special, scale=scale)
+        colour_tokens(row.tokens, row.values, caption=row.caption(), is_special=row.special, scale=scale)
         for row in rows
     )
-    legend = _LEGEND.format(shared=" on the page" if shared_scale else "")
+    legend = _LEGEND.format(scope="the page" if shared_scale else "a row")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title></head>\n'
-        '<body style="max-width:70em;margin:1.5em auto;background:#fff;color:#111;font-family:sans-serif">\n'
+        f'<body style="{_BODY_STYLE}">\n'
         f'<h2>{html.escape(title)}</h2>\n{body}\n<p style="color:#555;font-size:85%">{html.escape(legend)}</p>\n'
         "</body></html>\n"
     )

@@ -43,7 +43,7 @@ def attribution_table(attribution: TokenAttribution) -> Table:
     table.add_column("", min_width=_BAR_WIDTH)
     largest = float(np.abs(attribution.values).max(initial=0.0)) or 1.0
     for row, (token, value) in enumerate(zip(attribution.tokens, attribution.values.tolist(), strict=True)):
-        cells = [Text(token, style="dim italic" if attribution.is_special[row] else ""), Text(f"{value:+.4f}")]  # type: ignore[index]
+        cells = [Text(token, style="dim italic" if attribution.special[row] else ""), Text(f"{value:+.4f}")]
         if attribution.low is not None and attribution.high is not None:
             cells.append(Text(f"{attribution.low[row]:+.4f} .. {attribution.high[row]:+.4f}"))
         bar = "█" * round(_BAR_WIDTH * abs(value) / largest)

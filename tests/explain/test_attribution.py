@@ -73,9 +73,32 @@ def test_html_escapes_tokens_and_captions():
 def test_colour_strength_follows_the_absolute_value_and_hue_the_sign():
     page = colour_tokens(["a", "b", "c"], np.array([1.0, -0.5, 0.0]))
     assert "rgba(33,102,172,1.00)" in page
-    assert "rgba(202,84,22,0.50)" in page
+    assert "rgba(190,78,20,0.50)" in page
     assert "rgba(33,102,172,0.00)" in page
 
 
 def test_colours_of_a_sentence_of_zeros_are_transparent():
     assert colour_tokens(["a", "b"], np.zeros(2)).count(",0.00)") == 2
+
+
+def test_special_tokens_do_not_set_the_scale():
+    page = colour_tokens(["[CLS]", "a", "b"], np.array([9.0, 1.0, 0.5]), is_special=[True, False, False])
+    assert page.count(",1.00)") == 2
+    assert ",0.50)" in page
+    assert ",1.00)" in colour_tokens(["[CLS]", "a"], np.array([9.0, 0.0]), is_special=[True, False])
+
+
+@pytest.mark.parametrize("value", np.linspace(-1, 1, 21))
+def test_text_has_contrast_on_every_ground(value):
+    """At least 4.5 to 1, what WCAG 2 asks of normal text."""
+    page = colour_tokens(["a", "scale"], np.array([value, 1.0]))
+    opacity = round(abs(value), 2)
+    ground = [255 - opacity * (255 - channel) for channel in ((33, 102, 172) if value >= 0 else (190, 78, 20))]
+    ink = [0] * 3 if "color:#000" in page.split("</span>")[0] else [255] * 3
+    bright, dark = sorted((_luminance(ground), _luminance(ink)), reverse=True)
+    assert (bright + 0.05) / (dark + 0.05) >= 4.5
+
+
+def _luminance(colour):
+    linear = [(c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
