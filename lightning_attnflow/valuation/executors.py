@@ -88,11 +88,14 @@ def _parallel(
     left, failures = list(indices), 0
     while left:
         units = None
+        # Ray's backend returns lists only: a batch of a few units a worker, so that little is lost with a batch.
+        batch = tuple(left if backend != "ray" else left[: 4 * max(n_jobs, 2)])
+        form = "list" if backend == "ray" else "generator"
         try:
             parallel = joblib.Parallel(
-                n_jobs=n_jobs, backend=backend, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1
+                n_jobs=n_jobs, backend=backend, return_as=form, pre_dispatch="2*n_jobs", batch_size=1
             )
-            units = parallel(joblib.delayed(function)(*rest) for function, *rest in map(task, tuple(left)))
+            units = parallel(joblib.delayed(function)(*rest) for function, *rest in map(task, batch))
             for outcome in units:
                 if isinstance(outcome, _Failure):
                     raise outcome.error()
@@ -113,8 +116,10 @@ def _parallel(
                 ) from error
             warnings.warn(f"A worker died ({type(error).__name__}); its units are done again.", stacklevel=2)
         finally:
-            if units is not None:
-                units.close()
+            if units is not None and form == "generator":
+                with warnings.catch_warnings():  # that what was under way is thrown away, which is the intention
+                    warnings.simplefilter("ignore", UserWarning)
+                    units.close()
 
 
 def _walk_in_thread(game: Game, plan: Plan, index: int) -> Unit | _Failure:

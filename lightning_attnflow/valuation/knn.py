@@ -43,7 +43,7 @@ def knn_shapley(
 
     Example:
         >>> knn_shapley([[0.0], [1.0], [5.0]], [0, 0, 1], [[0.2], [4.0]], [0, 1], k=1).round(4).tolist()
-        [0.1667, 0.1667, 0.6667]
+        [0.25, 0.25, 0.5]
     """
     n, matches = _sorted_matches(features, labels, validation_features, validation_labels)
     positive_integer("k", k)

@@ -51,7 +51,7 @@ class TrainerUtility:
     Args:
         make_module: returns the LightningModule; called once, and the module it returns is copied for each coalition.
         train: map-style data set, one player an item.
-        validation: map-style data set.
+        validation: map-style data set; read once, so its items must not change.
         metric: a ``torchmetrics.Metric``, or a function of (predictions, targets) of the whole validation set. A
             metric that says of itself that lower is better is negated.
         trainer: keyword arguments of the Trainer, such as ``{"max_epochs": 3}``, which is the default; they go
@@ -109,7 +109,9 @@ class TrainerUtility:
                     expected="one that returns a lightning.pytorch.LightningModule",
                     remedy="Return the module itself; lightning and pytorch_lightning are two different packages.",
                 )
-            _make_trainer(self.trainer)  # a wrong keyword is said now
+            # Copied for each coalition, with its callbacks: that costs half of making one, and no state is carried on.
+            self._untouched_trainer = _make_trainer(self.trainer)
+        self._validation_batches: list[Any] | None = None
         self._noise_sum, self._noise_count = 0.0, 0
 
     def __call__(self, coalitions: NDArray[np.bool_]) -> FloatArray:
@@ -172,7 +174,7 @@ class TrainerUtility:
                 loader = DataLoader(
                     Subset(self.train, members.tolist()), self.batch_size, shuffle=True, collate_fn=self.collate_fn
                 )
-                _fit(_make_trainer(self.trainer), module, loader)
+                _fit(copy.deepcopy(self._untouched_trainer), module, loader)
             broken = [name for name, weight in module.named_parameters() if not torch.isfinite(weight).all()]
             if broken:
                 raise _not_finite("weights after training", members, f"NaN or infinity in {broken[0]}")
@@ -185,13 +187,20 @@ class TrainerUtility:
         predictions, targets = [], []
         module.eval()
         with torch.no_grad():
-            for batch in DataLoader(self.validation, max(self.batch_size, 64), collate_fn=self.collate_fn):
+            for batch in self._batches():
                 prediction, target = self._predict(module, batch)
                 predictions.append(prediction.detach())
                 targets.append(target)
         metric = copy.deepcopy(self.metric)
         score = float(metric(torch.cat(predictions), torch.cat(targets)))
         return -score if getattr(metric, "higher_is_better", True) is False else score
+
+    def _batches(self) -> list[Any]:
+        """The validation batches, put together once."""
+        if self._validation_batches is None:
+            loader = DataLoader(self.validation, max(self.batch_size, 64), collate_fn=self.collate_fn)
+            self._validation_batches = list(loader)
+        return self._validation_batches
 
 
 def _fit(trainer: pl.Trainer, module: pl.LightningModule, loader: DataLoader[Any]) -> None:

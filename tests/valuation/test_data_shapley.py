@@ -1,0 +1,236 @@
+"""Data Shapley: right against exact values, the same for any workers, honest about truncation, loud about failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_attnflow.errors import GameError, InputError
+from lightning_attnflow.shapley import (
+    FunctionGame,
+    MaxPermutations,
+    SignDecided,
+    Truncation,
+    draw_units,
+    exact_shapley,
+    permutation_shapley,
+    walk_orders,
+)
+from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, knn_game, knn_shapley
+from lightning_attnflow.valuation.audit import TruncationAudit
+from lightning_attnflow.valuation.walk import Plan, walk_unit
+
+
+def frozen(n: int = 30, chunk_size: int = 8, metric: str = "accuracy") -> FrozenEncoderUtility:
+    rng = np.random.default_rng(0)
+    labels = np.arange(n + 40) % 2
+    features = rng.normal(size=(n + 40, 4))
+    features[:, 0] += 2 * labels
+    labels[:3] = 1 - labels[:3]  # three wrong labels
+    return FrozenEncoderUtility(
+        features[:n], labels[:n], features[n:], labels[n:], chunk_size=chunk_size, metric=metric
+    )
+
+
+def saturating(n: int = 8) -> FunctionGame:
+    """Levels off after a few players, so that truncation cuts, and still rises a little, so that it is biased."""
+    weights = np.arange(1.0, n + 1)
+    return FunctionGame(lambda coalitions: 1 - np.exp(-(coalitions @ weights) / 3), n_players=n)
+
+
+def test_without_truncation_it_is_the_permutation_estimate_of_the_core() -> None:
+    game = frozen()
+    core = permutation_shapley(game, stop=MaxPermutations(30), seed=7)
+    run = DataShapley(game, stop=MaxPermutations(30), truncation=None, seed=7).fit()
+    np.testing.assert_allclose(run.result.values, core.values, atol=1e-12)
+    np.testing.assert_allclose(run.result.interval(), core.interval(), atol=1e-12)
+    assert run.result.n_evaluations == core.n_evaluations
+    assert abs(run.result.efficiency_gap) < 1e-12
+
+
+def test_chunks_of_an_order_and_single_prefixes_truncate_alike() -> None:
+    by_chunks = DataShapley(frozen(), stop=MaxPermutations(20), truncation=Truncation(0.05)).fit().result
+    game = frozen()
+    by_prefix = DataShapley(FunctionGame(game, 30), stop=MaxPermutations(20), truncation=Truncation(0.05)).fit().result
+    np.testing.assert_allclose(by_chunks.values, by_prefix.values, atol=1e-12)
+    assert by_chunks.n_truncated == by_prefix.n_truncated > 0
+    assert by_prefix.n_evaluations < by_chunks.n_evaluations < 20 * 29 + 2
+
+
+def test_an_order_is_cut_where_the_core_cuts_it() -> None:
+    game, truncation = saturating(), Truncation(0.05)
+    v_full = float(game(np.ones((1, 8), bool))[0])
+    plan = Plan(3, True, truncation, 1e-9, 0.0, v_full, 1)
+    cut = [walk_unit(game, plan, index) for index in range(10)]
+    core = [
+        walk_orders(game, draw_units(3, [index], 8)[0], v_empty=0.0, v_full=v_full, truncation=truncation)
+        for index in range(10)
+    ]
+    np.testing.assert_allclose([u.marginals for u in cut], [w.marginals for w in core], atol=1e-12)
+    assert [(u.cuts < 8).tolist() for u in cut] == [w.truncated.tolist() for w in core]
+    assert [u.evaluations.sum() for u in cut[2:]] == [w.n_evaluations for w in core[2:]]  # the first two are audited
+
+
+def test_the_audit_measures_the_bias_and_the_interval_holds_it() -> None:
+    game = saturating()
+    exact = exact_shapley(game).values
+    run = DataShapley(game, stop=MaxPermutations(4000), truncation=Truncation(0.1, 1), audit=0.2).fit()
+    audit = run.result.audit
+    assert isinstance(audit, TruncationAudit)
+    assert 300 < audit.n_units < 500
+    bias = exact - run.result.values
+    assert (np.abs(bias - audit.bias) < 5 * np.hypot(run.result.stderr, audit.stderr)).all()
+    assert bias[1:].min() > 0.003  # truncation takes from all but the lightest player, far more than the sampling error
+    assert audit.total_bias == pytest.approx(run.result.efficiency_gap, abs=5 * float(audit.stderr.sum()))
+    low, high = run.result.interval(0.999)
+    assert ((low <= exact) & (exact <= high)).all()
+    assert ((low <= run.result.values) & (run.result.values <= high)).all()
+
+
+def test_intervals_cover_the_exact_knn_values() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.arange(12) % 2
+    data = rng.normal(size=(12, 2)), labels, rng.normal(size=(30, 2)), np.arange(30) % 2
+    exact, game = knn_shapley(*data), knn_game(*data)
+    covered = []
+    for seed in range(40):
+        low, high = DataShapley(game, stop=MaxPermutations(40), truncation=None, seed=seed).fit().result.interval(0.9)
+        covered.append((low <= exact) & (exact <= high))
+    assert np.mean(covered) > 0.88  # 480 looks, not independent
+
+
+@pytest.mark.parametrize(("n_jobs", "backend"), [(2, "loky"), (2, "threading"), (4, "threading")])
+@pytest.mark.filterwarnings("ignore:n_jobs. got 4")  # on a machine of two cores
+def test_any_workers_give_the_same_bits(n_jobs: int, backend: str) -> None:
+    stop = SignDecided(tolerance=0.05) | MaxPermutations(60)
+    alone = DataShapley(frozen(), stop=stop).fit().result
+    shared = DataShapley(frozen(), stop=stop, n_jobs=n_jobs, backend=backend).fit().result
+    assert (alone.values == shared.values).all()
+    assert (np.array(alone.interval()) == np.array(shared.interval())).all()
+    assert (alone.n_evaluations, alone.n_truncated) == (shared.n_evaluations, shared.n_truncated)
+
+
+def test_groups_are_players() -> None:
+    groups = [[0, 1, 2], [3], [4, 5, 6, 7], list(range(8, 30))]
+    game = frozen(metric="log_loss")
+    expected = exact_shapley(FunctionGame(lambda c: game(c[:, np.repeat(range(4), [3, 1, 4, 22])]), 4)).values
+    for truncation in (None, Truncation(1e-9)):
+        run = DataShapley(game, groups=groups, stop=MaxPermutations(150), truncation=truncation).fit()
+        np.testing.assert_allclose(run.result.values, expected, atol=0.06)
+        assert run.result.values.sum() == pytest.approx(expected.sum())
+    assert run.ranking(texts=["a", "b", "c", "d"])[0].text == "d"
+    with pytest.raises(InputError, match="partition"):
+        DataShapley(game, groups=[[0, 1]])
+
+
+def test_one_player_and_two() -> None:
+    one = DataShapley(FunctionGame(lambda c: c.sum(axis=1) * 3.0, 1), stop=MaxPermutations(4)).fit().result
+    assert one.values.tolist() == [3.0]
+    two = DataShapley(FunctionGame(lambda c: c @ np.array([1.0, 2.0]), 2), stop=MaxPermutations(4)).fit().result
+    assert two.values.tolist() == [1.0, 2.0]
+
+
+def test_a_failing_payoff_reaches_the_caller_with_its_coalition_also_from_a_worker() -> None:
+    def payoff(coalitions: np.ndarray) -> np.ndarray:
+        return np.where(coalitions[:, 0] & ~coalitions[:, 1], np.nan, coalitions.sum(axis=1))
+
+    for n_jobs in (1, 2):
+        with pytest.raises(GameError, match="payoff") as caught:
+            DataShapley(FunctionGame(payoff, 5), stop=MaxPermutations(40), n_jobs=n_jobs).fit()
+        assert 0 in caught.value.coalition
+        assert 1 not in caught.value.coalition
+
+
+def test_an_interrupt_keeps_what_is_done() -> None:
+    class Interrupts:
+        n_players, calls = 4, 0
+
+        def __call__(self, coalitions: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            if self.calls == 50:
+                os.kill(os.getpid(), signal.SIGINT)
+            return coalitions.sum(axis=1) * 1.0
+
+    run = DataShapley(Interrupts(), stop=MaxPermutations(1000))
+    with pytest.raises(InputError, match=r"Call fit\(\) first"):
+        run.result  # noqa: B018
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+    assert 2 < run.result.n_permutations < 1000
+    assert len(run.ranking()) == 4
+
+
+def test_threads_and_global_randomness_are_as_before() -> None:
+    torch.manual_seed(0)
+    threads, state, legacy = torch.get_num_threads(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    for backend in ("loky", "threading"):
+        DataShapley(frozen(), stop=MaxPermutations(8), n_jobs=2, backend=backend).fit()
+    DataShapley(frozen(), stop=MaxPermutations(8)).fit()
+    assert torch.get_num_threads() == threads
+    assert torch.equal(state, torch.get_rng_state())
+    assert (legacy == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_one_worker_uses_one_thread_and_never_more_than_torch_is_allowed() -> None:
+    seen = set()
+
+    def payoff(coalitions: np.ndarray) -> np.ndarray:
+        seen.add(torch.get_num_threads())
+        return coalitions.sum(axis=1)
+
+    DataShapley(FunctionGame(payoff, 3), stop=MaxPermutations(4)).fit()
+    assert seen == {1}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.raises(InputError, match=r"threads: got 2; expected at most 1, what torch\.set_num_threads says"):
+            DataShapley(frozen(), threads=2)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stop": 100}, "stop: got 100"),
+        ({"truncation": 0.01}, "truncation: got 0.01"),
+        ({"audit": 0}, "audit: got 0"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"n_jobs": 0}, "n_jobs: got 0"),
+        ({"backend": "dask"}, "backend: got 'dask'"),
+        ({"threads": 0}, "threads: got 0"),
+    ],
+)
+def test_bad_input_is_said(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        DataShapley(saturating(), **options)
+
+
+def test_no_game_no_player_and_too_few_orders_are_said() -> None:
+    with pytest.raises(InputError, match="utility: got str"):
+        DataShapley("features")
+    with pytest.raises(InputError, match="no player"):
+        DataShapley(FunctionGame(lambda c: np.zeros(len(c)), 0))
+    with pytest.raises(InputError, match="MaxPermutations: got 1"):
+        DataShapley(saturating(), stop=MaxPermutations(1)).fit()
+    run = DataShapley(saturating(), stop=MaxPermutations(4)).fit()
+    with pytest.raises(InputError, match="texts: got 2; expected 8"):
+        run.ranking(texts=["a", "b"])
+    with pytest.raises(InputError, match="labels: got 1; expected 8"):
+        run.ranking(labels=[0])
+
+
+def test_more_workers_than_cores_are_capped_aloud() -> None:
+    with pytest.warns(UserWarning, match="this machine has"):
+        assert DataShapley(saturating(), n_jobs=10_000).n_jobs < 10_000
+
+
+def test_the_bar_shows_what_is_decided(capsys) -> None:
+    run = DataShapley(saturating(), stop=MaxPermutations(200), truncation=None, progress=True)
+    run.fit()
+    assert "100 of 100" in capsys.readouterr().out
+    assert run.ranking().counts() == {"helpful": 8, "harmful": 0, "undecided": 0}

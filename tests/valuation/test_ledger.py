@@ -1,0 +1,213 @@
+"""The ledger: rows survive, foreign or broken files are refused, and a kill at any moment loses nothing finished."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lightning_attnflow
+from lightning_attnflow.errors import InputError, LedgerError
+from lightning_attnflow.shapley import MaxPermutations, Truncation
+from lightning_attnflow.valuation import DataShapley, Ledger, ledger_result, merge_ledgers
+
+sys.path.insert(0, str(Path(__file__).parent))
+ledger_run = importlib.import_module("ledger_run")
+
+
+class SmallGame:
+    """A game with a configuration; its payoffs level off, so that orders are truncated."""
+
+    n_players = 6
+
+    def __init__(self, top: float = 4.0) -> None:
+        self.top, self.calls = top, 0
+
+    def __call__(self, coalitions: np.ndarray) -> np.ndarray:
+        self.calls += len(coalitions)
+        return np.minimum(coalitions @ np.arange(6.0), self.top)
+
+    def configuration(self) -> dict[str, object]:
+        return {"top": self.top}
+
+
+def run(path: Path | None, orders: int = 20, game: SmallGame | None = None, **options: object) -> DataShapley:
+    return DataShapley(game or SmallGame(), stop=MaxPermutations(orders), ledger=path, **options).fit()
+
+
+def same(left: object, right: object) -> bool:
+    """Bit for bit: values, intervals, counts."""
+    pairs = zip((*left.interval(), left.values), (*right.interval(), right.values), strict=True)
+    facts = [(r.n_evaluations, r.n_permutations, r.n_truncated, r.audit and r.audit.total_bias) for r in (left, right)]
+    return all((a == b).all() for a, b in pairs) and facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("truncation", [None, Truncation()])
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path, truncation: Truncation | None) -> None:
+    path = tmp_path / "run.ledger"
+    run(path, 8, truncation=truncation)
+    game = SmallGame()
+    again = run(path, 20, game, truncation=truncation)
+    assert same(again.result, run(None, 20, truncation=truncation).result)
+    fresh = SmallGame()
+    assert same(run(path, 20, fresh, truncation=truncation).result, again.result)
+    assert fresh.calls == 0
+    assert same(ledger_result(path), again.result)
+    assert same(run(path, 8, truncation=truncation).result, run(None, 8, truncation=truncation).result)
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
+    path = tmp_path / "run.ledger"
+    run(path)
+    with pytest.raises(LedgerError, match=r"utility\.top: here 5\.0, in the ledger 4\.0; expected"):
+        run(path, game=SmallGame(top=5.0))
+    with pytest.raises(LedgerError, match=r"truncation\.tolerance: here 0\.5, in the ledger 0\.01"):
+        run(path, truncation=Truncation(tolerance=0.5))
+    with pytest.raises(LedgerError, match="groups: here"):
+        run(path, groups=[[i] for i in range(6)])
+    assert run(path, seed=1).result.n_permutations == 20  # a seed is no other configuration
+
+
+def test_a_game_that_cannot_say_what_it_is_gets_no_ledger(tmp_path: Path) -> None:
+    class Anonymous(SmallGame):
+        configuration = None
+
+    with pytest.raises(InputError, match=r"without a method configuration\(\)"):
+        run(tmp_path / "run.ledger", game=Anonymous())
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "text", "row"])
+def test_a_damaged_ledger_is_an_error_not_a_fresh_start(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "run.ledger"
+    run(path, 200)
+    content = bytearray(path.read_bytes())
+    if damage == "empty":
+        content = bytearray()
+    elif damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "noise":
+        content[4096:12288] = random.Random(0).randbytes(8192)
+    elif damage == "text":
+        content = bytearray(b"index,value\n0,1\n" * 100)
+    path.write_bytes(content)
+    if damage == "row":
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE orders SET marginals = zeroblob(48) WHERE number = 7")
+        connection.close()
+    before, game = path.read_bytes(), SmallGame()
+    with pytest.raises(LedgerError, match=r"damaged|marks|does not match"):
+        run(path, 200, game)
+    assert path.read_bytes() == before
+
+
+def test_a_foreign_database_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE holidays (day TEXT)")
+    connection.close()
+    with pytest.raises(LedgerError, match="this file is not touched"):
+        run(path)
+
+
+def test_a_path_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) -> None:
+    game = SmallGame()
+    for path in (tmp_path / "no" / "such" / "folder.ledger", Path("/proc/run.ledger"), tmp_path):
+        with pytest.raises(LedgerError):
+            run(path, game=game)
+    assert game.calls == 0
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_ledger_readable(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "run.ledger"
+    opened = Ledger._open
+
+    def small_disk(ledger: Ledger) -> sqlite3.Connection:
+        connection = opened(ledger)
+        connection.execute("PRAGMA max_page_count = 8")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_open", small_disk)
+        with pytest.raises(LedgerError, match=r"full.*free some space"):
+            run(path, 2000)
+    kept = ledger_result(path)
+    assert 0 < kept.n_permutations < 2000
+    assert same(kept, run(None, kept.n_permutations).result)
+    assert same(run(path, 2000).result, run(None, 2000).result)
+
+
+def test_ledgers_of_two_seeds_merge(tmp_path: Path) -> None:
+    one, two, both = (tmp_path / f"{name}.ledger" for name in ("one", "two", "both"))
+    first, second = run(one, seed=1).result, run(two, seed=2).result
+    assert merge_ledgers([one, two], both) == 40
+    assert merge_ledgers([one, two], both) == 0
+    merged = ledger_result(both)
+    np.testing.assert_allclose(merged.values, (first.values + second.values) / 2, rtol=0, atol=1e-15)
+    assert merged.seeds == (1, 2)
+    assert merged.audit.n_units == first.audit.n_units + second.audit.n_units
+    assert same(run(both, seed=2).result, second)
+    run(tmp_path / "three.ledger", game=SmallGame(top=9.0))
+    with pytest.raises(LedgerError, match=r"utility\.top"):
+        merge_ledgers([tmp_path / "three.ledger"], both)
+    with pytest.raises(LedgerError, match="no such file"):
+        merge_ledgers([tmp_path / "four.ledger"], both)
+
+
+def test_ledgers_that_contradict_each_other_do_not_merge(tmp_path: Path) -> None:
+    class Changed(SmallGame):
+        def __call__(self, coalitions: np.ndarray) -> np.ndarray:
+            return super().__call__(coalitions[:, ::-1])
+
+    run(tmp_path / "one.ledger")
+    run(tmp_path / "two.ledger", game=Changed())
+    with pytest.raises(LedgerError, match=r"other marginals for order \d+ of seed 0"):
+        merge_ledgers([tmp_path / "one.ledger", tmp_path / "two.ledger"], tmp_path / "both.ledger")
+
+
+def test_two_processes_on_one_ledger_count_no_order_twice(tmp_path: Path) -> None:
+    path = tmp_path / "run.ledger"
+    processes = [_start(path, tmp_path / f"{name}.npy") for name in "ab"]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    expected = ledger_run.values_and_intervals(None)
+    assert all((np.load(tmp_path / f"{name}.npy") == expected).all() for name in "ab")
+    with sqlite3.connect(path) as connection:
+        numbers = [row[0] for row in connection.execute("SELECT number FROM orders ORDER BY number")]
+    connection.close()
+    assert numbers == list(range(60))
+
+
+def test_kill_9_at_any_moment_then_the_same_command_ends_bit_identical(tmp_path: Path) -> None:
+    path = tmp_path / "run.ledger"
+    for orders_before in (2, 30):
+        process = _start(path, tmp_path / "killed.npy")
+        while _rows(path) < orders_before:
+            assert process.poll() is None, "ended before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(timeout=120) == -signal.SIGKILL
+        assert orders_before <= _rows(path) < 60
+    assert _start(path, tmp_path / "end.npy").wait(timeout=120) == 0
+    assert (np.load(tmp_path / "end.npy") == ledger_run.values_and_intervals(None)).all()
+
+
+def _rows(path: Path) -> int:
+    if not path.exists():
+        return 0
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return connection.execute("SELECT count(*) FROM orders").fetchone()[0]
+    finally:
+        connection.close()
+
+
+def _start(ledger: Path, output: Path) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join([str(Path(lightning_attnflow.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(ledger_run.__file__), str(ledger), str(output)]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
