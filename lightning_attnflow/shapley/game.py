@@ -18,7 +18,7 @@ Coalitions = NDArray[np.bool_]  # (m, n), True = the player is present
 Payoffs = NDArray[np.float64]  # (m,)
 Orders = NDArray[np.intp]  # (m, n), each row a permutation of the players
 
-_BLOCK_BYTES = 64 * 2**20  # coalitions handed to a game in one call take at most this much memory
+BLOCK_BYTES = 64 * 2**20  # coalitions handed to a game in one call take at most this much memory
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ class GroupedGame:
 
     def __init__(self, game: Game, groups: Sequence[Sequence[int]]) -> None:
         self.game = game
-        self.groups = _partition(groups, game.n_players)
+        self.groups = partition(groups, game.n_players)
         self.n_players = len(self.groups)
         self._group_of = np.empty(game.n_players, dtype=np.intp)  # (inner players,)
         for index, group in enumerate(self.groups):
@@ -170,7 +170,7 @@ def evaluate(game: Game, coalitions: Coalitions) -> Payoffs:
         >>> evaluate(FunctionGame(lambda coalitions: coalitions.sum(axis=1), n_players=2), np.eye(2, dtype=bool))
         array([1., 1.])
     """
-    rows = max(1, _BLOCK_BYTES // max(1, game.n_players))
+    rows = max(1, BLOCK_BYTES // max(1, game.n_players))
     blocks = [_evaluate_block(game, coalitions[start : start + rows]) for start in range(0, len(coalitions), rows)]
     return np.concatenate(blocks) if blocks else np.empty(0)
 
@@ -244,7 +244,8 @@ def _raised(game: Game, coalitions: Coalitions, error: Exception) -> GameError:
     return GameError.of_coalition("payoff raised", np.flatnonzero(coalitions[0]).tolist(), **facts)
 
 
-def _partition(groups: Sequence[Sequence[int]], n_players: int) -> tuple[tuple[int, ...], ...]:
+def partition(groups: Sequence[Sequence[int]], n_players: int) -> tuple[tuple[int, ...], ...]:
+    """``groups`` as tuples, if every player is in exactly one of them."""
     parts = tuple(tuple(int(player) for player in group) for group in groups)
     named = [player for part in parts for player in part]
     problems = {

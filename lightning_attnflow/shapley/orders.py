@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import GameError, InputError
-from lightning_attnflow.shapley.game import Game, Orders, evaluate
+from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Orders, evaluate
 from lightning_attnflow.shapley.truncation import Truncation
 
 FloatArray = NDArray[np.float64]
@@ -34,14 +34,46 @@ def permutation_order(seed: int, index: int, n_players: int) -> NDArray[np.intp]
     return generator.permutation(n_players).astype(np.intp, copy=False)
 
 
-def draw_units(seed: int, indices: Iterable[int], n_players: int, *, antithetic: bool = True) -> NDArray[np.intp]:
+def grouped_order(seed: int, index: int, groups: Sequence[Sequence[int]]) -> NDArray[np.intp]:
+    """Order number ``index`` of a run in which the players of a group follow each other.
+
+    The groups are in random order, and so are the players within each.
+
+    Example:
+        >>> order = grouped_order(0, 1, [[0, 1, 2], [3, 4]]).tolist()
+        >>> set(order[:3]) == {0, 1, 2} or set(order[2:]) == {0, 1, 2}
+        True
+    """
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
+    parts = [generator.permutation(groups[group]) for group in generator.permutation(len(groups))]
+    return np.concatenate(parts).astype(np.intp, copy=False)
+
+
+def draw_units(
+    seed: int,
+    indices: Iterable[int],
+    n_players: int,
+    *,
+    antithetic: bool = True,
+    groups: Sequence[Sequence[int]] | None = None,
+) -> NDArray[np.intp]:
     """The orders of some units: (units, 2, n) with each order's reverse if antithetic, else (units, 1, n).
+
+    Args:
+        seed: of the run.
+        indices: numbers of the units.
+        n_players: number of players, n.
+        antithetic: add each order's reverse.
+        groups: a partition of the players whose parts stay together, or None.
 
     Example:
         >>> draw_units(0, range(5), 3).shape
         (5, 2, 3)
     """
-    orders = [permutation_order(seed, index, n_players) for index in indices]
+    orders = [
+        permutation_order(seed, index, n_players) if groups is None else grouped_order(seed, index, groups)
+        for index in indices
+    ]
     first = np.array(orders, dtype=np.intp).reshape(len(orders), 1, n_players)
     return np.concatenate([first, first[:, :, ::-1]], axis=1) if antithetic else first
 
@@ -101,8 +133,13 @@ def walk_orders(
 def _prefixes_by_coalition(game: Game, orders: Orders) -> FloatArray:
     m, n = orders.shape
     ranks = np.argsort(orders, axis=1)  # (m, n) position of each player
-    coalitions = ranks[:, None, :] < np.arange(1, n)[:, None]  # (m, n - 1, n)
-    return evaluate(game, coalitions.reshape(-1, n)).reshape(m, n - 1)
+    at_once = max(1, BLOCK_BYTES // (n * n))  # orders whose coalitions are held together
+    values = np.empty((m, n - 1))
+    for start in range(0, m, at_once):
+        block = ranks[start : start + at_once]
+        coalitions = block[:, None, :] < np.arange(1, n)[:, None]  # (block, n - 1, n)
+        values[start : start + at_once] = evaluate(game, coalitions.reshape(-1, n)).reshape(len(block), n - 1)
+    return values
 
 
 def _prefixes_by_game(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import Game, evaluate_ends
+from lightning_attnflow.shapley.game import Game, evaluate_ends, partition
 from lightning_attnflow.shapley.orders import check_seed, draw_units, walk_orders
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.statistics import UnitStatistics
@@ -22,7 +23,13 @@ _BLOCK_MARGINALS = 2**20  # marginals of one block: 8 MB, and the coalitions are
 
 
 def permutation_shapley(
-    game: Game, *, stop: Stop, antithetic: bool = True, truncation: Truncation | None = None, seed: int = 0
+    game: Game,
+    *,
+    stop: Stop,
+    antithetic: bool = True,
+    truncation: Truncation | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
+    seed: int = 0,
 ) -> ShapleyResult:
     """Estimate Shapley values from random orders.
 
@@ -31,6 +38,8 @@ def permutation_shapley(
         stop: when to stop, see ``shapley.stopping``.
         antithetic: walk each order backwards too and treat both as one observation.
         truncation: when to cut an order short; None walks every order to its end.
+        groups: a partition of the players. Orders then keep the players of a group together, and the values are Owen
+            values: within a group they add up to the group's Shapley value in ``GroupedGame(game, groups)``.
         seed: of the orders; order (pair) number j depends on the seed and j alone.
 
     Returns:
@@ -41,7 +50,7 @@ def permutation_shapley(
         GameError: if the game raises or returns what is not a payoff.
 
     Source: Castro, Gomez & Tejada (2009); antithetic: Mitchell et al. (2022), Sampling permutations for Shapley value
-    estimation; truncation: Ghorbani & Zou (2019).
+    estimation; truncation: Ghorbani & Zou (2019); groups: Owen (1977).
 
     Example:
         >>> from lightning_attnflow.shapley import FunctionGame, MaxPermutations
@@ -52,8 +61,10 @@ def permutation_shapley(
     seed = check_seed(seed)
     if not isinstance(stop, Stop):
         raise InputError("stop", got=repr(stop), expected="a stopping criterion", remedy="Pass MaxPermutations(1000).")
+    parts = None if groups is None else partition(groups, game.n_players)
+    method = _method(antithetic, grouped=parts is not None)
     if game.n_players <= 1:  # there is one order, and nothing to draw
-        return replace(exact_shapley(game), method=_method(antithetic), seed=seed)
+        return replace(exact_shapley(game), method=method, seed=seed)
     v_empty, v_full = evaluate_ends(game)
     estimate = PermutationEstimate(
         game.n_players,
@@ -71,7 +82,11 @@ def permutation_shapley(
     while not stop.is_met(estimate):
         n_units = int(max(1, min(stop.room(estimate), largest_block)))
         units = draw_units(
-            seed, range(estimate.n_units, estimate.n_units + n_units), game.n_players, antithetic=antithetic
+            seed,
+            range(estimate.n_units, estimate.n_units + n_units),
+            game.n_players,
+            antithetic=antithetic,
+            groups=parts,
         )
         walk = walk_orders(
             game, units.reshape(-1, game.n_players), v_empty=v_empty, v_full=v_full, truncation=truncation
@@ -82,7 +97,7 @@ def permutation_shapley(
             n_evaluations=walk.n_evaluations,
             n_truncated=int(walk.truncated.sum()),
         )
-    return estimate.result()
+    return replace(estimate.result(), method=method)
 
 
 class PermutationEstimate:
@@ -246,5 +261,6 @@ def marginal_bounds(game: Game) -> tuple[FloatArray, FloatArray] | None:
     return low, high
 
 
-def _method(antithetic: bool) -> str:
-    return "permutation_shapley(antithetic)" if antithetic else "permutation_shapley"
+def _method(antithetic: bool, *, grouped: bool = False) -> str:
+    options = ", ".join(["antithetic"] * antithetic + ["grouped"] * grouped)
+    return f"permutation_shapley({options})" if options else "permutation_shapley"

@@ -1,9 +1,9 @@
 """Error per evaluation: our estimators and those of shapiq and captum on the same games at equal budgets.
 
-You will see one row for each game and budget with the root mean square error of each estimator over many seeds, relative
-to the best of the peers (below 1 is better than all of them). True values are exact. The last lines count the entries
-and compare the stratified estimator with antithetic orders, which is what `shapley(game, budget=...)` goes by. About
-fifteen minutes on one core.
+You will see one row for each game and budget with the root mean square error of each estimator over many seeds,
+relative to the best of the peers (below 1 is better than all of them). True values are exact. The last lines count the
+entries and compare the stratified estimator with antithetic orders, which is what `shapley(game, budget=...)` goes by.
+About fifteen minutes on one core.
 
     python recipes/benchmarks/estimators.py [--runs 60] [--games airport shoes]
 """

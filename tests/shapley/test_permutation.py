@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import permutations, product
 from types import SimpleNamespace
 
 import games
@@ -12,6 +13,7 @@ import pytest
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley import (
     FunctionGame,
+    GroupedGame,
     IntervalBelow,
     MaxEvaluations,
     MaxPermutations,
@@ -270,6 +272,41 @@ class TestPermutationEstimate:
         estimate = PermutationEstimate(2, v_empty=0.0, v_full=3.0)
         assert np.isinf(estimate.stderr).all()
         assert not StandardErrorBelow(1e9).is_met(estimate)
+
+
+class TestGroups:
+    groups = ((0, 3), (1,), (2, 4))
+
+    def test_owen_values_are_the_mean_over_all_orders_that_keep_groups_together(self) -> None:
+        game = games.random_table(5, seed=6)
+        v_empty, v_full = game(np.array([[False] * 5, [True] * 5]))
+        orders = [
+            [player for group in order for player in group]
+            for blocks in permutations(self.groups)
+            for order in product(*(permutations(block) for block in blocks))
+        ]
+        exact = walk_orders(game, np.array(orders), v_empty=v_empty, v_full=v_full).marginals.mean(axis=0)
+        result = permutation_shapley(game, stop=MaxPermutations(4000), groups=self.groups)
+        assert (np.abs(result.values - exact) < 4 * result.stderr).all()
+        assert result.method == "permutation_shapley(antithetic, grouped)"
+
+    def test_within_a_group_they_add_up_to_its_value_in_the_quotient_game(self) -> None:
+        game = games.random_table(5, seed=7)
+        quotient = exact_shapley(GroupedGame(game, self.groups))
+        result = permutation_shapley(game, stop=MaxPermutations(4000), groups=self.groups)
+        sums = np.array([result.values[list(group)].sum() for group in self.groups])
+        np.testing.assert_allclose(sums, quotient.values, atol=8 * result.stderr.max())
+        assert np.abs(exact_shapley(game).values - result.values).max() > 4 * result.stderr.max()  # not Shapley values
+
+    def test_one_group_or_only_single_players_give_shapley_values(self) -> None:
+        game = games.random_table(4, seed=8)
+        for groups in ([[0, 1, 2, 3]], [[0], [1], [2], [3]]):
+            result = permutation_shapley(game, stop=MaxPermutations(3000), groups=groups)
+            assert (np.abs(result.values - exact_shapley(game).values) < 4 * result.stderr).all()
+
+    def test_groups_are_a_partition(self) -> None:
+        with pytest.raises(InputError, match="groups"):
+            permutation_shapley(games.random_table(4, seed=8), stop=MaxPermutations(2), groups=[[0, 1]])
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, None])
