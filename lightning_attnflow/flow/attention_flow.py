@@ -7,7 +7,7 @@ number it takes, and the range over all maximum flows stands beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout, checked_layers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.binding import binding_cuts, saturation
-from lightning_attnflow.flow.game import FlowGame
+from lightning_attnflow.flow.game import FlowGame, check_game
 from lightning_attnflow.flow.layer import Groups, LayerFlow, layer_flow, point_values
 from lightning_attnflow.flow.result import AttentionFlow
+from lightning_attnflow.flow.solvers import get_solver
 
 METHODS = ("shapley", "pairwise", "single", "rollout")
 
@@ -96,11 +97,11 @@ def attention_flow(
         >>> flow.lower[0].round(4).tolist(), flow.upper[0].round(4).tolist()
         ([0.7, 0.0, 0.0], [1.0, 0.25, 0.25])
     """
-    _check_arguments(method, tolerance)
-    if isinstance(network, AttentionNetwork):
-        return _flow_of(network, method, layers, solver, tolerance, seed, groups, game)  # type: ignore[arg-type]
-    networks = list(network)
-    partitions = [None] * len(networks) if groups is None else list(groups)
+    _check_arguments(method, tolerance, game)
+    get_solver(solver)
+    single = isinstance(network, AttentionNetwork)
+    networks = [network] if isinstance(network, AttentionNetwork) else list(network)
+    partitions: list[Any] = [groups] if single else [None] * len(networks) if groups is None else list(groups)
     if len(partitions) != len(networks):
         raise InputError(
             "groups",
@@ -108,13 +109,23 @@ def attention_flow(
             expected="one partition or None for each network",
             remedy="Pass groups=None for positions.",
         )
-    return [
-        _flow_of(one, method, layers, solver, tolerance, seed, partition, game)  # type: ignore[arg-type]
+    tasks = [
+        _Task(one, checked_layers(layers, one.n_layers), membership(partition, one.n_positions), partition is not None)
         for one, partition in zip(networks, partitions, strict=True)
     ]
+    rows = _rows(tasks, method, solver, tolerance, seed, game)
+    flows = [_assembled(task, flow, method, solver, seed, game) for task, flow in zip(tasks, rows, strict=True)]
+    return flows[0] if single else flows
 
 
-def _check_arguments(method: str, tolerance: float) -> None:
+class _Task(NamedTuple):
+    network: AttentionNetwork
+    layers: list[int]
+    members: NDArray[np.bool_]  # (n, T)
+    grouped: bool
+
+
+def _check_arguments(method: str, tolerance: float, game: str) -> None:
     if method not in METHODS:
         raise InputError(
             "method",
@@ -129,37 +140,79 @@ def _check_arguments(method: str, tolerance: float) -> None:
             expected="a number > 0",
             remedy="It is the half-width of the intervals in units of flow; 5e-3 is usual.",
         )
+    check_game(game)
 
 
-def _flow_of(
-    network: AttentionNetwork,
-    method: str,
-    layers: Sequence[int] | None,
-    solver: str,
-    tolerance: float,
-    seed: int,
-    groups: Groups | None,
-    game: str,
+def _rows(
+    tasks: Sequence[_Task], method: str, solver: str, tolerance: float, seed: int, game: str
+) -> list[dict[int, LayerFlow]]:
+    """Return for each task a `LayerFlow` a wanted layer."""
+    if solver == "native" and game == "source":
+        from lightning_attnflow.flow.engine import run  # numba takes a moment to import
+
+        rows = run(
+            [task.network for task in tasks],
+            [task.layers for task in tasks],
+            [task.members if task.grouped else None for task in tasks],
+            shapley=method == "shapley",
+            tolerance=tolerance,
+            seed=seed,
+        )
+    else:
+        rows = [
+            {
+                layer: layer_flow(
+                    FlowGame(task.network, layer, solver=solver, game=game), task.members, method, tolerance, seed
+                )
+                for layer in task.layers
+            }
+            for task in tasks
+        ]
+    if method in ("single", "rollout"):
+        return [_with_outflow(task, row, method, solver, game) for task, row in zip(tasks, rows, strict=True)]
+    return rows
+
+
+def _with_outflow(task: _Task, row: dict[int, LayerFlow], method: str, solver: str, game: str) -> dict[int, LayerFlow]:
+    """Replace the values by the outflow of one maximum flow: the solver's, or rollout."""
+    if method == "rollout" and not task.network.is_probability:
+        raise InputError(
+            "method",
+            got=f"'rollout' with a readout of sum {task.network.readout.sum():g}",
+            expected="rows and a readout that are probabilities",
+            remedy="Use method='shapley', which is defined for all capacities.",
+        )
+    outflows = {
+        layer: attention_rollout(task.network, layers=[layer])[0]
+        if method == "rollout"
+        else FlowGame(task.network, layer, solver=solver, game=game).single_flow()
+        for layer in row
+    }
+    return {
+        layer: point_values(task.members @ outflows[layer], flow.lower, flow.upper, flow.total)
+        for layer, flow in row.items()
+    }
+
+
+def _assembled(
+    task: _Task, flows: dict[int, LayerFlow], method: str, solver: str, seed: int, game: str
 ) -> AttentionFlow:
-    wanted = checked_layers(layers, network.n_layers)
-    rows = [
-        _layer_of(FlowGame(network, layer, solver=solver, game=game), network, method, groups, tolerance, seed)
-        for layer in wanted
-    ]
-    members = membership(groups, network.n_positions)
-    names = [binding_cuts(network, layer, members, row.upper) for layer, row in zip(wanted, rows, strict=True)]
+    rows = [flows[layer] for layer in task.layers]
+    shape = (len(rows), len(task.members))
+    names = [binding_cuts(task.network, layer, task.members, flows[layer].upper) for layer in task.layers]
+    saturations = [saturation(cuts, row.lower, row.upper) for cuts, row in zip(names, rows, strict=True)]
     return AttentionFlow(
-        values=np.array([row.values for row in rows]),
-        lower=np.array([row.lower for row in rows]),
-        upper=np.array([row.upper for row in rows]),
-        stderr=np.array([row.stderr for row in rows]),
-        low=np.array([row.low for row in rows]),
-        high=np.array([row.high for row in rows]),
-        total=np.array([row.total for row in rows]),
-        binding_cut=np.array(names),
-        saturation=np.array([saturation(cut, row.lower, row.upper) for cut, row in zip(names, rows, strict=True)]),
+        values=np.reshape([row.values for row in rows], shape),
+        lower=np.reshape([row.lower for row in rows], shape),
+        upper=np.reshape([row.upper for row in rows], shape),
+        stderr=np.reshape([row.stderr for row in rows], shape),
+        low=np.reshape([row.low for row in rows], shape),
+        high=np.reshape([row.high for row in rows], shape),
+        total=np.array([row.total for row in rows], dtype=np.float64),
+        binding_cut=np.reshape(names, shape),
+        saturation=np.array(saturations, dtype=np.float64),
         n_orders=np.array([row.n_orders for row in rows], dtype=np.int64),
-        layers=tuple(wanted),
+        layers=tuple(task.layers),
         method=method,
         game=game,
         solver=solver,
@@ -167,33 +220,23 @@ def _flow_of(
     )
 
 
-def _layer_of(
-    flow_game: FlowGame, network: AttentionNetwork, method: str, groups: Groups | None, tolerance: float, seed: int
-) -> LayerFlow:
-    if method == "shapley":
-        return layer_flow(flow_game, groups, method, tolerance, seed)
-    bounds = layer_flow(flow_game, groups, "pairwise", tolerance, seed)
-    if method == "pairwise":
-        return bounds
-    members = membership(groups, network.n_positions)
-    if method == "rollout":
-        if not network.is_probability:
-            raise InputError(
-                "method",
-                got=f"'rollout' with a readout of sum {network.readout.sum():g}",
-                expected="rows and a readout that are probabilities",
-                remedy="Use method='shapley', which is defined for all capacities.",
-            )
-        outflow = attention_rollout(network, layers=[flow_game.layer])[0]
-    else:
-        outflow = flow_game.single_flow()
-    return point_values(members @ outflow, bounds.lower, bounds.upper, bounds.total)
-
-
 def membership(groups: Groups | None, n_positions: int) -> NDArray[np.bool_]:
-    """Return the positions of each player, bool (n, T)."""
-    players = [[position] for position in range(n_positions)] if groups is None else groups
-    members = np.zeros((len(players), n_positions), dtype=bool)
-    for row, positions in zip(members, players, strict=True):
+    """Return the positions of each player, bool (n, T): of each group, or of each position for None.
+
+    Raises:
+        InputError: if the groups are no partition of the positions.
+    """
+    if groups is None:
+        return np.eye(n_positions, dtype=bool)
+    members = np.zeros((len(groups), n_positions), dtype=bool)
+    placed = [int(position) for group in groups for position in group]
+    if sorted(placed) != list(range(n_positions)) or not all(len(group) for group in groups):
+        raise InputError(
+            "groups",
+            got=f"groups that hold the positions {sorted(placed)}",
+            expected=f"every position 0..{n_positions - 1} in exactly one group, and no empty group",
+            remedy="Give a special token a group of its own.",
+        )
+    for row, positions in zip(members, groups, strict=True):
         row[list(positions)] = True
     return members

@@ -50,13 +50,7 @@ class FlowGame:
 
     def __init__(self, network: AttentionNetwork, layer: int, *, solver: str = "native", game: str = "source") -> None:
         checked_layers([layer], network.n_layers)
-        if game not in GAMES:
-            raise InputError(
-                "game",
-                got=repr(game),
-                expected="'source' or 'through'",
-                remedy="'source' lets the flow start at the coalition.",
-            )
+        check_game(game)
         self.layer = layer
         self.game = game
         self.n_players = network.n_positions
@@ -112,3 +106,18 @@ class FlowGame:
             return self._solver.max_flow(network.capacities[self.layer :], network.readout, coalition)
         capacities, readout = cut_off(network.capacities, network.readout, self.layer, ~coalition)
         return self._solver.max_flow(capacities, readout, np.ones_like(coalition))
+
+
+def check_game(game: str) -> None:
+    """Refuse a game that is not one of `GAMES`.
+
+    Raises:
+        InputError: for an unknown game.
+    """
+    if game not in GAMES:
+        raise InputError(
+            "game",
+            got=repr(game),
+            expected="'source' or 'through'",
+            remedy="'source' lets the flow start at the coalition.",
+        )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_attnflow.attention.network import Floats
 from lightning_attnflow.flow.game import FlowGame
@@ -15,6 +16,7 @@ EXACT_PLAYERS = 10
 """Up to here all 2^n coalitions are cheaper than the orders that a usual tolerance needs."""
 
 Groups = Sequence[Sequence[int]]
+Bools = NDArray[np.bool_]
 
 
 class LayerFlow(NamedTuple):
@@ -35,23 +37,24 @@ def point_values(values: Floats, lower: Floats, upper: Floats, total: float) -> 
     return LayerFlow(values, lower, upper, np.zeros_like(values), values, values, total, 0)
 
 
-def layer_flow(flow_game: FlowGame, groups: Groups | None, method: str, tolerance: float, seed: int) -> LayerFlow:
-    """Return the pairwise or the Shapley flow of one layer, with what bounds every maximum flow.
+def layer_flow(flow_game: FlowGame, members: Bools, method: str, tolerance: float, seed: int) -> LayerFlow:
+    """Return the Shapley flow of one layer, or else what each player sends alone, with what bounds every maximum flow.
 
     Args:
         flow_game: the game of the layer.
-        groups: a partition of the positions, or None for the positions themselves.
-        method: "pairwise" or "shapley".
+        members: bool (n, T), the positions of each player.
+        method: "shapley" for Shapley values.
         tolerance: half-width of the 95% interval at which sampling stops.
         seed: of the orders.
     """
-    game: Game = flow_game if groups is None else GroupedGame(flow_game, groups)
+    single = bool((members.sum(axis=1) == 1).all())
+    game: Game = flow_game if single else GroupedGame(flow_game, [np.flatnonzero(row).tolist() for row in members])
     n = game.n_players
     alone = np.eye(n, dtype=bool)
     payoffs = game(np.concatenate([alone, ~alone, np.ones((1, n), dtype=bool)]))  # (2n + 1,)
     upper, total = payoffs[:n], float(payoffs[-1])
     lower = total - payoffs[n:-1]
-    if method == "pairwise":
+    if method != "shapley":
         return point_values(upper, lower, upper, total)
     if n <= EXACT_PLAYERS:
         return point_values(exact_shapley(game).values, lower, upper, total)

@@ -3,7 +3,7 @@
 Layers of nodes are 0..L, the sink is node 0 of layer L + 1. ``forward[l, i, j]`` is the residual capacity of the edge
 (l, i) -> (l + 1, j), ``backward[l, j, i]`` the flow on it. ``ahead[l, i]`` and ``behind[l, j]`` are the bit masks of
 their nonzero entries, so that a breadth-first search costs a few word operations a node instead of a scan of its edges.
-Every push is logged; `undo` takes back what came after a mark and touches nothing else.
+Every push is logged, so that `undo` touches nothing else.
 
 Source: Dinic (1970). Sets of nodes are ``W = ceil(T / 64)`` words of 64 bits.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.solvers.jit import compiled, lowest_bit
+from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner, lowest_bit
 
 UNBOUNDED = 2**62
 Words = NDArray[np.uint64]
@@ -36,16 +36,16 @@ class Residual(NamedTuple):
     closed: NDArray[np.uint64]  # (L + 2, W): nodes that no path may visit
     stack: NDArray[np.int64]  # (nodes + 1, 4): layer, node, available, used
     log: NDArray[np.int64]  # (capacity, 2): packed edge and direction, amount
-    logged: NDArray[np.int64]  # (1,)
+    logged: NDArray[np.int64]  # (1,): pushes since the flow was zero
 
 
-def residual_of(capacities: NDArray[np.int64], readout: NDArray[np.int64], log_capacity: int = 2**22) -> Residual:
+def residual_of(capacities: NDArray[np.int64], readout: NDArray[np.int64], log_capacity: int = 2**18) -> Residual:
     """Build the residual network of zero flow.
 
     Args:
         capacities: (L, T, T) ``[layer, query, key]``.
         readout: (T,).
-        log_capacity: pushes that can be undone; memory is taken only as it is used.
+        log_capacity: pushes that are undone one by one; more are undone edge by edge.
     """
     n_layers, n = capacities.shape[:2]
     words = (n + 63) // 64
@@ -53,8 +53,7 @@ def residual_of(capacities: NDArray[np.int64], readout: NDArray[np.int64], log_c
     forward = np.zeros((n_layers + 1, n, n), dtype=np.int64)
     forward[:n_layers] = capacities.transpose(0, 2, 1)
     forward[n_layers, :, 0] = readout
-    ahead = np.zeros((n_layers + 1, n, words), dtype=np.uint64)
-    _mark_positive(forward, ahead)
+    ahead = pack_nodes(forward > 0)
     return Residual(
         forward,
         np.zeros_like(forward),
@@ -78,15 +77,6 @@ def pack_nodes(members: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 
 @compiled
-def _mark_positive(forward: NDArray[np.int64], ahead: NDArray[np.uint64]) -> None:
-    for layer in range(forward.shape[0]):
-        for i in range(forward.shape[1]):
-            for j in range(forward.shape[2]):
-                if forward[layer, i, j] > 0:
-                    ahead[layer, i, j >> 6] |= _ONE << np.uint64(j & 63)
-
-
-@compiled
 def maximise(net: Residual, first: int, sources: Words, target_layer: int, target: int, limit: int) -> int:
     """Push up to ``limit`` more from ``sources`` (W words, nodes of layer ``first``) to the target; return the amount.
 
@@ -94,11 +84,16 @@ def maximise(net: Residual, first: int, sources: Words, target_layer: int, targe
     """
     pushed = 0
     while pushed < limit and _search(net, first, sources, target_layer, target):
-        pushed += _block(net, first, sources, target_layer, target, limit - pushed)
+        for w in range(len(sources)):
+            starts = sources[w]
+            while starts and pushed < limit:
+                source = (w << 6) + lowest_bit(starts)
+                starts &= starts - _ONE
+                pushed += _descend(net, first, source, target_layer, target, limit - pushed)
     return pushed
 
 
-@compiled
+@compiled_inner
 def _search(net: Residual, first: int, sources: Words, target_layer: int, target: int) -> bool:
     """Label nodes by distance from the sources, one word at a time; tell whether the target was reached."""
     n = net.forward.shape[1]
@@ -114,13 +109,16 @@ def _search(net: Residual, first: int, sources: Words, target_layer: int, target
         unseen[top, w] = _ZERO
         unseen[first, w] &= ~sources[w]
     unseen[top, 0] = _ONE
-    levels[0, first:] = _ZERO
-    levels[0, first] = sources
+    for layer in range(first, top + 1):
+        for w in range(words):
+            levels[0, layer, w] = sources[w] if layer == first else _ZERO
     distance = 0
     lowest, highest = first, first
     goal_word, goal_bit = target >> 6, _ONE << np.uint64(target & 63)
     while True:
-        levels[distance + 1, max(first, lowest - 1) : highest + 2] = _ZERO
+        for layer in range(max(first, lowest - 1), highest + 2):
+            for w in range(words):
+                levels[distance + 1, layer, w] = _ZERO
         next_lowest, next_highest = top + 1, -1
         for layer in range(lowest, highest + 1):
             for w in range(words):
@@ -147,6 +145,10 @@ def _search(net: Residual, first: int, sources: Words, target_layer: int, target
             return False
         distance += 1
         if next_lowest <= target_layer <= next_highest and levels[distance, target_layer, goal_word] & goal_bit:
+            for layer in range(next_lowest, next_highest + 1):  # no path goes on from any other node this far away
+                for w in range(words):
+                    levels[distance, layer, w] = _ZERO
+            levels[distance, target_layer, goal_word] = goal_bit
             return True
         highest = min(next_highest, top - 1)  # nothing leads on from the sink
         lowest = next_lowest
@@ -154,33 +156,20 @@ def _search(net: Residual, first: int, sources: Words, target_layer: int, target
             return False
 
 
-@compiled
-def _block(net: Residual, first: int, sources: Words, target_layer: int, target: int, limit: int) -> int:
-    """Push a blocking flow along the levels of the last search, each edge of a path updated once on the way back."""
-    words = sources.shape[0]
-    stack = net.stack
-    total = 0
-    for w in range(words):
-        starts = sources[w]
-        while starts and total < limit:
-            i = (w << 6) + lowest_bit(starts)
-            starts &= starts - _ONE
-            stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = first, i, limit - total, 0
-            _descend(net, first, target_layer, target)
-            total += stack[0, 3]
-    return total
+@compiled_inner
+def _descend(net: Residual, first: int, source: int, target_layer: int, target: int, limit: int) -> int:
+    """Push a blocking flow from one source along the levels of the last search; return the amount.
 
-
-@compiled
-def _descend(net: Residual, first: int, target_layer: int, target: int) -> None:
+    What passes a node is added up on the way, so that an edge is updated once, when the search returns over it.
+    """
     words = net.levels.shape[2]
     stack, levels = net.stack, net.levels
+    stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = first, source, limit, 0
     depth = 0
     while True:
         layer, i = stack[depth, 0], stack[depth, 1]
         room = stack[depth, 2] - stack[depth, 3]
-        step = 0
-        j = 0
+        step, j = 0, 0
         if room > 0:
             same = net.ahead[layer, i, i >> 6] & levels[depth + 1, layer + 1, i >> 6]
             if (same >> np.uint64(i & 63)) & _ONE:  # the residual stream is the widest edge
@@ -197,44 +186,43 @@ def _descend(net: Residual, first: int, target_layer: int, target: int) -> None:
                         if new:
                             j, step = (w << 6) + lowest_bit(new), -1
                             break
+        amount = 0
         if step == 0:
             if room > 0:  # a dead end for the rest of this phase
                 levels[depth, layer, i >> 6] &= ~(_ONE << np.uint64(i & 63))
             if depth == 0:
-                return
-            used = stack[depth, 3]
+                return int(stack[0, 3])
+            amount = stack[depth, 3]
             depth -= 1
-            if used > 0:
-                _push(net, stack[depth, 0], stack[depth, 1], layer, i, used)
-                stack[depth, 3] += used
-            continue
-        amount = min(room, net.forward[layer, i, j] if step == 1 else net.backward[layer - 1, i, j])
-        if layer + step == target_layer and j == target:
-            _push(net, layer, i, layer + step, j, amount)
-            stack[depth, 3] += amount
+            if amount == 0:
+                continue
+            j, step = i, layer - stack[depth, 0]
+            layer, i = stack[depth, 0], stack[depth, 1]
         else:
-            depth += 1
-            stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = layer + step, j, amount, 0
+            amount = min(room, net.forward[layer, i, j] if step == 1 else net.backward[layer - 1, i, j])
+            if layer + step != target_layer or j != target:
+                depth += 1
+                stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = layer + step, j, amount, 0
+                continue
+        _push(net, layer, i, step, j, amount)
+        stack[depth, 3] += amount
 
 
-@compiled
-def _push(net: Residual, layer: int, i: int, next_layer: int, j: int, amount: int) -> None:
+@compiled_inner
+def _push(net: Residual, layer: int, i: int, step: int, j: int, amount: int) -> None:
+    """Send ``amount`` from (layer, i) over the edge to (layer + step, j) and log it."""
     n = net.forward.shape[1]
-    if next_layer > layer:
-        _shift(net, layer, i, j, amount)
-        key = (layer * n + i) * n + j
-    else:
-        _shift(net, next_layer, j, i, -amount)
-        key = (next_layer * n + j) * n + i
-        amount = -amount
+    if step < 0:
+        layer, i, j, amount = layer - 1, j, i, -amount
+    _shift(net, layer, i, j, amount)
     at = net.logged[0]
-    if at < net.log.shape[0]:
-        net.log[at, 0] = key
+    if at < len(net.log):
+        net.log[at, 0] = (layer * n + i) * n + j
         net.log[at, 1] = amount
     net.logged[0] = at + 1
 
 
-@compiled
+@compiled_inner
 def _shift(net: Residual, layer: int, i: int, j: int, amount: int) -> None:
     """Add ``amount`` (negative: withdraw) to the flow on (layer, i) -> (layer + 1, j)."""
     residual = net.forward[layer, i, j] - amount
@@ -253,10 +241,17 @@ def _shift(net: Residual, layer: int, i: int, j: int, amount: int) -> None:
 
 
 @compiled
-def undo(net: Residual, mark: int) -> None:
-    """Take back every push after ``mark``, a former value of ``net.logged[0]``."""
+def undo(net: Residual) -> None:
+    """Take back every push: by the log or, if there were more than it holds, edge by edge."""
     n = net.forward.shape[1]
-    for at in range(net.logged[0] - 1, mark - 1, -1):
-        key = net.log[at, 0]
-        _shift(net, key // (n * n), (key // n) % n, key % n, -net.log[at, 1])
-    net.logged[0] = mark
+    if net.logged[0] <= len(net.log):
+        for at in range(net.logged[0] - 1, -1, -1):
+            key = net.log[at, 0]
+            _shift(net, key // (n * n), (key // n) % n, key % n, -net.log[at, 1])
+    else:
+        for layer in range(net.forward.shape[0]):
+            for j in range(n):
+                for i in range(n):
+                    if net.backward[layer, j, i] > 0:
+                        _shift(net, layer, i, j, -net.backward[layer, j, i])
+    net.logged[0] = 0

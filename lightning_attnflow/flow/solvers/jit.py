@@ -15,10 +15,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def compiled(function: Function) -> Function:
     """Compile ``function`` with the GIL released, cached on disk where some cache folder can be written."""
+    return _jit(function)
+
+
+def compiled_inner(function: Function) -> Function:
+    """Compile ``function`` for calls from compiled functions alone, which spares the wrapper for Python."""
+    return _jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _jit(function: Function, **options: bool) -> Function:
+    options |= {"nogil": True, "boundscheck": False}
     try:
-        dispatcher = njit(function, cache=True, nogil=True, boundscheck=False, error_model="numpy")
+        dispatcher: Any = njit(cache=True, error_model="numpy", **options)(function)  # type: ignore[call-overload]
     except RuntimeError:  # numba found no folder it may write to: compile in every process instead
-        dispatcher = njit(function, nogil=True, boundscheck=False, error_model="numpy")
+        dispatcher = njit(error_model="numpy", **options)(function)  # type: ignore[call-overload]
     return cast(Function, dispatcher)
 
 

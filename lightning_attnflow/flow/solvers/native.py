@@ -33,5 +33,5 @@ def _values(net: Residual, sources: Words) -> Ints:
     values = np.empty(len(sources), dtype=np.int64)
     for row in range(len(sources)):
         values[row] = maximise(net, 0, sources[row], net.forward.shape[0], 0, UNBOUNDED)
-        undo(net, 0)
+        undo(net)
     return values

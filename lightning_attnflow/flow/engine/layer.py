@@ -1,0 +1,136 @@
+"""The flow of all players of one layer, in integer units: closed forms, then certificates, then maximum flows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, lower_bounds, upper_bounds
+from lightning_attnflow.flow.engine.orders import CoalitionBounds
+from lightning_attnflow.flow.engine.solve import CutPool, Flags, Ints, empty_pool, solve
+from lightning_attnflow.flow.solvers.dinic import Residual, Words, pack_nodes
+
+Bools = NDArray[np.bool_]
+
+
+class Players(NamedTuple):
+    """The players of one layer below the readout's own."""
+
+    layer: int
+    members: Bools  # (n, T)
+    masks: Words  # (n, W)
+    sent: Ints  # (n, T): what each can send to each position of the next layer
+
+
+class Coalitions(NamedTuple):
+    """Exact values of the n players alone, of all, and of all but one."""
+
+    alone: Ints  # (n,)
+    total: int
+    last: Ints  # (n,): v(N) - v(N - i)
+
+
+def players_of(layer: int, members: Bools, edges: Ints) -> Players:
+    """Describe players by their positions, bool (n, T), and the layer's edges, int64 (T, T) ``[key, query]``."""
+    single = members.shape[0] == members.shape[1] and bool((members == np.eye(len(members), dtype=bool)).all())
+    return Players(layer, members, pack_nodes(members), edges if single else members @ edges)
+
+
+def modular_values(payoffs: Ints) -> Coalitions:
+    """Return the values of a modular game, where each player is paid ``payoffs`` (n,) in every coalition."""
+    return Coalitions(payoffs, int(payoffs.sum()), payoffs)
+
+
+def separable_values(sent: Ints, readout: Ints) -> Coalitions:
+    """Return the values of the layer below the readout, v(S) = sum_j min(readout_j, sent_S(j))."""
+    everything = sent.sum(axis=0)
+    total = int(np.minimum(everything, readout).sum())
+    without = np.minimum(everything - sent, readout).sum(axis=1)
+    return Coalitions(np.minimum(sent, readout).sum(axis=1), total, total - without)
+
+
+class LayerSolver:
+    """Values of coalitions of one layer: proven by the facts of the layer above where possible, else by flows.
+
+    Args:
+        net: the thread's residual network.
+        players: of this layer.
+        above: facts of the next layer.
+        limit: the sum of the readout.
+        stop: (1,), set to 1 by another thread to give up.
+    """
+
+    def __init__(self, net: Residual, players: Players, above: LayerFacts, limit: int, stop: Flags) -> None:
+        self.net, self.above, self.limit, self._players, self._stop = net, above, limit, players, stop
+        self.pool: CutPool = empty_pool(players.members.shape[1])
+        self.n_flows = 0
+
+    def values(self, masks: Words, sent: Ints) -> Ints:
+        """Return v of coalitions given by their positions (m, W) and what they send (m, T)."""
+        upper = upper_bounds(sent, self.above, self.limit)
+        values = np.minimum(lower_bounds(sent, self.above), upper)
+        open_rows = np.flatnonzero(values < upper)
+        self.n_flows += len(open_rows)
+        solve(self.net, self._players.layer, masks, sent, upper, open_rows, self.pool, values, self._stop)
+        return values
+
+    def of_members(self, coalitions: Bools) -> Ints:
+        """Return v of coalitions of players, bool (m, n)."""
+        positions = coalitions @ self._players.members
+        return self.values(pack_nodes(positions), coalitions @ self._players.sent)
+
+    def coalitions(self, total: int | None) -> Coalitions:
+        """Return the values alone, of all, and of all but one.
+
+        Args:
+            total: v(N) if it is known.
+        """
+        n = len(self._players.sent)
+        alone = self.values(self._players.masks, self._players.sent)
+        if total is None:
+            total = int(self.of_members(np.ones((1, n), dtype=bool))[0])
+        last = np.zeros(n, dtype=np.int64)
+        needed = self._needed(alone, total)
+        last[needed] = total - self.of_members(~np.eye(n, dtype=bool)[needed])
+        return Coalitions(alone, total, last)
+
+    def _needed(self, alone: Ints, total: int) -> NDArray[np.intp]:
+        """Return the players without whom v(N) may not be reached: those in every coalition known to reach it."""
+        full = np.flatnonzero(alone == total)
+        if len(full):  # one that reaches it alone is needed only if it is the only one
+            return full if len(full) == 1 else full[:0]
+        by_value = np.argsort(-alone, kind="stable")
+        first = self._reaching(by_value, alone, total)
+        second = self._reaching(by_value[len(first) :], alone, total)
+        return first if len(second) == 0 else first[:0]
+
+    def _reaching(self, candidates: NDArray[np.intp], alone: Ints, total: int) -> NDArray[np.intp]:
+        """Return a leading part of ``candidates`` that is paid v(N), nobody if not even all of them are."""
+        size = 1 + int(np.searchsorted(np.cumsum(alone[candidates]), total))  # v is at most the sum of v alone
+        while size <= len(candidates):
+            coalition = np.zeros((1, len(alone)), dtype=bool)
+            coalition[0, candidates[:size]] = True
+            if self.of_members(coalition)[0] == total:
+                return candidates[:size]
+            size = len(candidates) if size < len(candidates) < 2 * size else 2 * size
+        return candidates[:0]
+
+    def bounds(self, values: Coalitions) -> CoalitionBounds:
+        """Return what the cuts found so far prove about every coalition of players."""
+        players, above = self._players, self.above
+        beyond = self.pool.beyond[: self.pool.used[0]].astype(np.int64)
+        constants, weights = self.pool.constants[: len(beyond)], beyond @ players.sent.T  # (P,), (P, n)
+        if above.reader != NOWHERE:
+            intake = above.constant + int(above.weights.sum()) - int(above.weights[above.reader])
+            constants = np.concatenate([[intake], constants])
+            weights = np.concatenate([players.sent[None, :, above.reader], weights])
+        full = np.flatnonzero(values.alone == values.total)
+        reader = int(full[0]) if len(full) == 1 else NOWHERE
+        at_all = constants + weights.sum(axis=1) - values.total
+        without = at_all + values.last[reader] - weights[:, reader] if len(full) == 1 else at_all
+        slack = constants[:, None] + weights - values.alone
+        return CoalitionBounds(
+            values.alone, values.last, values.total, reader, constants, weights, slack, at_all, without
+        )

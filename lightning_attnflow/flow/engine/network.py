@@ -1,0 +1,104 @@
+"""All layers of one network, from the readout down: each layer's facts spare the next one most of its flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, make_facts
+from lightning_attnflow.flow.engine.layer import (
+    Bools,
+    Coalitions,
+    LayerSolver,
+    Players,
+    modular_values,
+    players_of,
+    separable_values,
+)
+from lightning_attnflow.flow.engine.solve import Flags, Ints
+from lightning_attnflow.flow.integers import IntegerNetwork
+from lightning_attnflow.flow.solvers.dinic import Residual, residual_of
+
+
+class LayerGame(NamedTuple):
+    """One layer's players with their exact values; ``solver`` is None where the game is modular or separable."""
+
+    layer: int
+    values: Coalitions
+    players: Players | None
+    solver: LayerSolver | None
+    readout: Ints
+
+
+class Reduced(NamedTuple):
+    """A network whose top layer is folded into the readout where it reads one position: the edges [key, query]."""
+
+    edges: Ints  # (L', T, T)
+    readout: Ints  # (T,)
+    reader: int
+
+
+def reduced(network: IntegerNetwork) -> Reduced:
+    """Fold the last layer into the readout if one position is read: then that position's row is the readout."""
+    edges = np.ascontiguousarray(network.capacities.transpose(0, 2, 1))
+    read = np.flatnonzero(network.readout)
+    if len(read) == 1 and edges[-1, :, read[0]].sum() <= network.readout[read[0]]:
+        return Reduced(edges[:-1], edges[-1, :, read[0]].copy(), int(read[0]))
+    return Reduced(edges, network.readout, NOWHERE)
+
+
+def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, stop: Flags) -> Iterator[LayerGame]:
+    """Yield the games of the layers L, L - 1, ..., ``lowest``.
+
+    Args:
+        network: in integer units.
+        lowest: the last layer wanted.
+        groups: bool (n, T), the positions of each player, or None for the positions themselves.
+        stop: (1,), set to 1 by another thread to give up.
+    """
+    edges, readout, reader = reduced(network)
+    everyone = np.eye(network.n_positions, dtype=bool)
+    members = everyone if groups is None else groups
+    top = len(edges)
+    limit = int(readout.sum())
+    total = limit if network.conserves else None
+    if top < network.n_layers:
+        yield LayerGame(network.n_layers, modular_values(members @ network.readout), None, None, readout)
+    if lowest <= top:
+        yield LayerGame(top, modular_values(members @ readout), None, None, readout)
+    net: Residual | None = None
+    above = make_facts(readout, limit, reader, 0, readout, limit - int(readout[reader]))
+    for layer in range(top - 1, lowest - 1, -1):
+        players = players_of(layer, everyone, edges[layer])
+        solver = None
+        if layer == top - 1:
+            values = separable_values(players.sent, readout)
+        else:
+            net = residual_of(edges.transpose(0, 2, 1), readout) if net is None else net
+            solver = LayerSolver(net, players, above, limit, stop)
+            values = solver.coalitions(total)
+        if groups is None:
+            yield LayerGame(layer, values, players, solver, readout)
+        else:
+            united = players_of(layer, members, edges[layer])
+            if solver is None or net is None:
+                yield LayerGame(layer, separable_values(united.sent, readout), united, None, readout)
+            else:
+                of_groups = LayerSolver(net, united, above, limit, stop)
+                yield LayerGame(layer, of_groups.coalitions(total), united, of_groups, readout)
+        above = _facts(values, players, above)
+        if stop[0]:
+            return
+
+
+def _facts(values: Coalitions, players: Players, above: LayerFacts) -> LayerFacts:
+    """Carry the intake cut one layer down and sort what is now known of this one."""
+    reader = above.reader
+    constant, weights = 0, np.zeros_like(values.alone)
+    if reader != NOWHERE:
+        constant = above.constant + int(above.weights.sum()) - int(above.weights[reader])
+        weights = players.sent[:, reader].copy()
+    without = values.total - int(values.last[reader]) if reader != NOWHERE else values.total
+    return make_facts(values.alone, values.total, reader, constant, weights, without)

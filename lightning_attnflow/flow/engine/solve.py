@@ -1,0 +1,97 @@
+"""Exact values of coalitions by maximum flows, each stopped at the best upper bound known, and the cuts they find."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, undo
+from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.uint8]
+
+POOL_SIZE = 64
+"""Cuts kept a layer: beyond a few dozen a further one decides almost no coalition."""
+
+
+class CutPool(NamedTuple):
+    """Minimum cuts of one layer's game. A coalition that sends s costs ``constants + s(positions beyond the cut)``."""
+
+    constants: Ints  # (POOL_SIZE,)
+    beyond: Flags  # (POOL_SIZE, T): positions of the next layer on the sink side
+    used: Ints  # (1,): how many cuts the pool holds
+
+
+def empty_pool(n_positions: int) -> CutPool:
+    """Return a pool without cuts."""
+    return CutPool(
+        np.zeros(POOL_SIZE, dtype=np.int64),
+        np.zeros((POOL_SIZE, n_positions), dtype=np.uint8),
+        np.zeros(1, dtype=np.int64),
+    )
+
+
+@compiled
+def solve(
+    net: Residual,
+    first: int,
+    masks: Words,
+    sent: Ints,
+    upper: Ints,
+    rows: Ints,
+    pool: CutPool,
+    values: Ints,
+    stop: Flags,
+) -> None:
+    """Write the exact value of the coalitions ``rows`` into ``values``.
+
+    Args:
+        net: residual network of zero flow, left as it was found.
+        first: the layer of the players.
+        masks: (m, W), the positions of each coalition.
+        sent: (m, T), what each coalition can send to each position of the next layer.
+        upper: (m,), proven upper bounds, at which a flow is known to be maximum.
+        rows: (k,), the coalitions to solve.
+        pool: takes up the minimum cuts that are found.
+        values: (m,), written at ``rows``.
+        stop: (1,), set to 1 by another thread to give up.
+    """
+    for row in rows:
+        if stop[0]:
+            return
+        bound = min(upper[row], pool_bound(pool, sent[row]))
+        value = maximise(net, first, masks[row], net.forward.shape[0], 0, bound)
+        if value < bound:
+            _add_cut(pool, net.unseen[first + 1], sent[row], value)
+        undo(net)
+        values[row] = value
+
+
+@compiled_inner
+def pool_bound(pool: CutPool, sent: Ints) -> int:
+    """Return the least cut of the pool for a coalition that sends ``sent`` (T,)."""
+    best = 2**62
+    for cut in range(pool.used[0]):
+        total = pool.constants[cut]
+        for j in range(len(sent)):
+            total += sent[j] * pool.beyond[cut, j]
+        best = min(best, total)
+    return best
+
+
+@compiled_inner
+def _add_cut(pool: CutPool, unseen: Words, sent: Ints, value: int) -> None:
+    at = pool.used[0]
+    if at == len(pool.constants):
+        return
+    crossing = 0
+    for j in range(len(sent)):
+        beyond = (unseen[j >> 6] >> np.uint64(j & 63)) & np.uint64(1)
+        pool.beyond[at, j] = beyond
+        if beyond:
+            crossing += sent[j]
+    pool.constants[at] = value - crossing
+    pool.used[0] = at + 1
