@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 100
 MAX_NUMBERED_WORDS = 24  # beyond this a cell is too narrow for its number
 _LONGEST_LABEL = 16
-_CELL_HEIGHT = 0.32  # inches
+_CELL_HEIGHT = 0.36  # inches
 _WARNING = "saturated: not importance"
 
 
@@ -52,17 +52,17 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
     n_words = min(len(sentence.labels), max_words)
     labels = [shortened(label, _LONGEST_LABEL) for label in sentence.labels[:n_words]]
     # Straight labels need the width of the longest one, slanted ones only a line.
-    slanted = max(map(len, labels)) * 0.085 + 0.1 > _column_width(n_words)
-    left, right, top = 0.95, 0.25 if n_words <= MAX_NUMBERED_WORDS else 1.0, 0.45
-    bottom = 0.4 + (0.062 * max(map(len, labels)) if slanted else 0.15)
-    width = left + right + max(4.8, n_words * _column_width(n_words))
+    slanted = max(map(len, labels)) * 0.1 + 0.1 > _column_width(n_words)
+    left, right, top = 1.0, 0.2 if n_words <= MAX_NUMBERED_WORDS else 1.25, 0.45
+    bottom = 0.52 + (0.075 * max(map(len, labels)) if slanted else 0.2)
+    width = left + right + max(3.6, n_words * _column_width(n_words))
     height = top + bottom + _CELL_HEIGHT * len(sentence.values)
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)  # not pyplot: that would keep every figure and touch the user's backend
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
     _draw_cells(axes, sentence, n_words)
     axes.set_xticks(
-        range(n_words), labels, rotation=40 if slanted else 0, ha="right" if slanted else "center", fontsize=10
+        range(n_words), labels, rotation=40 if slanted else 0, ha="right" if slanted else "center", fontsize=12
     )
     if slanted:
         for tick in axes.get_xticklabels():
@@ -71,7 +71,7 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
         tick.set_color("0.45" if special else "black")
         tick.set_parse_math(False)  # "$5 or $6" is no formula
     names = [f"layer {layer}" for layer in range(sentence.n_layers)] + ["readout"]
-    axes.set_yticks(range(len(names)), names, fontsize=10)
+    axes.set_yticks(range(len(names)), names, fontsize=12)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -79,13 +79,13 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
     figure.text(
         0.01,
         1 - 0.12 / height,
-        shortened(heading, int(width * 11)),
+        shortened(heading, int(width * 9)),
         fontsize=11,
         va="top",
         weight="bold",
         parse_math=False,
     )
-    figure.text(0.01, 0.1 / height, _caption(len(sentence.labels) - n_words, n_words), fontsize=8, color="0.3")
+    figure.text(0.01, 0.08 / height, _caption(len(sentence.labels) - n_words, n_words), fontsize=9, color="0.3")
     return figure
 
 
@@ -97,16 +97,14 @@ def rendered(figure: Figure) -> NDArray[np.uint8]:
 
 
 def _column_width(n_words: int) -> float:
-    return 0.56 if n_words <= MAX_NUMBERED_WORDS else 0.3  # inches
+    return 0.62 if n_words <= MAX_NUMBERED_WORDS else 0.3  # inches
 
 
 def _caption(n_hidden: int, n_words: int) -> str:
-    parts = [
-        "percent of the row's flow" if n_words <= MAX_NUMBERED_WORDS else "",
-        "blue: relative to the largest word of the row",
-    ]
-    parts += ["grey: special tokens", f"{n_hidden} MORE WORDS NOT DRAWN" if n_hidden else ""]
-    return "; ".join(part for part in parts if part)
+    """Return two lines, short enough for the narrowest figure."""
+    numbers = "% of the row's flow; " if n_words <= MAX_NUMBERED_WORDS else ""
+    hidden = f"; {n_hidden} MORE WORDS NOT DRAWN" if n_hidden else ""
+    return f"{numbers}blue: relative to the row's largest word\ngrey: special tokens{hidden}"
 
 
 def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
@@ -134,14 +132,14 @@ def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
                     text,
                     ha="center",
                     va="center",
-                    fontsize=9,
+                    fontsize=11,
                     color="white" if dark[layer, word] else "0.2",
                 )
     else:
         for layer in set(range(sentence.n_layers)) - set(saturated):
             text = f"darkest: {100 * largest[layer, 0]:.1f}%"
-            axes.text(n_words - 0.3, layer, text, va="center", fontsize=8, color="0.3")
+            axes.text(n_words - 0.3, layer, text, va="center", fontsize=9, color="0.3")
     for layer in saturated:
         axes.axhspan(layer - 0.5, layer + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        axes.text((n_words - 1) / 2, layer, _WARNING, ha="center", va="center", fontsize=9, color="0.35", bbox=box)
+        axes.text((n_words - 1) / 2, layer, _WARNING, ha="center", va="center", fontsize=11, color="0.35", bbox=box)

@@ -11,8 +11,8 @@ _MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "\
 _LONGEST_LABEL = 24
 
 
-def top_words_table(sentence: SentenceFlow, *, n_words: int = 5) -> str:
-    """Return a Markdown table: for every layer, the words with the largest flow, with intervals unless unique.
+def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
+    """Return a Markdown table: for every layer, the words with the largest flow in percent.
 
     Args:
         sentence: the flow of one sentence.
@@ -22,10 +22,10 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 5) -> str:
         Markdown, a row a layer, the layer next to the readout first.
     """
     if n_words < 1:
-        raise InputError("n_words", got=n_words, expected="at least 1", remedy="Leave it at 5.")
+        raise InputError("n_words", got=n_words, expected="at least 1", remedy="Leave it at 4.")
     lines = [f"**{sentence.text.translate(_MARKDOWN)}**", ""] if sentence.text else []
     lines += [
-        "| layer | largest flow [least, most over all maximum flows, unless it is unique] | special tokens |",
+        "| layer | largest flow, % of the layer [least to most over all maximum flows, if not unique] | special |",
         "|---|---|---|",
     ]
     for layer in range(sentence.n_layers - 1, -1, -1):
@@ -35,7 +35,7 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 5) -> str:
             words = "*saturated: not importance*"
         else:
             words = ", ".join(
-                f"{sentence.labels[player].translate(_MARKDOWN)} {_with_interval(sentence, layer, player)}"
+                f"{sentence.labels[player].translate(_MARKDOWN)} {_percent(sentence, layer, player)}"
                 for player in list(word_order(sentence, layer))[:n_words]
             )
         lines.append(f"| {layer} | {words} | {special} |")
@@ -74,3 +74,10 @@ def _with_interval(sentence: SentenceFlow, layer: int, player: int) -> str:
     """Write the flow, and the least and most it could be unless that is the same to three decimals."""
     value, low, high = (f"{array[layer, player]:.3f}" for array in (sentence.values, sentence.lower, sentence.upper))
     return value if low == high else f"{value} [{low}, {high}]"
+
+
+def _percent(sentence: SentenceFlow, layer: int, player: int) -> str:
+    total = sentence.values[layer].sum()
+    arrays = (sentence.values, sentence.lower, sentence.upper)
+    value, low, high = (f"{100 * array[layer, player] / total:.1f}" for array in arrays)
+    return f"**{value}**" if low == high else f"**{value}** [{low} to {high}]"

@@ -13,7 +13,7 @@ from lightning_attnflow.reporting import flow_table, top_words_table
 def test_markdown_table_ranks_words_and_sums_special_tokens_up() -> None:
     lines = top_words_table(sentence(saturated=(0,)), n_words=2).splitlines()
     assert lines[0] == "**word0 word1 word2**"
-    assert lines[4] == "| 1 | word2 0.400 [0.200, 0.600], word1 0.300 [0.150, 0.450] | 10.0% |"
+    assert lines[4] == "| 1 | word2 **40.0** [20.0 to 60.0], word1 **30.0** [15.0 to 45.0] | 10.0% |"
     assert lines[5] == "| 0 | *saturated: not importance* | 10.0% |"
     assert len(lines) == 6
 
@@ -35,6 +35,13 @@ def test_plain_table_shows_first_middle_and_last_layer_with_intervals() -> None:
     assert lines[-1].startswith("saturated: trivial cuts")
     assert flow_table(sentence(n_layers=1)).splitlines()[0].split() == ["token", "layer", "0"]
     assert flow_table(sentence(), layers=[2]).splitlines()[1].split() == ["[CLS]", "1.000", "[0.500,", "1.500]"]
+
+
+def test_unique_flows_have_no_interval() -> None:
+    unique = sentence()
+    unique = sentence(lower=unique.values, upper=unique.values)
+    assert "word2 **40.0**, word1" in top_words_table(unique)
+    assert flow_table(unique).splitlines()[2].split() == ["word0", "0.200", "0.200"]
 
 
 def test_arguments_are_checked() -> None:
