@@ -12,6 +12,7 @@ deviation or the root mean square over the players of theirs, whichever is large
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -73,6 +74,7 @@ def student_interval(mean: FloatArray, stderr: FloatArray, degrees: float, confi
     return mean - radius, mean + radius
 
 
+@lru_cache(maxsize=4096)
 def student_quantile(confidence: float, degrees: float) -> float:
     """The radius that holds a t variable with this probability.
 
