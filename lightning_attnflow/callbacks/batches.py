@@ -65,11 +65,18 @@ def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader |
 
 
 def first_sentences(inputs: Mapping[str, Any], n_sentences: int) -> dict[str, Any]:
-    """Return copies of the first `n_sentences` rows of everything that has a row a sentence."""
-    size = len(inputs["input_ids"])
+    """Return copies of the first `n_sentences` rows of everything that has a row a sentence.
+
+    Columns at the end that are padding in all of these rows are left out, unless something is not of shape (B, T).
+    """
+    tokens, mask = inputs["input_ids"], inputs.get("attention_mask")
+    n_columns = tokens.shape[1]
+    if isinstance(mask, Tensor) and all(isinstance(v, Tensor) and v.shape == tokens.shape for v in inputs.values()):
+        used = mask[:n_sentences].any(dim=0).nonzero()
+        n_columns = int(used.max()) + 1 if len(used) else n_columns
     return {
-        key: value[:n_sentences].detach().clone()
-        if isinstance(value, Tensor) and value.ndim and len(value) == size
+        key: (value[:n_sentences, :n_columns] if value.shape == tokens.shape else value[:n_sentences]).detach().clone()
+        if isinstance(value, Tensor) and value.ndim and len(value) == len(tokens)
         else value
         for key, value in inputs.items()
     }

@@ -123,9 +123,9 @@ def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
     dark = colours.mean(axis=2) < 0.55
     if n_words <= MAX_NUMBERED_WORDS:
         for layer, word in np.ndindex(*share.shape):
-            if layer not in saturated:
+            if layer not in saturated and share[layer, word] > 0:
                 percent = 100 * share[layer, word]
-                text = f"{percent:.0f}" if percent >= 9.95 or percent == 0 else f"{percent:.1f}"
+                text = f"{percent:.0f}" if percent >= 9.95 else f"{percent:.1f}"
                 axes.text(
                     word,
                     layer,

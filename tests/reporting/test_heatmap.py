@@ -45,7 +45,7 @@ def test_words_layers_and_percentages_are_written() -> None:
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["[CLS]", "word0", "word1", "word2"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["layer 0", "layer 1", "readout"]
     # Rows of percentages from the bottom: two layers with .1 .2 .3 .4, and the readout.
-    assert texts(figure)[:12] == ["10", "20", "30", "40"] * 2 + ["100", "0", "0", "0"]
+    assert texts(figure)[:10] == ["10", "20", "30", "40"] * 2 + ["100", "word0 word1 word2"]  # no flow, no number
     assert "word0 word1 word2" in texts(figure)
     bottom, top = axes.get_ylim()
     assert bottom < top  # the layer next to the readout is drawn above the others
