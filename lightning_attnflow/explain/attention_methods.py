@@ -132,7 +132,7 @@ def _flow(
     if quotient:
         options["groups"] = _all_groups(groups, network)
     result = attention_flow(network, method=kind, layers=[layer], seed=sentence.seed, **options)
-    _warn_if_saturated(float(result.saturation[0]), layer, network.n_layers)
+    _warn_if_saturated(float(result.saturation[0]), layer, network)
     facts: dict[str, Any] = {
         "layer": layer,
         "low": result.lower[0],
@@ -155,11 +155,16 @@ def _all_groups(groups: Players, network: AttentionNetwork) -> list[list[int]]:
     return [list(group) for group in groups.positions] + alone
 
 
-def _warn_if_saturated(saturation: float, layer: int, n_layers: int) -> None:
-    if saturation > _SATURATED:
-        warnings.warn(
-            f"flow into layer {layer} of {n_layers}: a trivial cut decides {saturation:.0%} of the tokens, so their "
-            f"values say little. A layer nearer to the readout says more; default: layer={default_layer(n_layers)}",
-            SaturatedFlowWarning,
-            stacklevel=6,
-        )
+def _warn_if_saturated(saturation: float, layer: int, network: AttentionNetwork) -> None:
+    if saturation <= _SATURATED:
+        return
+    above = range(layer + 1, network.n_layers)
+    others = attention_flow(network, method="pairwise", layers=above).saturation if above else np.empty(0)
+    better = [str(other) for other, share in zip(above, others, strict=True) if share <= _SATURATED]
+    advice = f"Nearer to the readout layer={better[0]} is not saturated." if better else "No layer above says more."
+    warnings.warn(
+        f"flow into layer {layer} of {network.n_layers}: a trivial cut decides {saturation:.0%} of the tokens, so "
+        f"their values say little. {advice}",
+        SaturatedFlowWarning,
+        stacklevel=6,
+    )
