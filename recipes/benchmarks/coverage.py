@@ -5,7 +5,7 @@ ones, their width relative to the normal ones, and coverage when sampling stoppe
 become narrow (the limit is the half-width that is typical of that number of orders). True values are exact, from all
 2^n coalitions, and orders are walked in the table of all payoffs. About ten minutes on one core.
 
-    python recipes/benchmarks/coverage.py [--runs 1000] [--plain]
+    python recipes/benchmarks/coverage.py [--runs 1000] [--plain] [--games voting airport]
 """
 
 from __future__ import annotations
@@ -95,12 +95,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="repetitions of each entry")
     parser.add_argument("--plain", action="store_true", help="single orders instead of antithetic pairs")
+    parser.add_argument("--games", nargs="*", help="names of games; all by default")
     options = parser.parse_args()
     print(
         f"{'game':<22}{'orders':>7}{'coverage':>10}{'normal':>8}{'width/normal':>14}{'when narrow':>13}{'at order':>10}"
     )
     below, wide, lowest = [], [], 1.0
-    for name, game in known_games().items():
+    for name, game in known_games(options.games).items():
         table = coalition_table(game)
         offered = game.marginal_bounds() if hasattr(game, "marginal_bounds") else None
         for label, bounds in ((name, None), (f"{name}, bounded", offered))[: 1 if offered is None else 2]:

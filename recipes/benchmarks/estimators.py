@@ -83,13 +83,12 @@ def errors(estimator: Estimator, game: Game, values: np.ndarray, budget: int, ru
 def subjects(names: list[str] | None) -> dict[str, tuple[Game, np.ndarray]]:
     """Games by name with exact values; those that can be enumerated as a table, which costs nothing to ask."""
     found = {}
-    for name, game in known_games().items():
+    for name, game in known_games(names).items():
         table = coalition_table(game)
         powers = 2 ** np.arange(game.n_players)
         looked_up = FunctionGame(lambda rows, table=table, powers=powers: table[rows @ powers], game.n_players)
         found[name] = (looked_up, shapley_from_table(table))
-    found |= large_games()
-    return {name: found[name] for name in names or found}
+    return found | {name: game for name, game in large_games().items() if names is None or name in names}
 
 
 def main() -> None:

