@@ -48,10 +48,11 @@ class GameError(AttnFlowError, RuntimeError):
 
     coalition: tuple[int, ...] | None = None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"coalition": self.coalition})
+
     @classmethod
-    def of_coalition(
-        cls, what: str, coalition: Sequence[int], *, got: object, expected: str, remedy: str
-    ) -> GameError:
+    def of_coalition(cls, what: str, coalition: Sequence[int], *, got: object, expected: str, remedy: str) -> GameError:
         """Build the error for one coalition, which is named in the message and kept as ``coalition``."""
         members = tuple(int(player) for player in coalition)
         error = cls(f"{what} (coalition {members})", got=got, expected=expected, remedy=remedy)
@@ -63,7 +64,5 @@ class LedgerError(AttnFlowError, RuntimeError):
     """A ledger of finished permutations that is damaged, cannot be written, or belongs to another configuration."""
 
 
-def _rebuild(
-    kind: type[AttnFlowError], what: str, got: object, expected: str, remedy: str
-) -> AttnFlowError:
+def _rebuild(kind: type[AttnFlowError], what: str, got: object, expected: str, remedy: str) -> AttnFlowError:
     return kind(what, got=got, expected=expected, remedy=remedy)

@@ -14,7 +14,7 @@ READOUTS = ("first", "last", "mean", "vector")
 def stochastic(n_layers: int, n: int, seed: int, kind: str = "random", residual: float = 0.5) -> np.ndarray:
     """Rows that sum to 1, (L, T, T); of kind "zero rows" some rows hold the residual stream alone."""
     rng = np.random.default_rng(seed)
-    scores = rng.normal(size=(n_layers, n, n)) * (6.0 if kind == "sharp" else 1.0)
+    scores = rng.normal(size=(n_layers, n, n)) * (4.0 if kind == "sharp" else 1.0)
     if kind == "sparse":
         scores[rng.random(scores.shape) < 0.6] = -np.inf
         scores[:, np.arange(n), np.arange(n)] = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,9 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
     Returns:
         The integer network.
 
+    Warns:
+        UserWarning: if a positive capacity was rounded to 0.
+
     Raises:
         InputError: if every capacity of a layer, or of the readout, is too small to be seen beside the largest.
 
@@ -81,6 +85,13 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
     vanished = int(
         ((capacities == 0) & (network.capacities > 0)).sum() + ((readout == 0) & (network.readout > 0)).sum()
     )
+    if vanished:
+        warnings.warn(
+            f"{vanished} of {capacities.size + readout.size} capacities are positive but below {0.5 / scale:.1e}, half a "
+            "unit of the integer capacities, and count as 0: each shifts a flow by less than that",
+            UserWarning,
+            stacklevel=2,
+        )
     conserves = network.is_probability
     if conserves:
         _keep_sums(capacities.reshape(-1, network.n_positions), int(scale))

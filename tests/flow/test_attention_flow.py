@@ -1,0 +1,159 @@
+"""`attention_flow` as users call it: methods, shapes, cuts, saturation, and every input it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import readout_vector, stochastic
+
+from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollout
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow import METHODS, FlowGame
+from lightning_attnflow.flow.binding import binding_cuts
+from lightning_attnflow.flow.integers import quantise
+
+NETWORK = AttentionNetwork(stochastic(3, 5, seed=1), readout_vector("first", 5, 0))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("solver", ["native", "networkx"])
+def test_shapes_and_totals_of_every_method(method: str, solver: str) -> None:
+    flow = attention_flow(NETWORK, method=method, solver=solver, layers=[3, 0])
+    assert flow.layers == (3, 0)
+    for array in (flow.values, flow.lower, flow.upper, flow.stderr, flow.low, flow.high, flow.binding_cut):
+        assert array.shape == (2, 5)
+    assert flow.total.shape == flow.ambiguity.shape == flow.saturation.shape == (2,)
+    np.testing.assert_allclose(flow.total, 1.0)
+    if method != "pairwise":
+        np.testing.assert_allclose(flow.values.sum(axis=1), 1.0)
+
+
+def test_flow_into_the_last_layer_is_its_attention_row() -> None:
+    flow = attention_flow(NETWORK, layers=[2])
+    np.testing.assert_allclose(flow.values[0], NETWORK.capacities[2, 0], atol=1e-12)
+    assert flow.ambiguity[0] == pytest.approx(0.0, abs=1e-12)
+    assert flow.saturation[0] == 0.0
+
+
+def test_rollout_method_is_rollout() -> None:
+    np.testing.assert_allclose(attention_flow(NETWORK, method="rollout").values, attention_rollout(NETWORK))
+
+
+def test_one_token_and_one_layer() -> None:
+    single = AttentionNetwork(np.ones((4, 1, 1)), np.ones(1))
+    flow = attention_flow(single)
+    assert flow.values.tolist() == [[1.0]] * 5
+    assert flow.lower.tolist() == flow.upper.tolist() == [[1.0]] * 5
+    shallow = attention_flow(AttentionNetwork(stochastic(1, 4, seed=0), readout_vector("mean", 4, 0)))
+    np.testing.assert_allclose(shallow.values.sum(axis=1), 1.0)
+
+
+def test_no_network_and_no_layer() -> None:
+    assert attention_flow([]) == []
+    assert attention_flow(NETWORK, layers=[]).values.shape == (0, 5)
+
+
+def test_binding_cuts_by_hand() -> None:
+    capacities = np.array([[[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.45, 0.45, 0.1]]] * 3)
+    network = AttentionNetwork(capacities, np.eye(3)[0])
+    flow = attention_flow(network, layers=[0])
+    column = capacities[0].sum(axis=0)
+    intake = capacities[0, 0] + 2 * (1 - 0.9)
+    np.testing.assert_allclose(flow.upper[0], np.minimum(1.0, np.minimum(column, intake)), atol=1e-12)
+    assert flow.binding_cut[0].tolist() == ["readout", "intake", "column"]
+    assert flow.saturation[0] == 1.0
+    mixed = binding_cuts(network, 0, np.eye(3, dtype=bool), np.full(3, 0.01))
+    assert mixed.tolist() == ["mixed"] * 3
+
+
+def test_saturation_grows_away_from_the_readout_on_deep_random_networks() -> None:
+    deep = AttentionNetwork(stochastic(8, 16, seed=3), readout_vector("first", 16, 0))
+    flow = attention_flow(deep)
+    assert flow.saturation[0] == 1.0
+    assert flow.saturation[6] < 1.0
+    assert set(flow.binding_cut[0]) <= {"readout", "column", "intake"}
+
+
+def test_capacities_that_are_no_probabilities() -> None:
+    network = AttentionNetwork(stochastic(3, 4, seed=2) * 7.5, np.array([0.2, 3.0, 0.0, 0.0]))
+    flow = attention_flow(network)
+    reference = attention_flow(network, solver="networkx")
+    np.testing.assert_allclose(flow.total, reference.total)
+    np.testing.assert_allclose(flow.values, reference.values, atol=1e-12)
+    with pytest.raises(InputError, match="rows and a readout that are probabilities"):
+        attention_flow(network, method="rollout")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "maxflow"}, "method: got 'maxflow'; expected one of 'shapley', 'pairwise', 'single', 'rollout'"),
+        ({"solver": "gurobi"}, "solver: got 'gurobi'; expected one of 'native'"),
+        ({"tolerance": 0.0}, "tolerance: got 0.0; expected a number > 0"),
+        ({"tolerance": float("nan")}, "tolerance: got nan"),
+        ({"layers": [4]}, r"layers: got \[4\]; expected layers in 0..3"),
+        ({"game": "sink"}, "game: got 'sink'"),
+        ({"groups": [[0, 1], [1, 2, 3, 4]]}, r"every position 0..4 in exactly one group"),
+        ({"groups": [[0, 1], [2, 3]]}, r"every position 0..4 in exactly one group"),
+        ({"groups": [[0, 1, 2, 3, 4], []]}, "no empty group"),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        attention_flow(NETWORK, **arguments)  # type: ignore[call-overload]
+
+
+def test_one_partition_a_network() -> None:
+    with pytest.raises(InputError, match="1 partitions for 2 networks"):
+        attention_flow([NETWORK, NETWORK], groups=[None])
+
+
+def test_capacities_that_vanish_are_counted_and_a_vanished_layer_is_refused() -> None:
+    capacities = stochastic(2, 3, seed=0)
+    capacities[0, 0] = [1.0, 1e-20, 0.0]
+    network = AttentionNetwork(capacities, np.eye(3)[0])
+    with pytest.warns(UserWarning, match=r"1 of 21 capacities .* count as 0"):
+        assert quantise(network).n_vanished == 1
+    with pytest.warns(UserWarning, match="count as 0"):
+        np.testing.assert_allclose(attention_flow(network).total, 1.0)
+    with pytest.raises(InputError, match="vanish beside the largest"):
+        attention_flow(AttentionNetwork(np.stack([np.ones((3, 3)), np.full((3, 3), 1e-30)]), np.ones(3)))
+
+
+def test_ordinary_attention_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attention_flow(NETWORK)
+
+
+def test_global_random_state_is_untouched() -> None:
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    attention_flow(AttentionNetwork(stochastic(3, 14, seed=1), readout_vector("mean", 14, 0)))
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_flow_game_offers_the_bounds_of_its_marginals() -> None:
+    low, high = FlowGame(NETWORK, 1).marginal_bounds()
+    flow = attention_flow(NETWORK, layers=[1])
+    np.testing.assert_allclose(low, flow.lower[0], atol=1e-12)
+    np.testing.assert_allclose(high, flow.upper[0], atol=1e-12)
+
+
+def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where the cache folder should be")
+    code = (
+        "import numpy as np\n"
+        "from lightning_attnflow.flow.solvers.dinic import pack_nodes, residual_of, maximise\n"
+        "net = residual_of(np.array([[[3, 1], [2, 2]]]), np.array([4, 0]))\n"
+        "print(maximise(net, 0, pack_nodes(np.array([True, False])), 2, 0, 2**62))"
+    )
+    environment = {"NUMBA_CACHE_DIR": str(blocked / "cache"), "PATH": "/usr/bin:/bin", "HOME": str(blocked)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "3"
