@@ -23,10 +23,12 @@ FloatArray = NDArray[np.float64]
 class FrozenEncoderUtility:
     """A game: the validation score of a logistic head trained on the sentences of a coalition.
 
-    By default a head is trained to the optimum of the regularised log-likelihood
-    ``sum_S log-loss + l2/2 |w|^2``, the constant among the weights. That optimum is unique: no seed, starting point or
-    step size enters, and heads trained one by one or hundreds at once agree. Features are centred and brought to a
-    mean square norm of 1 once, on all training sentences. More than two classes are trained one against the rest.
+    By default a head is trained to the optimum of the regularised log-likelihood ``sum_S log-loss + l2/2 |w|^2``.
+    That optimum is unique: no seed, starting point or step size enters, and heads trained one by one or hundreds at
+    once agree. Once, on all training sentences, features are centred and brought to a mean square norm of 1, and the
+    base rate of each class is taken as the offset of the logits; a coalition learns the deviation from it with a
+    constant feature of 0.1. A free intercept would make small coalitions say their majority class, and the values
+    tell the classes apart rather than good labels from bad. More than two classes are trained one against the rest.
     A coalition that lacks all classes but one, or is empty, gets the score of
     :class:`~lightning_attnflow.valuation.metrics.UntrainedScores`, so that every player has a marginal everywhere.
 
@@ -87,6 +89,14 @@ class FrozenEncoderUtility:
             )
         self.labels = check_labels("labels", labels, len(train))
         self.validation_labels = check_labels("validation_labels", validation_labels, len(held_out))
+        unknown = sorted(set(self.validation_labels.tolist()) - set(self.labels.tolist()))
+        if unknown:
+            raise InputError(
+                "validation_labels",
+                got=f"the classes {unknown}, of which there is no training sentence",
+                expected="classes that can be learnt",
+                remedy="Add training sentences of them, or leave them out of the validation set.",
+            )
         self.n_players = len(train)
         self.n_classes = int(max(self.labels.max(), self.validation_labels.max())) + 1
         self.metric, self.l2 = metric, positive_number("l2", l2)
@@ -101,6 +111,8 @@ class FrozenEncoderUtility:
         # One column for two classes, else one a class: (n, C')
         columns = [1] if self.n_classes == 2 else range(self.n_classes)
         self._targets = torch.from_numpy(np.stack([self.labels == c for c in columns], axis=1).astype(np.float64))
+        # The base rate of each column by Laplace's rule, finite for any counts: (C',)
+        self._offset = ((self._targets.sum(dim=0) + 1) / (self.n_players + 2)).logit()
         self._data_hash = _hash(train, self.labels, held_out, self.validation_labels)
 
     @classmethod
@@ -189,15 +201,16 @@ class FrozenEncoderUtility:
         per_head = self._targets.shape[1]
         wide = present.repeat_interleave(per_head, dim=1)
         targets = self._targets[used].repeat(1, present.shape[1])
+        offset = self._offset.repeat(present.shape[1])
         if self.epochs is not None:
             batches = self._batches(used)
             design = self._design.rows[used]
             assert self.lr is not None
-            return descend_heads(design, targets, wide, l2=self.l2, lr=self.lr, batches=batches), None
+            return descend_heads(design, targets, wide, offset=offset, l2=self.l2, lr=self.lr, batches=batches), None
         start = torch.zeros_like(wide)
         if last is not None:
             start[: len(last)] = last.repeat(1, present.shape[1])
-        dual = solve_heads(rows.first(len(used)), targets, wide, l2=self.l2, start=start)
+        dual = solve_heads(rows.first(len(used)), targets, wide, offset=offset, l2=self.l2, start=start)
         return rows.weights(dual), dual[:, -per_head:]
 
     def _batches(self, used: Tensor) -> list[list[Tensor]]:
@@ -216,7 +229,7 @@ class FrozenEncoderUtility:
 
     def _payoffs(self, weights: Tensor, present: Tensor, used: Tensor) -> FloatArray:
         """Scores (H,) of heads; where a coalition lacks all classes but one, the score of the untrained classifier."""
-        heads = (self._held_out @ weights).view(len(self._held_out), present.shape[1], -1)  # (m, H, C')
+        heads = (self._held_out @ weights).view(len(self._held_out), present.shape[1], -1) + self._offset  # (m, H, C')
         if self.n_classes == 2:
             logits = torch.cat([torch.zeros_like(heads), heads], dim=2)
         else:

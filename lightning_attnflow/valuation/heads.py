@@ -18,6 +18,9 @@ from lightning_attnflow.errors import InputError
 _TOLERANCE = 1e-6  # certified distance of a head from its optimum, in the norm of the weights
 _MAX_ITERATIONS = 500  # the default penalty needs about ten
 _DEFLATED = 16  # leading directions that the preconditioner treats exactly; measured best of 8, 16, 32
+# The constant column, small beside the norm 1 of the features: the base rate is known from all labels, and an intercept
+# as free as the features would make small coalitions echo their majority class, and values say little but the class.
+_CONSTANT = 0.1
 _NEGLIGIBLE = 1e-7  # a direction with less than this share of the largest variance is left out of the preconditioner
 
 
@@ -51,7 +54,7 @@ class Design:
                 expected="features that differ",
                 remedy="Check the encoder: a head cannot tell these sentences apart.",
             )
-        rows = torch.cat([centred / scale, torch.ones(len(features), 1, dtype=torch.float64)], dim=1)
+        rows = torch.cat([centred / scale, torch.full((len(features), 1), _CONSTANT, dtype=torch.float64)], dim=1)
         variances, directions = torch.linalg.eigh(rows.T @ rows)  # ascending
         kept = variances > variances[-1] * _NEGLIGIBLE
         kept[:-_DEFLATED] = False
@@ -61,7 +64,7 @@ class Design:
     def apply(self, features: Tensor) -> Tensor:
         """Other sentences, float64 (m, d), in the same coordinates: (m, d + 1)."""
         scaled = (features - self.centre) / self.scale
-        return torch.cat([scaled, torch.ones(len(features), 1, dtype=torch.float64)], dim=1)
+        return torch.cat([scaled, torch.full((len(features), 1), _CONSTANT, dtype=torch.float64)], dim=1)
 
 
 class Rows:
@@ -109,8 +112,9 @@ class Gram:
         return self._rows @ (self._rows.T @ columns) if self._gram is None else self._gram @ columns
 
 
-def solve_heads(gram: Gram, targets: Tensor, present: Tensor, *, l2: float, start: Tensor) -> Tensor:
-    """Minimise ``sum_present log-loss + l2/2 |w|^2`` for every column, w being ``rows.T @ dual``.
+def solve_heads(gram: Gram, targets: Tensor, present: Tensor, *, offset: Tensor, l2: float, start: Tensor) -> Tensor:
+    """Minimise ``sum_present log-loss + l2/2 |w|^2`` for every column, w being ``rows.T @ dual`` and the logits
+    ``offset + rows @ w``.
 
     Preconditioned nonlinear conjugate gradients (Polak-Ribiere, restarted when the conjugacy is lost) in the space of
     the weights, written in the dual coefficients: an iteration costs one product with the Gram matrix. The objective
@@ -120,6 +124,7 @@ def solve_heads(gram: Gram, targets: Tensor, present: Tensor, *, l2: float, star
         gram: of the b rows.
         targets: float64 (b, H) in {0, 1}.
         present: float64 (b, H), 1 where the row belongs to the head's coalition.
+        offset: float64 (H,), logit of the base rate of each column's class.
         l2: the penalty, > 0.
         start: float64 (b, H), dual coefficients to begin with.
 
@@ -130,7 +135,7 @@ def solve_heads(gram: Gram, targets: Tensor, present: Tensor, *, l2: float, star
         InputError: if a head has not converged, which a larger penalty mends.
     """
     dual = start
-    logits = gram @ dual
+    logits = gram @ dual + offset
     shrink = direction = image = None
     old, old_product = dual, dual[0]  # of the iteration before, once there is one
     for _ in range(_MAX_ITERATIONS):
@@ -167,7 +172,14 @@ def solve_heads(gram: Gram, targets: Tensor, present: Tensor, *, l2: float, star
 
 
 def descend_heads(
-    rows: Tensor, targets: Tensor, present: Tensor, *, l2: float, lr: float, batches: list[list[Tensor]]
+    rows: Tensor,
+    targets: Tensor,
+    present: Tensor,
+    *,
+    offset: Tensor,
+    l2: float,
+    lr: float,
+    batches: list[list[Tensor]],
 ) -> Tensor:
     """Train every column by gradient descent on ``mean_present log-loss + l2 / (2 |S|) |w|^2`` from weights 0.
 
@@ -175,6 +187,7 @@ def descend_heads(
         rows: float64 (n, d + 1).
         targets: float64 (n, H) in {0, 1}.
         present: float64 (n, H), 1 where the row belongs to the head's coalition.
+        offset: float64 (H,), logit of the base rate of each column's class.
         l2: the penalty.
         lr: the step size.
         batches: for each epoch its batches of row numbers; a head sees the rows of a batch that it has, and skips a
@@ -187,7 +200,7 @@ def descend_heads(
     penalty = l2 / present.sum(dim=0).clamp(min=1)
     for batch in (batch for epoch in batches for batch in epoch):
         here, size = present[batch], present[batch].sum(dim=0)
-        residual = (torch.sigmoid(rows[batch] @ weights) - targets[batch]).mul_(here)
+        residual = (torch.sigmoid(rows[batch] @ weights + offset) - targets[batch]).mul_(here)
         gradient = rows[batch].T @ residual / size.clamp(min=1) + penalty * weights
         weights -= lr * torch.where(size > 0, gradient, 0.0)
     return weights

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lightning_attnflow.errors import GameError
 from lightning_attnflow.shapley import MaxPermutations
 from lightning_attnflow.valuation import DataShapley, executors
 from lightning_attnflow.valuation.executors import WorkersDiedError
@@ -56,14 +56,16 @@ def test_workers_that_always_die_end_the_run(tmp_path: Path, monkeypatch: pytest
 def ray_cluster():
     """A real local cluster of two workers, without the dashboard."""
     ray = pytest.importorskip("ray")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the workers import this file and the package
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield ray
     ray.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own making: deprecations, unclosed sockets at the death of a worker
-def test_ray_gives_the_same_bits_also_when_a_worker_dies(ray_cluster, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_gives_the_same_bits_also_when_a_worker_dies(tmp_path: Path) -> None:
     healthy = DeadlyGame(tmp_path, os.getpid())  # the mark is there: nobody dies
     run = DataShapley(healthy, stop=MaxPermutations(40), truncation=None, n_jobs=2, backend="ray").fit()
     assert (run.result.values == expected(40)).all()

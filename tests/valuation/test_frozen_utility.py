@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit, logit
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
 from lightning_attnflow.errors import InputError
@@ -17,9 +17,11 @@ METRICS = ("accuracy", "auc", "balanced_accuracy", "f1", "log_loss")
 
 
 def sentences(n: int = 60, m: int = 50, d: int = 8, classes: int = 2, seed: int = 0):
-    """Features with a class signal, as (train features, labels, validation features, labels)."""
+    """Features with a class signal and unequal classes, as (train features, labels, validation features, labels)."""
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(n + m) % classes)
+    labels = (
+        np.r_[rng.permutation(np.arange(n) % (classes + 1)), rng.permutation(np.arange(m) % (classes + 1))] % classes
+    )
     features = rng.normal(size=(n + m, d))
     features[:, :classes] += 1.5 * np.eye(classes)[labels]
     return features[:n], labels[:n], features[n:], labels[n:]
@@ -31,18 +33,27 @@ def random_coalitions(count: int, n: int, seed: int = 0) -> np.ndarray:
 
 
 def _reference_probabilities(data, members: np.ndarray, l2: float = 1.0) -> np.ndarray:
-    """P(class 1) on the validation set by scikit-learn, on features prepared as the utility documents it."""
+    """P(class 1) on the validation set by Newton's method, on features prepared as the utility documents it."""
     features, labels, held_out, _ = data
+    rows, outside, offset = prepared(features, held_out, labels)
+    rows, targets, weights = rows[members], labels[members], np.zeros(rows.shape[1])
+    for _ in range(50):
+        chance = expit(offset + rows @ weights)
+        hessian = (rows.T * (chance * (1 - chance))) @ rows + l2 * np.eye(len(weights))
+        weights -= np.linalg.solve(hessian, rows.T @ (chance - targets) + l2 * weights)
+    return expit(offset + outside @ weights)
+
+
+def prepared(features: np.ndarray, held_out: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rows of both sets with the constant column, and the offset of the logits."""
     centre = features.mean(axis=0)
     scale = np.sqrt(((features - centre) ** 2).sum(axis=1).mean())
-    prepare = lambda rows: np.c_[(rows - centre) / scale, np.ones(len(rows))]  # noqa: E731
-    model = LogisticRegression(C=1 / l2, fit_intercept=False, tol=1e-10, max_iter=10_000)
-    model.fit(prepare(features)[members], labels[members])
-    return model.predict_proba(prepare(held_out))[:, 1]
+    both = [np.c_[(part - centre) / scale, np.full(len(part), 0.1)] for part in (features, held_out)]
+    return both[0], both[1], float(logit((labels.sum() + 1) / (len(labels) + 2)))
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_payoffs_are_those_of_scikit_learn(metric: str) -> None:
+def test_payoffs_are_those_of_heads_solved_one_by_one(metric: str) -> None:
     data = sentences()
     truth = data[3]
     score = {
@@ -84,18 +95,16 @@ def test_minibatches_of_gradient_descent_are_those_of_a_plain_loop() -> None:
     features, labels, held_out, truth = data = sentences(n=20)
     game = FrozenEncoderUtility(*data, metric="log_loss", epochs=2, lr=0.3, batch_size=8, seed=5, l2=0.7)
     members = np.arange(20) % 3 > 0
-    centre = features.mean(axis=0)
-    scale = np.sqrt(((features - centre) ** 2).sum(axis=1).mean())
-    prepare = lambda rows: np.c_[(rows - centre) / scale, np.ones(len(rows))]  # noqa: E731
+    inside, outside, offset = prepared(features, held_out, labels)
     weights, generator = np.zeros(9), np.random.default_rng(np.random.SeedSequence(5))
     for _ in range(2):
         shuffled = generator.permutation(20)
         for start in range(0, 20, 8):
             batch = [i for i in shuffled[start : start + 8] if members[i]]
-            rows = prepare(features)[batch]
-            gradient = rows.T @ (1 / (1 + np.exp(-rows @ weights)) - labels[batch]) / len(batch)
+            rows = inside[batch]
+            gradient = rows.T @ (expit(offset + rows @ weights) - labels[batch]) / len(batch)
             weights -= 0.3 * (gradient + 0.7 / members.sum() * weights)
-    logits = prepare(held_out) @ weights
+    logits = offset + outside @ weights
     expected = -np.log1p(np.exp(np.where(truth == 1, -logits, logits))).mean()
     assert game(members[None])[0] == pytest.approx(expected, abs=1e-9)
 
@@ -131,7 +140,7 @@ def test_the_gradient_vanishes_at_every_head(seed: int, l2: float, d: int, n: in
 
     weights, _ = game._train(Rows(game._design, everyone), everyone, torch.from_numpy(coalition.T).double(), None)
     rows = game._design.rows.numpy()
-    chance = 1 / (1 + np.exp(-rows @ weights[:, 0].numpy()))
+    chance = expit(float(game._offset) + rows @ weights[:, 0].numpy())
     gradient = rows.T @ (coalition[0] * (chance - labels)) + l2 * weights[:, 0].numpy()
     assert np.linalg.norm(gradient) <= 1.01e-6 * l2
 
@@ -183,6 +192,7 @@ WITH_NAN[4, 2] = np.nan
         ((FEATURES, np.ones(6, int), HELD_OUT, TRUTH), {}, "labels: got 6 sentences of class 1 only"),
         ((FEATURES, LABELS, HELD_OUT, np.ones(6, int)), {}, "validation_labels: got 6 sentences of class 1 only"),
         ((FEATURES[:1], LABELS[:1], HELD_OUT, TRUTH), {}, "at least two classes"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH + 1), {}, r"the classes \[2\], of which there is no training sentence"),
         ((FEATURES, LABELS - 1, HELD_OUT, TRUTH), {}, "Number the classes from 0"),
         ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "Number the classes from 0"),
         ((WITH_NAN, LABELS, HELD_OUT, TRUTH), {}, "NaN or infinity in 1 rows, first in row 4"),
