@@ -12,6 +12,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.absence import absent_inputs, resolve_absent
 from lightning_attnflow.explain.payoff import Payoff, get_payoff
 from lightning_attnflow.explain.players import PlayersArgument, make_players
+from lightning_attnflow.explain.progress import show_if_slow
 from lightning_attnflow.explain.reader import LogitReader
 from lightning_attnflow.explain.text import encode_text
 from lightning_attnflow.explain.untouched import untouched
@@ -87,10 +88,15 @@ class TokenGame:
 
     def __call__(self, coalitions: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the payoffs, float64 (m,), of coalitions, bool (m, n_players)."""
+        if len(coalitions) == 0:
+            return np.empty(0)
         distinct, where = np.unique(coalitions, axis=0, return_inverse=True)
         self.n_forwarded += len(distinct)
-        logits = self._logits(self.present(distinct))
-        return self._payoff(logits, self.target).numpy()[where.reshape(-1)]
+        rows = self.present(distinct)
+        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        # A batch's logits go as soon as it is paid: a language model has 50,000 of them a row.
+        payoffs = [self._payoff(self._logits(batch), self.target) for batch in show_if_slow(batches, "coalitions")]
+        return torch.cat(payoffs).numpy()[where.reshape(-1)]
 
     def present(self, coalitions: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return bool (m, T): which positions are present in coalitions, bool (m, n_players)."""
@@ -124,11 +130,7 @@ class TokenGame:
     def _logits(self, present: NDArray[np.bool_]) -> torch.Tensor:  # (m, T) -> (m, C)
         rows = torch.from_numpy(present).to(self._reader.device)
         with untouched(self._reader.model), torch.no_grad():
-            parts = [
-                self._reader(**self._absent_inputs(part), **self._others(part))
-                for part in torch.split(rows, self.batch_size)
-            ]
-        return torch.cat(parts).cpu()
+            return self._reader(**self._absent_inputs(rows), **self._others(rows)).cpu()
 
     def _absent_inputs(self, present: torch.Tensor) -> dict[str, torch.Tensor]:
         ids = self.encoded.inputs["input_ids"].to(present.device)

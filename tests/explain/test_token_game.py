@@ -102,6 +102,10 @@ def test_equal_coalitions_of_a_call_are_forwarded_once_in_batches_of_the_stated_
     np.testing.assert_array_equal(payoffs[::3], payoffs[1::3])
 
 
+def test_no_coalition_has_no_payoff(encoder, tokenizer):
+    assert TokenGame(encoder, tokenizer, TEXT)(np.empty((0, N), bool)).shape == (0,)
+
+
 def test_words_and_spans_move_all_their_positions(encoder, tokenizer):
     tokens = TokenGame(encoder, tokenizer, TEXT)
     words = TokenGame(encoder, tokenizer, TEXT, players="words")

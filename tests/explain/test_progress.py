@@ -1,0 +1,39 @@
+"""The bar appears after two seconds on a terminal, and never changes what is iterated."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import sys
+
+import pytest
+
+from lightning_attnflow.explain import progress
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("seconds_an_item", "stream", "shown"), [
+    (0.9, _Terminal, True),
+    (0.1, _Terminal, False),
+    (0.9, io.StringIO, False),
+])  # fmt: skip
+def test_appears_when_slow_and_on_a_terminal(monkeypatch, seconds_an_item, stream, shown):
+    clock = itertools.count()
+    stderr = stream()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock) * seconds_an_item)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    assert list(progress.show_if_slow(list(range(8)), "coalitions")) == list(range(8))
+    assert ("coalitions" in stderr.getvalue()) == shown
+
+
+def test_does_without_rich(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock) * 10.0)
+    monkeypatch.setattr(sys, "stderr", _Terminal())
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert list(progress.show_if_slow("abc", "coalitions")) == ["a", "b", "c"]
