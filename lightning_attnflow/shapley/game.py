@@ -203,15 +203,14 @@ def _evaluate_block(game: Game, coalitions: Coalitions) -> Payoffs:
             "payoffs", got=repr(type(returned).__name__), expected="float (m,)", remedy="Return one number a coalition."
         ) from error
     if payoffs.shape != (len(coalitions),):
-        shape_error = GameError.of_coalition if len(coalitions) == 1 else None
         facts = {
             "got": f"shape {payoffs.shape} for {len(coalitions)} coalitions",
             "expected": f"shape ({len(coalitions)},)",
             "remedy": "Return one payoff a coalition.",
         }
-        if shape_error is None:
-            raise GameError("payoffs", **facts)
-        raise shape_error("payoffs", np.flatnonzero(coalitions[0]).tolist(), **facts)
+        if len(coalitions) == 1:
+            raise GameError.of_coalition("payoffs", np.flatnonzero(coalitions[0]).tolist(), **facts)
+        raise GameError("payoffs", **facts)
     if not np.isfinite(payoffs).all():
         row = int(np.flatnonzero(~np.isfinite(payoffs))[0])
         raise GameError.of_coalition(

@@ -18,7 +18,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate
 
 FloatArray = NDArray[np.float64]
-_ENUMERABLE = 10_000  # layers up to this many pairs are listed and drawn from; larger ones are drawn blindly
+_ENUMERABLE = 10_000  # layers up to this many pairs are listed and drawn from; of larger ones pairs are drawn blindly
 _PAIRS_AT_LEAST = 2  # in a layer: a variance needs two
 
 
@@ -131,7 +131,7 @@ def _quotas(n_players: int, pairs: int, share: Callable[[int], float]) -> dict[i
 def _draw_pairs(n_players: int, size: int, quota: int, generator: np.random.Generator) -> Coalitions:
     total = _pairs_in(n_players, size)
     coalitions = np.zeros((quota, n_players), dtype=bool)
-    if total <= _ENUMERABLE or quota == total:
+    if total <= _ENUMERABLE or 2 * quota > total:  # drawing blindly would mostly find what it already has
         listed = np.array(list(combinations(range(n_players), size))[:total], dtype=np.intp)
         members = listed if quota == total else listed[generator.choice(total, quota, replace=False)]
         np.put_along_axis(coalitions, members, True, axis=1)

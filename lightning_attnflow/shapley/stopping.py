@@ -189,6 +189,9 @@ class _LooksAtErrors(Stop):
 class StandardErrorBelow(_LooksAtErrors):
     """Stop once the standard error of every player is below ``limit``.
 
+    A player whose marginals were all alike so far has standard error 0, also if what matters was not drawn yet;
+    ``IntervalBelow`` guards against that.
+
     Args:
         limit: in units of the payoff, > 0.
     """
