@@ -1,7 +1,8 @@
-"""Units computed here, or by the workers of a joblib backend; in either case they arrive in the order of their index.
+"""Units computed here, by joblib's workers or by Ray's; in any case they arrive in the order of their index.
 
 The game is handed to a worker once, not with every task: through a file for loky, through the object store for Ray.
-A worker that dies costs the units it was at, which are done again.
+A worker that dies costs the units it was at, which are done again. Ray is asked directly: its backend for joblib
+waits for ever once a worker has died.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,9 @@ def unit_source(
                 )
         return
     with _handed_over(game, backend) as handle:
+        if backend == "ray":
+            yield lambda indices: _on_ray(indices, n_jobs, handle, plan)
+            return
         yield lambda indices: _parallel(indices, n_jobs, backend, lambda index: (_walk_in_worker, handle, plan, index))
 
 
@@ -88,14 +93,11 @@ def _parallel(
     left, failures = list(indices), 0
     while left:
         units = None
-        # Ray's backend returns lists only: a batch of a few units a worker, so that little is lost with a batch.
-        batch = tuple(left if backend != "ray" else left[: 4 * max(n_jobs, 2)])
-        form = "list" if backend == "ray" else "generator"
         try:
             parallel = joblib.Parallel(
-                n_jobs=n_jobs, backend=backend, return_as=form, pre_dispatch="2*n_jobs", batch_size=1
+                n_jobs=n_jobs, backend=backend, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1
             )
-            units = parallel(joblib.delayed(function)(*rest) for function, *rest in map(task, batch))
+            units = parallel(joblib.delayed(function)(*rest) for function, *rest in map(task, tuple(left)))
             for outcome in units:
                 if isinstance(outcome, _Failure):
                     raise outcome.error()
@@ -108,18 +110,46 @@ def _parallel(
                 raise
             failures += 1
             if failures >= _ATTEMPTS:
-                raise WorkersDiedError(
-                    "workers",
-                    got=f"{failures} deaths in a row at unit {left[0]}: {type(error).__name__}",
-                    expected="workers that live",
-                    remedy="They may run out of memory: lower n_jobs or the chunk size. Finished units are kept.",
-                ) from error
+                raise _died(failures, left[0], error) from error
             warnings.warn(f"A worker died ({type(error).__name__}); its units are done again.", stacklevel=2)
         finally:
-            if units is not None and form == "generator":
+            if units is not None:
                 with warnings.catch_warnings():  # that what was under way is thrown away, which is the intention
                     warnings.simplefilter("ignore", UserWarning)
                     units.close()
+
+
+def _on_ray(indices: Sequence[int], n_jobs: int, handle: Any, plan: Plan) -> Iterator[Unit]:
+    """Ray tasks, ``n_jobs`` at a time; Ray itself gives a task whose worker died to another one."""
+    import ray
+
+    walk = ray.remote(max_retries=_ATTEMPTS - 1)(_walk_in_worker)
+    limit = n_jobs if n_jobs > 0 else max(1, int(ray.cluster_resources()["CPU"]))  # type: ignore[no-untyped-call]
+    waiting, running, finished = list(reversed(indices)), dict[Any, int](), dict[int, Unit | _Failure]()
+    for index in indices:
+        while index not in finished:
+            while waiting and len(running) < limit:
+                submitted = waiting.pop()
+                running[walk.remote(handle, plan, submitted)] = submitted
+            ready, _ = ray.wait(list(running), num_returns=1)
+            number = running.pop(ready[0])
+            try:
+                finished[number] = ray.get(ready[0])
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+                raise _died(_ATTEMPTS, number, error) from error
+        outcome = finished.pop(index)
+        if isinstance(outcome, _Failure):
+            raise outcome.error()
+        yield outcome
+
+
+def _died(times: int, index: int, error: Exception) -> WorkersDiedError:
+    return WorkersDiedError(
+        "workers",
+        got=f"{times} deaths in a row at unit {index}: {type(error).__name__}",
+        expected="workers that live",
+        remedy="They may run out of memory: lower n_jobs or the chunk size. Finished units are kept.",
+    )
 
 
 def _walk_in_thread(game: Game, plan: Plan, index: int) -> Unit | _Failure:
@@ -198,40 +228,20 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 def _import(backend: str) -> Any:
+    """joblib or Ray."""
+    package, extra = ("ray", "ray") if backend == "ray" else ("joblib", "valuation")
     try:
-        import joblib
+        return import_module(package)
     except ImportError as error:
         raise MissingDependencyError(
-            "joblib",
+            package,
             got="no such package",
-            expected="it for n_jobs > 1",
-            remedy="pip install 'lightning-attnflow[valuation]'",
+            expected=f"it for n_jobs > 1 with backend={backend!r}",
+            remedy=f"pip install 'lightning-attnflow[{extra}]'",
         ) from error
-    if backend == "ray":
-        try:
-            from ray.util.joblib import register_ray
-        except ImportError as error:
-            raise MissingDependencyError(
-                "ray",
-                got="no such package",
-                expected="it for backend='ray'",
-                remedy="pip install 'lightning-attnflow[ray]'",
-            ) from error
-        register_ray()  # type: ignore[no-untyped-call]
-    return joblib
 
 
 def _is_worker_death(error: Exception) -> bool:
     from joblib.externals.loky.process_executor import BrokenProcessPool  # TerminatedWorkerError is one
 
-    if isinstance(error, BrokenProcessPool):
-        return True
-    return type(error).__module__.startswith("ray.") and type(error).__name__ in (
-        "ActorDiedError",
-        "ActorUnavailableError",
-        "RayActorError",
-        "WorkerCrashedError",
-        "NodeDiedError",
-        "OwnerDiedError",
-        "ObjectLostError",
-    )
+    return isinstance(error, BrokenProcessPool)

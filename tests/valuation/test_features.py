@@ -1,0 +1,82 @@
+"""Features are computed once a model, tokenizer and text, and the model is left as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation import FrozenEncoderUtility, encode_texts
+
+WORDS = ["[PAD]", "[UNK]", "good", "bad", "film", "very"]
+TEXTS = ["good film", "very bad film", "bad", "very very good film"]
+
+
+def encoder(seed: int = 0) -> tuple[BertModel, PreTrainedTokenizerFast]:
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=6, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    plain = Tokenizer(WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    plain.pre_tokenizer = Whitespace()
+    return BertModel(config), PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def test_padding_and_batches_do_not_count_and_the_model_is_left_alone() -> None:
+    model, tokenizer = encoder()
+    model.train()
+    model.encoder.layer[0].eval()
+    modes = [module.training for module in model.modules()]
+    together = encode_texts(model, tokenizer, TEXTS)
+    apart = np.concatenate([encode_texts(model, tokenizer, [text]) for text in TEXTS])
+    np.testing.assert_allclose(together, apart, atol=1e-5)
+    assert modes == [module.training for module in model.modules()]
+    model.eval()
+    with torch.no_grad():
+        hidden = model(**tokenizer(TEXTS[1], return_tensors="pt")).last_hidden_state[0]
+    np.testing.assert_allclose(together[1], hidden.mean(dim=0), atol=1e-5)
+    np.testing.assert_allclose(encode_texts(model, tokenizer, TEXTS, pooling="first")[1], hidden[0], atol=1e-5)
+
+
+def test_features_are_kept_and_a_changed_model_gets_its_own(tmp_path: Path, monkeypatch) -> None:
+    model, tokenizer = encoder()
+    first = encode_texts(model, tokenizer, TEXTS, cache_dir=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(BertModel, "forward", lambda *_, **__: pytest.fail("computed again"))
+        assert (encode_texts(model, tokenizer, TEXTS, cache_dir=tmp_path) == first).all()
+    other, _ = encoder(seed=1)
+    assert (encode_texts(other, tokenizer, TEXTS, cache_dir=tmp_path) != first).any()
+    encode_texts(model, tokenizer, TEXTS, cache_dir=tmp_path, pooling="first")
+    encode_texts(model, tokenizer, TEXTS[::-1], cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_utility_is_made_from_a_model() -> None:
+    model, tokenizer = encoder()
+    game = FrozenEncoderUtility.from_model(model, tokenizer, TEXTS, [1, 0, 0, 1], TEXTS[::-1], [1, 0, 0, 1], l2=0.1)
+    features = encode_texts(model, tokenizer, TEXTS)
+    expected = FrozenEncoderUtility(features, [1, 0, 0, 1], features[::-1].copy(), [1, 0, 0, 1], l2=0.1)
+    everyone = np.ones((1, 4), dtype=bool)
+    assert game(everyone) == pytest.approx(expected(everyone))
+    with pytest.raises(InputError, match="labels: got shape"):
+        FrozenEncoderUtility.from_model(model, tokenizer, TEXTS, [1, 0], TEXTS, [1, 0, 0, 1])
+
+
+def test_bad_texts_are_said() -> None:
+    model, tokenizer = encoder()
+    with pytest.raises(InputError, match="texts: got none"):
+        encode_texts(model, tokenizer, [])
+    with pytest.raises(InputError, match=r"nothing to encode at \[1\]"):
+        encode_texts(model, tokenizer, ["good", " "])
+    with pytest.raises(InputError, match=r"1 longer than max_length, up to 4 tokens \(text 3\)"):
+        encode_texts(model, tokenizer, TEXTS, max_length=3)
+    with pytest.raises(InputError, match="pooling: got 'max'"):
+        encode_texts(model, tokenizer, TEXTS, pooling="max")
