@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -157,3 +159,13 @@ def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "3"
+
+
+def test_ctrl_c_stops_a_computation_that_would_not_end() -> None:
+    network = AttentionNetwork(stochastic(4, 40, seed=1), readout_vector("mean", 40, 0))
+    attention_flow(network, method="pairwise")  # compiled before the clock starts
+    interrupt = threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        attention_flow([network] * 4, tolerance=1e-9)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("attnflow")]

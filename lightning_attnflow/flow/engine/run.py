@@ -20,6 +20,7 @@ from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.flow.layer import LayerFlow, point_values
 
 _NOTICE_AFTER_SECONDS = 1.0
+_POLL_SECONDS = 0.2
 
 
 def run(
@@ -53,7 +54,8 @@ def run(
             for network, wanted, players in zip(networks, layers, members, strict=True)
         ]
         try:
-            wait(futures)
+            while wait(futures, timeout=_POLL_SECONDS).not_done:
+                pass  # a signal that another thread received is handled between two waits
         except BaseException:  # Ctrl-C: the kernels look at the flag between two coalitions
             stop[0] = 1
             pool.shutdown(cancel_futures=True)
