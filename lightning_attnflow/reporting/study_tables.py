@@ -163,4 +163,6 @@ def groupings_table(comparisons: Mapping[str, Sequence[GroupingComparison]]) -> 
 def _verdict(check: AxiomCheck) -> str:
     if not check.witness:
         return "no case"
-    return "holds" if check.holds else f"FAILS {check.violation:.2g}"
+    if not check.holds:
+        return f"FAILS {check.violation:.2g}"
+    return f"holds ±{check.violation:.2g}" if "standard errors" in check.explanation else "holds"

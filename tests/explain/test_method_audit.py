@@ -10,10 +10,11 @@ from lightning_attnflow.explain.agreement import agreement
 from lightning_attnflow.explain.dispatch import explain
 from lightning_attnflow.explain.layer_reading import last_layer_with_flow
 from lightning_attnflow.explain.layer_table import layer_table
-from lightning_attnflow.explain.method_audit import audit_method, worst_audits
+from lightning_attnflow.explain.method_audit import _allowing, audit_method, worst_audits
 from lightning_attnflow.explain.propositions import propositions
 from lightning_attnflow.explain.sentence import Sentence
 from lightning_attnflow.flow import attention_flow
+from lightning_attnflow.shapley import AxiomCheck
 
 # A [MASK] of the text is what an absent token looks like: a null player, and two of them are interchangeable.
 TEXT = "A greatly fine film [MASK] [MASK]"
@@ -96,6 +97,15 @@ def test_the_shapley_flow_is_one_in_every_layer_and_pairwise_flow_is_not_efficie
     assert audit.shapley_gap < 0.02  # four times the tolerance at which sampled orders stop
     if layer < 3:
         assert not holding(sentence, "flow_pairwise", layer=layer)[0]["efficiency"]
+
+
+def test_a_sampled_method_may_miss_an_axiom_by_its_error():
+    missed = AxiomCheck("symmetry", 0.02, (0, 1), False, True, "players 0 and 1 are interchangeable")
+    allowed = _allowing(missed, 0.006)
+    assert allowed.holds
+    assert allowed.explanation.endswith("within four standard errors (0.006)")
+    assert not _allowing(missed, 0.004).holds
+    assert not _allowing(missed, 0.0).holds
 
 
 def test_worst_audits_prefer_violations_and_cases_that_apply(encoder, tokenizer, sentence):
