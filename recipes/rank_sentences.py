@@ -22,6 +22,7 @@ from jsonargparse import auto_cli
 from movie_reviews import binary_sentences, read_labelled, split_sentences
 from transformers import AutoModel, AutoTokenizer
 
+from lightning_attnflow.errors import InputError, LedgerError
 from lightning_attnflow.reporting.removal_curve import RemovalCurve
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
 from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, encode_texts
@@ -95,7 +96,7 @@ def main(
         run.fit()
     except KeyboardInterrupt:
         interrupted = True
-    result, seconds = run.result, time.perf_counter() - began
+    result, seconds = run.result, time.perf_counter() - began  # an error, if not even one pair of orders is done
 
     ranking = run.ranking(texts, [classes[label] for label in labels])
     rich.print(ranking.table(10))
@@ -131,4 +132,7 @@ def _print_answers(ranking, flipped: set[int]) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    try:
+        auto_cli(main, as_positional=False)
+    except (InputError, LedgerError) as error:
+        raise SystemExit(f"error: {error}") from None

@@ -58,9 +58,7 @@ def methods(data: tuple[np.ndarray, ...], orders: int, metric: str, seed: int) -
     """The values of all methods; Banzhaf gets as many trainings as the orders take."""
     game = FrozenEncoderUtility(*data, metric=metric)
     return {
-        "TMC Data Shapley": DataShapley(game, stop=MaxPermutations(orders), truncation=None, seed=seed)
-        .fit()
-        .result.values,
+        "Data Shapley": DataShapley(game, stop=MaxPermutations(orders), truncation=None, seed=seed).fit().result.values,
         "Data Banzhaf": data_banzhaf(game, budget=orders * TRAIN, seed=seed).values,
         "KNN-Shapley (k=5)": knn_shapley(*data),
         "leave-one-out": leave_one_out(game),
