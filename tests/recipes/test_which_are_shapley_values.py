@@ -1,0 +1,56 @@
+"""The recipe runs on a few sentences and its tables say what theory says."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    sys.path.insert(0, str(RECIPES))
+    try:
+        from which_are_shapley_values import main
+    finally:
+        sys.path.remove(str(RECIPES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Lightning and captum say of a training on 32 sentences
+        out = tmp_path_factory.mktemp("pictures")
+        return main(quick=True, budget=60, out=out), out
+
+
+def holds(result, method, axiom):
+    return all(audit.check(axiom).holds for audit in result["audits"] if audit.method == method)
+
+
+def test_axioms_come_out_as_the_paper_says(result):
+    result, _ = result
+    assert all(
+        holds(result, "exact_shapley", axiom) for axiom in ("efficiency", "null player", "symmetry", "additivity")
+    )
+    assert all(holds(result, "flow", axiom) for axiom in ("efficiency", "null player", "additivity"))
+    assert not holds(result, "received_attention", "symmetry")  # Prop. 1
+    assert not holds(result, "leave_one_out", "efficiency")  # Prop. 3
+    assert not holds(result, "saliency", "null player")
+    masked = [audit for audit in result["audits"] if "[MASK]" in audit.text and audit.method == "exact_shapley"]
+    assert all(audit.check("null player").witness and audit.check("symmetry").witness for audit in masked)
+
+
+def test_studies_cover_every_method(result):
+    result, _ = result
+    assert result["agreements"]["exact_shapley"]["spearman"].mean == pytest.approx(1, abs=1e-4)
+    assert set(result["scores"]) == {*result["agreements"], "random"} - {"exact_shapley"}
+    assert all(score.n_sentences == 4 for score in result["scores"]["flow"].values())
+    assert len(result["layers"]) == 2
+
+
+def test_writes_its_pictures(result):
+    _, out = result
+    page = (out / "tokens.html").read_text(encoding="utf-8")
+    assert page.count("integrated_gradients of") == 1
+    assert (out / "bars.png").read_bytes()[:4] == b"\x89PNG"
