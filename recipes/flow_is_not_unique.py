@@ -1,0 +1,142 @@
+"""The maximum flow is not unique: what solvers, rollout and the Shapley value say about one real sentence.
+
+    python recipes/flow_is_not_unique.py
+    python recipes/flow_is_not_unique.py --text "A dull, lifeless film." --layer 4 --output runs/dull.png
+
+Prints for each token the flow that every installed solver returns, rollout, the range over all maximum flows and the
+Shapley flow, then how ambiguous and saturated each layer is, and draws it all as one picture. Takes about fifteen
+seconds, and ten more when the solver is compiled for the first time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from finetune_sentiment import default_model
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollout, capture_attention
+from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow.flow import AttentionFlow, FlowGame
+from lightning_attnflow.reporting.intervals import distinct_flows, interval_chart
+
+SOLVERS = {  # the two that public code uses first
+    "Edmonds-Karp": "networkx-edmonds-karp",
+    "preflow-push": "networkx",
+    "OR-Tools": "ortools",
+    "SciPy": "scipy",
+    "igraph": "igraph",
+    "native": "native",
+}
+
+
+def single_flows(network: AttentionNetwork, layer: int, console: Console) -> dict[str, np.ndarray]:
+    """Return the outflow (T,) of one maximum flow of each installed solver, and rollout."""
+    flows = {}
+    for name, solver in SOLVERS.items():
+        try:
+            flows[name] = FlowGame(network, layer, solver=solver).single_flow()
+        except MissingDependencyError as error:
+            console.print(f"without {name}: {error.remedy}")
+    if network.is_probability:
+        flows["rollout"] = attention_rollout(network, layers=[layer])[0]
+    else:
+        console.print("without rollout, which needs a readout that is a probability distribution")
+    return flows
+
+
+def tokens_table(tokens: list[str], flows: dict[str, np.ndarray], flow: AttentionFlow, row: int) -> Table:
+    """Return a row a token: each single flow, the range over all maximum flows, the Shapley flow, the binding cut."""
+    names = [name.replace(" = ", "\n= ") for name in flows]
+    columns = [*flows.values(), flow.lower[row], flow.upper[row], flow.values[row]]
+    table = Table("token", title=f"Flow into layer {flow.layers[row]}")
+    for name in (*names, "least", "most", "Shapley", "95% interval", "binding cut"):
+        table.add_column(name, justify="right")
+    for i, token in enumerate(tokens):
+        interval = f"{flow.low[row, i]:.4f} to {flow.high[row, i]:.4f}" if flow.stderr[row, i] else "exact"
+        table.add_row(token, *(f"{column[i]:.4f}" for column in columns), interval, str(flow.binding_cut[row, i]))
+    table.add_section()
+    table.add_row("sum", *(f"{column.sum():.4f}" for column in columns))
+    return table
+
+
+def layers_table(flow: AttentionFlow) -> Table:
+    """Return a row a layer: ambiguity, saturation, and which cuts bind."""
+    table = Table("layer", "total", "ambiguity", "saturation", "binding cuts", title="Every layer of this sentence")
+    for row, layer in enumerate(flow.layers):
+        cuts, counts = np.unique(flow.binding_cut[row], return_counts=True)
+        numbers = f"{flow.total[row]:.4f}", f"{flow.ambiguity[row]:.4f}", f"{flow.saturation[row]:.0%}"
+        named = ", ".join(f"{count} {cut}" for cut, count in zip(cuts, counts, strict=True))
+        table.add_row(str(layer), *numbers, named)
+    return table
+
+
+def summary(flow: AttentionFlow, row: int, tokens: list[str], flows: dict[str, np.ndarray]) -> str:
+    """Say in words what the tables show."""
+    outflows, n_different = np.array(list(flows.values())), len(distinct_flows(flows))
+    token = int(np.ptp(outflows, axis=0).argmax())
+    least, most = outflows[:, token].min(), outflows[:, token].max()
+    lines = [f"All {len(flows)} agree: the maximum flow into layer {flow.layers[row]} is unique."]
+    if n_different > 1:
+        lines = [
+            f"All {len(flows)} are maximum flows of value {flow.total[row]:.4g}, and {n_different} of them differ: "
+            f"{tokens[token]} carries {least:.3f} in one and {most:.3f} in another.",
+            "A tool that logs 'the' maximum flow logs an accident of its solver. The Shapley flow is unique.",
+        ]
+    if flow.saturation[row] > 0.5:
+        lines += [
+            f"Layer {flow.layers[row]} is saturated: for {flow.saturation[row]:.0%} of the tokens a trivial cut (last "
+            "column) sets how much they can send,\nso that their flow, unique or not, says next to nothing about them."
+        ]
+    return "\n".join(lines)
+
+
+def main(
+    text: str = "This movie was great!",
+    model: str | None = None,
+    layer: int = 0,
+    readout: int | str = "first",
+    output: Path = Path("runs/flow_is_not_unique.png"),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Print and draw all that a maximum flow of one sentence can be.
+
+    Args:
+        text: the sentence.
+        model: directory or hub name of a Hugging Face encoder or causal language model; default: MiniLM.
+        layer: the layer of the tokens compared, 0 (the input) to the number of layers.
+        readout: what the prediction reads: "first", "last", "mean", "all" or a position.
+        output: where the picture goes.
+        seed: of the orders sampled for the Shapley flow of long sentences.
+    """
+    name, model = ("MiniLM", default_model()) if model is None else (Path(model).name, model)
+    encoded = AutoTokenizer.from_pretrained(model)(text, return_tensors="pt")
+    tokens = encoded.tokens()
+    attentions = capture_attention(AutoModel.from_pretrained(model), encoded)
+    network = AttentionNetwork.from_attentions([attention[0] for attention in attentions], readout=readout)
+    console = Console(width=160, markup=False, emoji=False, highlight=False)
+    flows = single_flows(network, layer, console)
+    flow = attention_flow(network, tolerance=1e-3, seed=seed)
+    distinct = distinct_flows(flows)
+    console.print(text, tokens_table(tokens, distinct, flow, layer), layers_table(flow), sep="\n")
+    console.print(summary(flow, layer, tokens, flows))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    subtitle = f"“{text}” ({name}, layer {layer}): every colour, and the black line, is a maximum flow"
+    interval_chart(flow, tokens, distinct, layer=layer, subtitle=subtitle).savefig(output)
+    console.print(f"picture {output}")
+    return {"tokens": tokens, "flow": flow, "flows": flows, "distinct": distinct}
+
+
+if __name__ == "__main__":
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        auto_cli(main)
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,81 @@
+"""The recipe on real MiniLM attention: many maximum flows, each inside the range, and what it prints says so."""
+
+from __future__ import annotations
+
+import flow_is_not_unique
+import numpy as np
+import pytest
+
+from lightning_attnflow.errors import InputError, MissingDependencyError
+
+REQUIRED = {"Edmonds-Karp", "preflow-push", "native", "rollout"}
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory):
+    picture = tmp_path_factory.mktemp("pictures") / "new" / "flow.png"
+    return flow_is_not_unique.main(output=picture), picture
+
+
+def test_every_flow_is_a_maximum_flow(default):
+    result, _ = default
+    flow, flows = result["flow"], result["flows"]
+    assert set(flows) >= REQUIRED
+    for values in [*flows.values(), flow.values[0]]:
+        assert values.sum() == pytest.approx(flow.total[0], abs=1e-9)
+        assert (values >= flow.lower[0] - 1e-9).all()
+        assert (values <= flow.upper[0] + 1e-9).all()
+
+
+def test_solvers_disagree_on_the_default_sentence(default):
+    result, _ = default
+    assert result["tokens"] == ["[CLS]", "this", "movie", "was", "great", "!", "[SEP]"]
+    flows, flow = result["flows"], result["flow"]
+    assert flows["Edmonds-Karp"][0] == pytest.approx(1.0, abs=1e-9)
+    assert flows["preflow-push"][0] == pytest.approx(0.772, abs=5e-4)
+    np.testing.assert_allclose(flows["rollout"], [0.765, 0.024, 0.019, 0.019, 0.015, 0.014, 0.143], atol=5e-4)
+    assert (flow.lower[0, 0], flow.upper[0, 0]) == (pytest.approx(0.579, abs=5e-4), pytest.approx(1.0))
+    assert len(result["distinct"]) >= 3
+
+
+def test_lower_layers_are_saturated_and_the_flow_next_to_the_readout_is_unique(default):
+    flow = default[0]["flow"]
+    assert flow.saturation[0] == 1.0
+    assert flow.binding_cut[0].tolist() == ["readout"] + ["intake"] * 6
+    np.testing.assert_allclose(flow.ambiguity[-2:], 0.0, atol=1e-9)
+    assert flow.ambiguity[0] > 1.9
+
+
+def test_prints_and_draws_what_it_returns(tmp_path, capsys):
+    picture = tmp_path / "flow.png"
+    result = flow_is_not_unique.main(text="A [bold] film.", layer=4, output=picture)
+    printed = capsys.readouterr().out
+    assert "A [bold] film." in printed
+    assert "exact" in printed
+    for number in (*result["flows"]["preflow-push"], *result["flow"].values[4], *result["flow"].ambiguity):
+        assert f"{number:.4f}" in printed
+    assert f"{len(result['distinct'])} of them differ" in printed
+    assert str(picture) in printed.replace("\n", "")
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_agreement_and_what_is_left_out_are_said(tmp_path, capsys, monkeypatch):
+    class Missing(flow_is_not_unique.FlowGame):
+        def __init__(self, network, layer, *, solver):
+            if solver == "igraph":
+                raise MissingDependencyError("solver", got="none", expected="one", remedy="Run: pip install igraph")
+            super().__init__(network, layer, solver=solver)
+
+    monkeypatch.setattr(flow_is_not_unique, "FlowGame", Missing)
+    result = flow_is_not_unique.main(text="Fine.", layer=6, readout="all", output=tmp_path / "flow.png")
+    printed = capsys.readouterr().out
+    assert "without igraph: Run: pip install igraph" in printed
+    assert "without rollout" in printed
+    assert "the maximum flow into layer 6 is unique" in printed
+    assert not {"igraph", "rollout"} & set(result["flows"])
+
+
+def test_a_layer_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="layer"):
+        flow_is_not_unique.main(layer=7, output=tmp_path / "flow.png")
+    assert not list(tmp_path.iterdir())
