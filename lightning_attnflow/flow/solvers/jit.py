@@ -1,4 +1,8 @@
-"""Numba, set up once: cached compilation that survives a read-only install, and the bit scan that LLVM knows."""
+"""Numba, set up once: cached compilation that survives a read-only install, and the bit scan that LLVM knows.
+
+Numba notices a change in the file of a kernel, not in another file whose kernels it calls: whoever edits a kernel
+deletes the ``*.nbi`` and ``*.nbc`` files in the ``__pycache__`` folders of `lightning_attnflow.flow`.
+"""
 
 from __future__ import annotations
 
