@@ -19,6 +19,7 @@ import lightning.pytorch as pl
 import torch
 from jsonargparse import auto_cli
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from movie_reviews import Labelled, binary_sentences, read_labelled, split_sentences
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
@@ -56,9 +57,17 @@ class SentimentClassifier(pl.LightningModule):
         self.log("val/loss", output.loss, batch_size=len(batch["labels"]))
         self.log("val/accuracy", self.accuracy, prog_bar=True, batch_size=len(batch["labels"]))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Train what is not frozen."""
-        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=self.hparams["lr"])
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Train what is not frozen; the learning rate rises over the first tenth and then falls to 0."""
+        optimizer = torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=self.hparams["lr"])
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.hparams["lr"],
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=0.1,
+            anneal_strategy="linear",
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class Collate:
@@ -107,7 +116,7 @@ def main(
         train_size: how many sentences to train on.
         val_size: how many sentences to hold out.
         batch_size: sentences a step.
-        lr: learning rate of AdamW.
+        lr: highest learning rate of AdamW.
         max_length: longer sentences are cut after so many tokens.
         seed: of the split, the weights of the head, the order and the dropout.
         log_dir: where the TensorBoard log and the picture go.

@@ -25,14 +25,12 @@ class IntegerNetwork:
         capacities: int64 (L, T, T), ``[layer, query, key]``.
         readout: int64 (T,).
         scale: units in a flow of 1.
-        n_vanished: positive capacities that were rounded to 0, each below half a unit.
         conserves: whether every row and the readout sum to exactly ``scale``, so that the total flow is exactly that.
     """
 
     capacities: Ints
     readout: Ints
     scale: float
-    n_vanished: int
     conserves: bool
 
     @property
@@ -60,7 +58,7 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
         The integer network.
 
     Warns:
-        UserWarning: if a positive capacity was rounded to 0.
+        UserWarning: if all positive capacities of a position were rounded to 0.
 
     Raises:
         InputError: if every capacity of a layer, or of the readout, is too small to be seen beside the largest.
@@ -82,13 +80,12 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
             expected=f"capacities of at least {0.5 / scale:g}",
             remedy="Rescale the layers to a common size, for example each row to sum 1.",
         )
-    vanished = int(
-        ((capacities == 0) & (network.capacities > 0)).sum() + ((readout == 0) & (network.readout > 0)).sum()
-    )
-    if vanished:
+    silenced = int(((network.capacities > 0).any(axis=1) & (capacities == 0).all(axis=1)).sum())
+    silenced += int(((network.readout > 0) & (readout == 0)).sum())
+    if silenced:
         warnings.warn(
-            f"{vanished} of {capacities.size + readout.size} capacities are positive but below {0.5 / scale:.1e}, half a "
-            "unit of the integer capacities, and count as 0: each shifts a flow by less than that",
+            f"{silenced} positions have no capacity left: theirs are positive, but all below {0.5 / scale:.1e}, half a "
+            "unit of the integer capacities, so that their flow is exactly 0",
             UserWarning,
             stacklevel=2,
         )
@@ -96,7 +93,7 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
     if conserves:
         _keep_sums(capacities.reshape(-1, network.n_positions), int(scale))
         _keep_sums(readout[None], int(scale))
-    return IntegerNetwork(capacities, readout, scale, vanished, conserves)
+    return IntegerNetwork(capacities, readout, scale, conserves)
 
 
 def _keep_sums(rows: Ints, total: int) -> None:

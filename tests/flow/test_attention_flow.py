@@ -17,7 +17,6 @@ from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollo
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow import METHODS, FlowGame
 from lightning_attnflow.flow.binding import binding_cuts
-from lightning_attnflow.flow.integers import quantise
 
 NETWORK = AttentionNetwork(stochastic(3, 5, seed=1), readout_vector("first", 5, 0))
 
@@ -115,14 +114,13 @@ def test_one_partition_a_network() -> None:
         attention_flow([NETWORK, NETWORK], groups=[None])
 
 
-def test_capacities_that_vanish_are_counted_and_a_vanished_layer_is_refused() -> None:
+def test_a_position_or_layer_whose_capacities_vanish() -> None:
     capacities = stochastic(2, 3, seed=0)
-    capacities[0, 0] = [1.0, 1e-20, 0.0]
+    capacities[0, :, 1] = 1e-20
     network = AttentionNetwork(capacities, np.eye(3)[0])
-    with pytest.warns(UserWarning, match=r"1 of 21 capacities .* count as 0"):
-        assert quantise(network).n_vanished == 1
-    with pytest.warns(UserWarning, match="count as 0"):
-        np.testing.assert_allclose(attention_flow(network).total, 1.0)
+    with pytest.warns(UserWarning, match="1 positions have no capacity left"):
+        flow = attention_flow(network)
+    assert flow.upper[0, 1] == 0.0
     with pytest.raises(InputError, match="vanish beside the largest"):
         attention_flow(AttentionNetwork(np.stack([np.ones((3, 3)), np.full((3, 3), 1e-30)]), np.ones(3)))
 

@@ -99,7 +99,7 @@ def _compile() -> None:
     notice.start()
     try:
         n, n_layers = 9, 5
-        skewed = np.random.default_rng(0).random((n_layers, n, n)) ** 6 + 1e-6
+        skewed = np.random.default_rng(0).random((n_layers, n, n)) ** 6
         network = AttentionNetwork(skewed / skewed.sum(axis=2, keepdims=True), np.full(n, 1.0 / n))
         _flows(network, range(n_layers + 1), None, True, 0.05, 0, np.zeros(1, dtype=np.uint8))
     finally:
