@@ -162,8 +162,7 @@ def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_ctrl_c_stops_a_computation_that_would_not_end() -> None:
     network = AttentionNetwork(stochastic(4, 40, seed=1), readout_vector("mean", 40, 0))
     attention_flow(network, method="pairwise")  # compiled before the clock starts
-    interrupt = threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT))
-    interrupt.start()
+    threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         attention_flow([network] * 4, tolerance=1e-9)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("attnflow")]

@@ -12,15 +12,13 @@ from lightning_attnflow.flow.engine.layer import Coalitions
 from lightning_attnflow.flow.engine.network import LayerGame
 from lightning_attnflow.flow.engine.orders import CoalitionBounds, sample_bounds, sample_corrections, sample_separable
 from lightning_attnflow.flow.engine.solve import Flags
+from lightning_attnflow.flow.layer import EXACT_PLAYERS
 from lightning_attnflow.shapley.confidence import permutation_interval
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import FunctionGame
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
 Floats = NDArray[np.float64]
-
-EXACT_PLAYERS = 8
-"""Up to here all 2^n coalitions cost less than the sampled orders that they spare."""
 
 _FIRST_ORDERS = 256
 _MOST_UNITS = 2**20
