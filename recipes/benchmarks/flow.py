@@ -160,7 +160,7 @@ def fastest(function: Callable[[], object], repeats: int) -> float:
     return min(seconds)
 
 
-def compare(cases: list[tuple[str, AttentionNetwork]], repeats: int) -> None:
+def compare(cases: list[tuple[str, AttentionNetwork]]) -> None:
     """Print the table of ratios."""
     print("\npairwise + lower + upper of all layers and tokens; peers: time of the same solves / engine's time")
     print(
@@ -169,10 +169,11 @@ def compare(cases: list[tuple[str, AttentionNetwork]], repeats: int) -> None:
     )
     for name, network in cases:
         flow = attention_flow(network, method="pairwise")
+        small = network.n_positions < 64
+        repeats = 30 if small else 5
         seconds = fastest(lambda network=network: attention_flow(network, method="pairwise"), repeats)
         both = fastest(lambda network=network: attention_flow([network] * 2, method="pairwise"), repeats) / 2
         shapley = fastest(lambda network=network: attention_flow(network, tolerance=5e-3), repeats) - seconds
-        small = network.n_positions < 64
         spent = {
             peer: peer_seconds(peer, network, flow, n_sampled if not small or peer == "networkx" else None)
             for peer, n_sampled in (("ortools", 24), ("scipy", 24), ("igraph", 8), ("networkx", 2))
@@ -234,7 +235,7 @@ def main() -> None:
     )
     cases = [(f"MiniLM T={network.n_positions} L=6", network) for network in minilm()]
     cases += [(f"synthetic T={n} L=12", synthetic(n, 12)) for n in ([64] if quick else [128, 256])]
-    compare(cases, repeats=5)
+    compare(cases)
     growth([32, 64, 128] if quick else [32, 64, 128, 256, 512], [2, 4, 8] if quick else [2, 4, 8, 12, 24], repeats=3)
 
 
