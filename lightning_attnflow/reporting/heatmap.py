@@ -61,20 +61,7 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
     FigureCanvasAgg(figure)  # not pyplot: that would keep every figure and touch the user's backend
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
     _draw_cells(axes, sentence, n_words)
-    axes.set_xticks(
-        range(n_words), labels, rotation=40 if slanted else 0, ha="right" if slanted else "center", fontsize=12
-    )
-    if slanted:
-        for tick in axes.get_xticklabels():
-            tick.set_rotation_mode("anchor")
-    for tick, special in zip(axes.get_xticklabels(), sentence.special, strict=False):
-        tick.set_color("0.45" if special else "black")
-        tick.set_parse_math(False)  # "$5 or $6" is no formula
-    names = [f"layer {layer}" for layer in range(sentence.n_layers)] + ["readout"]
-    axes.set_yticks(range(len(names)), names, fontsize=12)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    _name_cells(axes, labels, sentence, slanted=slanted)
     heading = title if title is not None else sentence.text
     figure.text(
         0.01,
@@ -105,6 +92,39 @@ def _caption(n_hidden: int, n_words: int) -> str:
     numbers = "% of the row's flow; " if n_words <= MAX_NUMBERED_WORDS else ""
     hidden = f"; {n_hidden} MORE WORDS NOT DRAWN" if n_hidden else ""
     return f"{numbers}blue: relative to the row's largest word\ngrey: special tokens{hidden}"
+
+
+def _name_cells(axes: Axes, labels: list[str], sentence: SentenceFlow, *, slanted: bool) -> None:
+    """Write the words below and the layers beside the cells: as texts, which draw in a third of the time of ticks."""
+    axes.set_axis_off()
+    for word, (label, special) in enumerate(zip(labels, sentence.special, strict=False)):
+        axes.annotate(
+            label,
+            (word, 0),
+            xytext=(0, -5),
+            xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points",
+            rotation=40 if slanted else 0,
+            rotation_mode="anchor",
+            ha="right" if slanted else "center",
+            va="top",
+            fontsize=12,
+            color="0.45" if special else "black",
+            parse_math=False,  # "$5 or $6" is no formula
+            gid="word",
+        )
+    for layer, name in enumerate([f"layer {layer}" for layer in range(sentence.n_layers)] + ["readout"]):
+        axes.annotate(
+            name,
+            (0, layer),
+            xytext=(-5, 0),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=12,
+            gid="layer",
+        )
 
 
 def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
