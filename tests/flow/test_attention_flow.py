@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupts import interruptible
 from networks import readout_vector, stochastic
 
 from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollout
@@ -163,6 +164,6 @@ def test_ctrl_c_stops_a_computation_that_would_not_end() -> None:
     network = AttentionNetwork(stochastic(4, 40, seed=1), readout_vector("mean", 40, 0))
     attention_flow(network, method="pairwise")  # compiled before the clock starts
     threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
+    with interruptible(), pytest.raises(KeyboardInterrupt):
         attention_flow([network] * 4, tolerance=1e-9)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("attnflow")]

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from interrupts import interruptible
 
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley import (
@@ -158,7 +159,7 @@ def test_an_interrupt_keeps_what_is_done() -> None:
     run = DataShapley(Interrupts(), stop=MaxPermutations(1000))
     with pytest.raises(InputError, match=r"Call fit\(\) first"):
         run.result  # noqa: B018
-    with pytest.raises(KeyboardInterrupt):
+    with interruptible(), pytest.raises(KeyboardInterrupt):
         run.fit()
     assert 2 < run.result.n_permutations < 1000
     assert len(run.ranking()) == 4
