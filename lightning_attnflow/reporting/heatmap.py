@@ -95,7 +95,7 @@ def _caption(n_hidden: int, n_words: int) -> str:
 
 
 def _name_cells(axes: Axes, labels: list[str], sentence: SentenceFlow, *, slanted: bool) -> None:
-    """Write the words below and the layers beside the cells: as texts, which draw in a third of the time of ticks."""
+    """Write the words below and the layers beside the cells: as texts, which spare the drawing of axes and ticks."""
     axes.set_axis_off()
     for word, (label, special) in enumerate(zip(labels, sentence.special, strict=False)):
         axes.annotate(
