@@ -256,8 +256,7 @@ class AttentionFlowMonitor(pl.Callback):
         if not batches:
             return None
         texts = {tuple(probe["input_ids"]): text for probe, text in zip(self._encodings, self.probes, strict=True)}
-        with rng_left_as_found():
-            return measure(transformer, batches, self.tokenizer, self.settings, texts)
+        return measure(transformer, batches, self.tokenizer, self.settings, texts)
 
     def _show(self, trainer: pl.Trainer, measured: Measured, flows: list[SentenceFlow]) -> None:
         sinks = sinks_for(trainer.loggers, trainer.default_root_dir)
@@ -295,9 +294,13 @@ class AttentionFlowMonitor(pl.Callback):
     # Errors
 
     def _attempt(self, trainer: pl.Trainer, step: Callable[[], T]) -> T | None:
-        """Run a step; on failure raise, or switch off: several processes do that together, at the next gathering."""
+        """Run a step without touching the global RNGs; on failure raise, or switch off.
+
+        Several processes switch off together, at the next gathering.
+        """
         try:
-            return step()
+            with rng_left_as_found():
+                return step()
         except Exception as error:
             if self.on_error == "raise":
                 raise
