@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,10 +11,15 @@ import pytest
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune_sentiment.py"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", f"import sys, runpy; sys.path[:0] = {sys.path!r}; "]
-    command[2] += f"sys.argv = {[str(RECIPE), *arguments]!r}; runpy.run_path({str(RECIPE)!r}, run_name='__main__')"
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch):
+    """Return a function that runs the recipe as its command line does."""
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", [str(RECIPE), *arguments])
+        runpy.run_path(str(RECIPE), run_name="__main__")
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +33,23 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_learns_a_file_of_the_users_own_and_shows_it(small_file: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval", "ignore:.*Experiment logs directory")
+def test_it_learns_a_file_of_the_users_own_and_shows_it(run, small_file: Path, tmp_path: Path, capsys, caplog) -> None:
     columns = ["--data", str(small_file), "--text_column", "sentence", "--label_column", "liked"]
     sizes = ["--train_size", "40", "--val_size", "20", "--epochs", "4", "--batch_size", "8", "--lr", "5e-4"]
-    done = run(*columns, *sizes, "--log_dir", str(tmp_path))
-    assert done.returncode == 0, done.stderr[-3000:]
-    accuracy = float(done.stdout.split("held-out accuracy ")[1].split("%")[0])
+    with caplog.at_level("INFO"):
+        run(*columns, *sizes, "--log_dir", str(tmp_path))
+    printed = capsys.readouterr().out
+    accuracy = float(printed.split("held-out accuracy ")[1].split("%")[0])
     assert accuracy >= 80
     for probe in ("This movie was great!", "This was better than I expected."):
-        assert probe in done.stdout
-    assert "great" in done.stdout.split("token")[1]
+        assert probe in printed
+    assert "great" in printed.split("token")[1]
     (picture,) = tmp_path.glob("finetune_sentiment/version_0/attention_flow.png")
-    assert str(picture) in done.stdout
+    assert str(picture) in printed
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert list(tmp_path.glob("finetune_sentiment/version_0/events.*"))
-    assert "readout 'first'" in done.stderr + done.stdout
+    assert "readout 'first'" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -53,8 +60,8 @@ def test_it_learns_a_file_of_the_users_own_and_shows_it(small_file: Path, tmp_pa
         (["--label_column", "liked", "--text_column", "sentence", "--colour", "red"], "colour"),
     ],
 )
-def test_bad_input_is_one_line_and_no_traceback(small_file: Path, arguments: list[str], message: str) -> None:
-    done = run("--data", str(small_file), *arguments)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_bad_input_ends_with_a_message(run, small_file: Path, arguments: list[str], message: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run("--data", str(small_file), *arguments)
+    assert stopped.value.code not in (0, None)
+    assert message in str(stopped.value.code) + capsys.readouterr().err
