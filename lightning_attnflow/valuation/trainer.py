@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
-import random
-import signal
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,27 +12,22 @@ import numpy as np
 import torch
 import torchmetrics
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from lightning_attnflow.errors import GameError, InputError
+from lightning_attnflow.valuation.bare_fit import (
+    ONE_AT_A_TIME,
+    fit,
+    make_trainer,
+    own_randomness,
+    quiet,
+    training_loader,
+)
 from lightning_attnflow.valuation.checks import positive_integer
 from lightning_attnflow.valuation.fingerprint import fingerprint
 
 FloatArray = NDArray[np.float64]
 Predict = Callable[[pl.LightningModule, Any], tuple[torch.Tensor, torch.Tensor]]
-
-_BARE: dict[str, Any] = {  # of a Trainer that only trains
-    "accelerator": "cpu",
-    "devices": 1,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "enable_progress_bar": False,
-    "limit_val_batches": 0,
-    "logger": False,
-    "num_sanity_val_steps": 0,
-}
-# Training draws from the global generators, which threads share: only one trains at a time.
-_ONE_AT_A_TIME = threading.RLock()
 
 
 class TrainerUtility:
@@ -100,7 +89,7 @@ class TrainerUtility:
         self.batch_size = positive_integer("batch_size", batch_size)
         self.training_seeds = positive_integer("training_seeds", training_seeds)
         self.collate_fn, self._predict = collate_fn, predict or _predict
-        with _own_randomness(np.random.SeedSequence(seed)):
+        with own_randomness(np.random.SeedSequence(seed)):
             self._initial = make_module()
             if not isinstance(self._initial, pl.LightningModule):
                 raise InputError(
@@ -110,7 +99,7 @@ class TrainerUtility:
                     remedy="Return the module itself; lightning and pytorch_lightning are two different packages.",
                 )
             # Copied for each coalition, with its callbacks: that costs half of making one, and no state is carried on.
-            self._untouched_trainer = _make_trainer(self.trainer)
+            self._untouched_trainer = make_trainer(self.trainer)
         self._validation_batches: list[Any] | None = None
         self._noise_sum, self._noise_count = 0.0, 0
 
@@ -168,13 +157,11 @@ class TrainerUtility:
 
     def _train_and_score(self, members: NDArray[np.intp], number: int) -> float:
         sequence = np.random.SeedSequence([self.seed, number, *members.tolist()])
-        with _ONE_AT_A_TIME, _own_randomness(sequence), _quiet():
+        with ONE_AT_A_TIME, own_randomness(sequence), quiet():
             module = copy.deepcopy(self._initial)
             if len(members):
-                loader = DataLoader(
-                    Subset(self.train, members.tolist()), self.batch_size, shuffle=True, collate_fn=self.collate_fn
-                )
-                _fit(copy.deepcopy(self._untouched_trainer), module, loader)
+                loader = training_loader(self.train, members, self.batch_size, self.collate_fn)
+                fit(copy.deepcopy(self._untouched_trainer), module, loader)
             broken = [name for name, weight in module.named_parameters() if not torch.isfinite(weight).all()]
             if broken:
                 raise _not_finite("weights after training", members, f"NaN or infinity in {broken[0]}")
@@ -192,7 +179,12 @@ class TrainerUtility:
                 predictions.append(prediction.detach())
                 targets.append(target)
         metric = copy.deepcopy(self.metric)
-        score = float(metric(torch.cat(predictions), torch.cat(targets)))
+        whole = torch.cat(predictions), torch.cat(targets)
+        if isinstance(metric, torchmetrics.Metric):  # calling it would compute it twice
+            metric.update(*whole)
+            score = float(metric.compute())
+        else:
+            score = float(metric(*whole))
         return -score if getattr(metric, "higher_is_better", True) is False else score
 
     def _batches(self) -> list[Any]:
@@ -201,38 +193,6 @@ class TrainerUtility:
             loader = DataLoader(self.validation, max(self.batch_size, 64), collate_fn=self.collate_fn)
             self._validation_batches = list(loader)
         return self._validation_batches
-
-
-def _fit(trainer: pl.Trainer, module: pl.LightningModule, loader: DataLoader[Any]) -> None:
-    """Train; Ctrl-C, which Lightning turns into the end of the process, stays a KeyboardInterrupt."""
-    in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if in_main else None
-    try:
-        trainer.fit(module, loader)
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):
-            if in_main:
-                signal.signal(signal.SIGINT, handler)  # Lightning has set it to be ignored
-            raise KeyboardInterrupt from end
-        raise
-
-
-def _make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
-    clash = sorted(set(options) & {"logger", "enable_checkpointing", "num_sanity_val_steps", "limit_val_batches"})
-    if clash:
-        raise InputError(
-            "trainer",
-            got=f"{', '.join(clash)}",
-            expected="a training without logs, checkpoints and validation",
-            remedy="Leave these out; the validation set is scored after the training.",
-        )
-    try:
-        with _quiet():
-            return pl.Trainer(**{**_BARE, **options})
-    except TypeError as error:
-        raise InputError(
-            "trainer", got=f"{error}", expected="keyword arguments of Trainer", remedy="Check their names."
-        ) from error
 
 
 def _predict(module: pl.LightningModule, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -273,37 +233,3 @@ def _length(name: str, data: Any) -> int:
 
 def _name(function: Any) -> str:
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-
-
-@contextmanager
-def _own_randomness(sequence: np.random.SeedSequence) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch, and put them back as they were."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  what user code may draw from
-    with torch.random.fork_rng():
-        try:
-            words = sequence.generate_state(3)
-            random.seed(int(words[0]))
-            np.random.seed(int(words[1]))  # noqa: NPY002
-            torch.manual_seed(int(words[2]))
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)  # noqa: NPY002
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's banners and hints, which a thousand trainings would repeat a thousand times."""
-    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
-    loggers += [logging.getLogger(f"lightning.pytorch.utilities.{part}") for part in ("rank_zero",)]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            warnings.filterwarnings("ignore", message=r".*(many workers|log_every_n_steps|GPU available).*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
