@@ -33,7 +33,6 @@ class Residual(NamedTuple):
     behind: NDArray[np.uint64]  # (L + 1, T, W)
     levels: NDArray[np.uint64]  # (nodes + 1, L + 2, W): the nodes at each distance, layer by layer
     unseen: NDArray[np.uint64]  # (L + 2, W): after a failed search, the sink side of a minimum cut
-    closed: NDArray[np.uint64]  # (L + 2, W): nodes that no path may visit
     stack: NDArray[np.int64]  # (nodes + 1, 4): layer, node, available, used
     log: NDArray[np.int64]  # (capacity, 2): packed edge and direction, amount
     logged: NDArray[np.int64]  # (1,): pushes since the flow was zero
@@ -60,7 +59,6 @@ def residual_of(capacities: NDArray[np.int64], readout: NDArray[np.int64], log_c
         ahead,
         np.zeros_like(ahead),
         np.zeros((nodes + 1, n_layers + 2, words), dtype=np.uint64),
-        np.zeros((n_layers + 2, words), dtype=np.uint64),
         np.zeros((n_layers + 2, words), dtype=np.uint64),
         np.zeros((nodes + 1, 4), dtype=np.int64),
         np.zeros((log_capacity, 2), dtype=np.int64),
@@ -102,7 +100,7 @@ def _search(net: Residual, first: int, sources: Words, target_layer: int, target
     unseen, levels = net.unseen, net.levels
     for layer in range(first, top):
         for w in range(words):
-            unseen[layer, w] = ~net.closed[layer, w]
+            unseen[layer, w] = ~_ZERO
         if n & 63:
             unseen[layer, words - 1] &= (_ONE << np.uint64(n & 63)) - _ONE
     for w in range(words):

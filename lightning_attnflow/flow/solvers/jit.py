@@ -1,12 +1,11 @@
-"""Numba, set up once: cached compilation that survives a read-only install, and the bit scan that LLVM knows.
-
-Numba notices a change in the file of a kernel, not in another file whose kernels it calls: whoever edits a kernel
-deletes the ``*.nbi`` and ``*.nbc`` files in the ``__pycache__`` folders of `lightning_attnflow.flow`.
-"""
+"""Numba, set up once: cached compilation that survives a read-only install, and the bit scan that LLVM knows."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -31,9 +30,20 @@ def _jit(function: Function, **options: bool) -> Function:
     options |= {"nogil": True, "boundscheck": False}
     try:
         dispatcher: Any = njit(cache=True, error_model="numpy", **options)(function)  # type: ignore[call-overload]
+        # Of itself numba compiles anew after a change in the kernel's file only, not in those of the kernels it calls.
+        dispatcher._cache._cache_file._source_stamp = sources_digest(Path(__file__).parents[1])
     except RuntimeError:  # numba found no folder it may write to: compile in every process instead
         dispatcher = njit(error_model="numpy", **options)(function)  # type: ignore[call-overload]
     return cast(Function, dispatcher)
+
+
+@cache
+def sources_digest(folder: Path) -> str:
+    """Return what changes with any Python file in or below ``folder``."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @intrinsic
