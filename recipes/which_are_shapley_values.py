@@ -39,9 +39,8 @@ from lightning_attnflow.explain import (
     layer_table,
     propositions,
 )
+from lightning_attnflow.reporting import bar_chart, save_tokens_html
 from lightning_attnflow.reporting import study_tables as tables
-from lightning_attnflow.reporting.bars import bar_chart
-from lightning_attnflow.reporting.tokens_html import save_tokens_html
 
 # An audit looks at all coalitions of up to 12 positions; [CLS], [SEP] and two masks come on top of these tokens.
 AUDITED_LENGTHS, SCORED_LENGTHS = (5, 7), (5, 16)

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from lightning_attnflow.reporting.bars import bar_chart
 from lightning_attnflow.reporting.heatmap import flow_heatmap
+from lightning_attnflow.reporting.intervals import interval_chart
+from lightning_attnflow.reporting.ranking import Ranking
 from lightning_attnflow.reporting.records import SentenceFlow
+from lightning_attnflow.reporting.removal_curve import RemovalCurve
 from lightning_attnflow.reporting.tables import flow_table, top_words_table
+from lightning_attnflow.reporting.tokens_html import save_tokens_html, tokens_html
+from lightning_attnflow.reporting.tokens_table import attribution_table
 
-__all__ = ["SentenceFlow", "flow_heatmap", "flow_table", "top_words_table"]
+__all__ = [
+    "Ranking",
+    "RemovalCurve",
+    "SentenceFlow",
+    "attribution_table",
+    "bar_chart",
+    "flow_heatmap",
+    "flow_table",
+    "interval_chart",
+    "save_tokens_html",
+    "tokens_html",
+    "top_words_table",
+]
