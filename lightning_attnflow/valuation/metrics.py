@@ -1,4 +1,4 @@
-"""Scores of classifiers on the validation set, many classifiers at once, and of the classifiers that learnt nothing.
+"""Scores of classifiers on the validation set, many classifiers at once.
 
 Every score is larger for a better classifier, so the log loss is negated. F1 is the mean over the classes.
 """
@@ -34,49 +34,6 @@ def score_function(name: str) -> Score:
             "metric", got=repr(name), expected=f"one of {sorted(_SCORES)}", remedy="Pass metric='accuracy'."
         )
     return _SCORES[name]
-
-
-class UntrainedScores:
-    """Scores of the coalitions that cannot train a classifier: those of one class only, and the empty one.
-
-    The classifier of such a coalition has learnt the frequencies of the labels it saw and nothing else: class c has
-    probability ``(count_c + 1) / (size + C)``, Laplace's rule of succession. It says the same for every sentence:
-
-    =================  =====================================  =====================================
-    metric             one class c                            no sentence at all
-    =================  =====================================  =====================================
-    accuracy           share of c in the validation set       share of its most frequent class
-    balanced_accuracy  1 / C                                  1 / C
-    f1                 of always saying c                     of always saying that class
-    log_loss           of those probabilities                 -log C
-    auc                0.5                                    0.5
-    =================  =====================================  =====================================
-
-    Args:
-        name: of the score.
-        labels: int64 (m,), validation labels.
-        n_classes: C.
-
-    Example:
-        >>> untrained = UntrainedScores("accuracy", torch.tensor([0, 1, 1, 1]), 2)
-        >>> untrained(3, only=0), untrained(0, only=None)
-        (0.25, 0.75)
-    """
-
-    def __init__(self, name: str, labels: Tensor, n_classes: int) -> None:
-        self._score, self._labels, self._n_classes = score_function(name), labels, n_classes
-        self._says_majority = name != "log_loss"
-        self._majority = int(torch.bincount(labels, minlength=n_classes).argmax())
-
-    def __call__(self, size: int, only: int | None) -> float:
-        """Score of a coalition of ``size`` sentences of the class ``only``; None for the empty coalition."""
-        counts = torch.ones(self._n_classes, dtype=torch.float64)
-        if only is not None:
-            counts[only] += size
-        elif self._says_majority:
-            counts[self._majority] += 1  # breaks the tie of the equal probabilities
-        logits = counts.log().expand(len(self._labels), 1, self._n_classes)
-        return float(self._score(logits, self._labels)[0])
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:

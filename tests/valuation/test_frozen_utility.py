@@ -13,7 +13,14 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation import FrozenEncoderUtility
 
-METRICS = ("accuracy", "auc", "balanced_accuracy", "f1", "log_loss")
+SCORES = {  # of labels and P(class 1), by scikit-learn
+    "accuracy": lambda truth, p: ((p > 0.5) == truth).mean(),
+    "auc": roc_auc_score,
+    "balanced_accuracy": lambda truth, p: balanced_accuracy_score(truth, p > 0.5),
+    "f1": lambda truth, p: f1_score(truth, p > 0.5, average="macro"),
+    "log_loss": lambda truth, p: -log_loss(truth, p),
+}
+METRICS = tuple(SCORES)
 
 
 def sentences(n: int = 60, m: int = 50, d: int = 8, classes: int = 2, seed: int = 0):
@@ -45,28 +52,19 @@ def _reference_probabilities(data, members: np.ndarray, l2: float = 1.0) -> np.n
 
 
 def prepared(features: np.ndarray, held_out: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rows of both sets with the constant column, and the offset of the logits."""
+    """Rows of both sets with the constant column, and the offset of the logits: the base rate, shrunk towards .5."""
     centre = features.mean(axis=0)
     scale = np.sqrt(((features - centre) ** 2).sum(axis=1).mean())
     both = [np.c_[(part - centre) / scale, np.full(len(part), 0.1)] for part in (features, held_out)]
-    return both[0], both[1], float(logit((labels.sum() + 1) / (len(labels) + 2)))
+    rate = (labels.sum() + 1) / (len(labels) + 2)
+    return both[0], both[1], max(0.0, 1 - 1 / (len(labels) * rate * (1 - rate) * logit(rate) ** 2)) * logit(rate)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_payoffs_are_those_of_heads_solved_one_by_one(metric: str) -> None:
     data = sentences()
-    truth = data[3]
-    score = {
-        "accuracy": lambda p: ((p > 0.5) == truth).mean(),
-        "auc": lambda p: roc_auc_score(truth, p),
-        "balanced_accuracy": lambda p: balanced_accuracy_score(truth, p > 0.5),
-        "f1": lambda p: f1_score(truth, p > 0.5, average="macro"),
-        "log_loss": lambda p: -log_loss(truth, p),
-    }[metric]
     coalitions = random_coalitions(20, 60)
-    coalitions[:, [0, 1]] = True
-    coalitions[:, [int(np.flatnonzero(data[1] == label)[0]) for label in (0, 1)]] = True
-    expected = [score(_reference_probabilities(data, members)) for members in coalitions]
+    expected = [SCORES[metric](data[3], _reference_probabilities(data, members)) for members in coalitions]
     np.testing.assert_allclose(FrozenEncoderUtility(*data, metric=metric)(coalitions), expected, atol=1e-6)
 
 
@@ -77,7 +75,7 @@ def test_one_by_one_and_all_at_once_agree(options: dict[str, object], classes: i
     coalitions = random_coalitions(40, 60)
     one_by_one = np.concatenate([game(coalition[None]) for coalition in coalitions])
     np.testing.assert_allclose(game(coalitions), one_by_one, rtol=0, atol=1e-5)
-    assert np.ptp(one_by_one) > 0.1
+    assert np.ptp(one_by_one) > 0.05
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -109,23 +107,41 @@ def test_minibatches_of_gradient_descent_are_those_of_a_plain_loop() -> None:
     assert game(members[None])[0] == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("metric", "empty", "only_zero"),
-    [
-        ("accuracy", 0.75, 0.25),
-        ("balanced_accuracy", 0.5, 0.5),
-        ("f1", (2 * 0.75 / 1.75) / 2, (2 * 0.25 / 1.25) / 2),
-        ("log_loss", np.log(1 / 2), 0.25 * np.log(4 / 5) + 0.75 * np.log(1 / 5)),
-        ("auc", 0.5, 0.5),
-    ],
-)
-def test_coalitions_that_lack_a_class_have_the_documented_payoff(metric: str, empty: float, only_zero: float) -> None:
-    features, labels, held_out, _ = sentences(m=40)
-    game = FrozenEncoderUtility(features, labels, held_out, (np.arange(40) % 4 > 0).astype(int), metric=metric)
-    of_class_zero = np.zeros((1, 60), dtype=bool)
-    of_class_zero[0, np.flatnonzero(labels == 0)[:3]] = True
-    assert game(np.zeros((1, 60), dtype=bool))[0] == pytest.approx(empty)
-    assert game(of_class_zero)[0] == pytest.approx(only_zero)
+def test_the_empty_coalition_says_the_base_rates() -> None:
+    features, _, held_out, _ = sentences(m=40)
+    labels, truth = (np.arange(60) % 5 > 0).astype(int), (np.arange(40) % 4 > 0).astype(int)
+    nobody = np.zeros((1, 60), dtype=bool)
+    rate = expit(prepared(features, held_out, labels)[2])
+    assert 0.7 < rate < 0.8
+    expected = {
+        "accuracy": 0.75,
+        "balanced_accuracy": 0.5,
+        "f1": (2 * 0.75 / 1.75) / 2,
+        "log_loss": 0.75 * np.log(rate) + 0.25 * np.log(1 - rate),
+        "auc": 0.5,
+    }
+    for metric, score in expected.items():
+        assert FrozenEncoderUtility(features, labels, held_out, truth, metric=metric)(nobody)[0] == pytest.approx(score)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_coalition_of_one_class_is_trained_like_any_other(metric: str) -> None:
+    data = sentences()
+    members = np.zeros(60, dtype=bool)
+    members[np.flatnonzero(data[1] == 0)[:3]] = True
+    expected = SCORES[metric](data[3], _reference_probabilities(data, members))
+    assert FrozenEncoderUtility(*data, metric=metric)(members[None])[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_even_classes_get_no_offset_and_rare_ones_nearly_their_base_rate() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(300, 2))
+    for share, expected in ((0.5, 0.0), (0.48, 0.0), (0.1, 0.99 * logit(31 / 302))):
+        labels = (np.arange(300) < share * 300).astype(int)
+        offset = float(FrozenEncoderUtility(features, labels, features, labels)._offset[0])
+        assert offset == pytest.approx(expected, rel=0.01, abs=0)
+    three = FrozenEncoderUtility(features, np.arange(300) % 3, features, np.arange(300) % 3)
+    np.testing.assert_allclose(three._offset, logit(1 / 3))
 
 
 @settings(max_examples=25, deadline=None)
