@@ -52,7 +52,8 @@ class _TensorRows(Dataset[Any]):
         return len(self._columns[0])
 
     def __getitems__(self, places: list[int]) -> list[torch.Tensor]:
-        return [column[places] for column in self._columns]
+        index = torch.tensor(places)
+        return [column.index_select(0, index) for column in self._columns]
 
 
 def _as_it_is(batch: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -100,7 +101,10 @@ def own_randomness(sequence: np.random.SeedSequence) -> Iterator[None]:
             words = sequence.generate_state(3)
             random.seed(int(words[0]))
             np.random.seed(int(words[1]))  # noqa: NPY002
-            torch.manual_seed(int(words[2]))
+            if torch.cuda.is_available():
+                torch.manual_seed(int(words[2]))
+            else:  # torch.manual_seed would note each seed, with a traceback, for a device that never comes
+                torch.default_generator.manual_seed(int(words[2]))
             yield
         finally:
             random.setstate(python)

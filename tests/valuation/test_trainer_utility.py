@@ -218,3 +218,15 @@ def test_a_long_run_is_forecast_before_it_starts() -> None:
     run = DataShapley(utility(), stop=StopsAtOnce(10**6))
     with pytest.warns(UserWarning, match=r"One evaluation takes .* pair of orders of 8 players .* for all 500000"):
         run.fit()
+
+
+def test_rows_of_tensors_are_trained_on_like_any_other_items() -> None:
+    class Items(Dataset):
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, place: int) -> tuple[torch.Tensor, ...]:
+            return data(8, 0)[place]
+
+    squares = {"metric": lambda p, t: -((p - t) ** 2).mean()}
+    assert (utility(**squares)(COALITIONS[:3]) == utility(train=Items(), **squares)(COALITIONS[:3])).all()
