@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.checks import check_features, check_labels, positive_integer, positive_number
-from lightning_attnflow.valuation.heads import Design, Rows, descend_heads, solve_heads
+from lightning_attnflow.valuation.heads import SMALLEST_L2, Design, Rows, descend_heads, solve_heads
 from lightning_attnflow.valuation.metrics import score_function
 
 FloatArray = NDArray[np.float64]
@@ -50,8 +51,9 @@ class FrozenEncoderUtility:
         epochs: None trains to the optimum; a number trains by that many epochs of gradient descent from weights 0.
         lr: step size of the gradient descent, default 1.0; only with ``epochs``.
         batch_size: sentences a step, default all; only with ``epochs``. The batches are the same for all coalitions.
-        l2: the penalty. The default 1.0 is within a point of cross-validated logistic regression from 100 to 1,000
-            movie sentences.
+        l2: the penalty, at least 1e-6: without one, the many coalitions that a plane separates have no optimum. With
+            ``epochs`` it may be 0. The default 1.0 is within a point of cross-validated logistic regression from 100
+            to 1,000 movie sentences.
         chunk_size: heads trained at once; bounds the memory at about ``100 * n * chunk_size`` bytes.
         seed: of the order of the batches; without batches nothing is random.
 
@@ -108,7 +110,7 @@ class FrozenEncoderUtility:
             )
         self.n_players = len(train)
         self.n_classes = int(max(self.labels.max(), self.validation_labels.max())) + 1
-        self.metric, self.l2 = metric, positive_number("l2", l2)
+        self.metric, self.l2 = metric, _penalty(l2, trained_to_optimum=epochs is None)
         self.chunk_size = positive_integer("chunk_size", chunk_size)
         self.seed = seed
         self.epochs, self.lr, self.batch_size = _descent(epochs, lr, batch_size, len(train))
@@ -259,6 +261,19 @@ def _offsets(targets: Tensor, n_classes: int) -> Tensor:
     distance = rate.logit() - even
     factor = (1 - 1 / (n * rate * (1 - rate) * distance.square())).clamp(min=0)  # a distance of 0 gives -inf, then 0
     return even + factor * distance
+
+
+def _penalty(l2: object, *, trained_to_optimum: bool) -> float:
+    smallest = SMALLEST_L2 if trained_to_optimum else 0
+    if isinstance(l2, bool) or not isinstance(l2, (int, float)) or not smallest <= l2 < math.inf:
+        raise InputError(
+            "l2",
+            got=repr(l2),
+            expected=f"a number >= {smallest}"
+            + (", for without a penalty what a plane separates has no optimum" if trained_to_optimum else ""),
+            remedy="Pass l2=1.0.",
+        )
+    return float(l2)
 
 
 def _descent(

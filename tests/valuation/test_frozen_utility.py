@@ -215,7 +215,11 @@ WITH_NAN[4, 2] = np.nan
         ((FEATURES, LABELS, HELD_OUT[:, :3], TRUTH), {}, "got 3 features; expected 8"),
         ((np.ones((6, 2)), LABELS, np.ones((6, 2)), TRUTH), {}, "the same row for every sentence"),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"metric": "gini"}, "metric: got 'gini'"),
-        ((FEATURES, LABELS, HELD_OUT, TRUTH), {"l2": 0}, "l2: got 0"),
+        (
+            (FEATURES, LABELS, HELD_OUT, TRUTH),
+            {"l2": 0},
+            "l2: got 0; expected a number >= 1e-06, for without a penalty",
+        ),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"lr": 0.1}, "Pass epochs too"),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"epochs": 0}, "epochs: got 0"),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"chunk_size": True}, "chunk_size: got True"),
@@ -226,7 +230,20 @@ def test_bad_input_is_said(arguments: tuple[object, ...], options: dict[str, obj
         FrozenEncoderUtility(*arguments, **options)
 
 
-def test_a_penalty_too_small_to_solve_is_said() -> None:
-    data = sentences(n=60, d=60)
-    with pytest.raises(InputError, match="Raise l2"):
-        FrozenEncoderUtility(*data, l2=1e-9)(np.ones((1, 60), dtype=bool))
+@pytest.mark.parametrize("l2", [1e-2, 1e-4, 1e-6])
+def test_small_penalties_are_solved_too(l2: float) -> None:
+    data = sentences(n=40, d=60)  # separable: the weights grow until the penalty stops them
+    coalitions = random_coalitions(4, 40)
+    expected = [SCORES["log_loss"](data[3], _reference_probabilities(data, members, l2)) for members in coalitions]
+    game = FrozenEncoderUtility(*data, metric="log_loss", l2=l2)
+    np.testing.assert_allclose(game(coalitions), expected, rtol=1e-6)
+
+
+def test_descent_needs_no_penalty() -> None:
+    data = sentences()
+    everyone = np.ones((1, 60), dtype=bool)
+    without = FrozenEncoderUtility(*data, metric="log_loss", epochs=5, l2=0)(everyone)
+    nearly = FrozenEncoderUtility(*data, metric="log_loss", epochs=5, l2=1e-9)(everyone)
+    assert without == pytest.approx(nearly, abs=1e-8)
+    with pytest.raises(InputError, match="l2: got -1; expected a number >= 0"):
+        FrozenEncoderUtility(*data, epochs=5, l2=-1)
