@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lightning_attnflow.valuation.banzhaf import data_banzhaf
     from lightning_attnflow.valuation.comparison import rank_agreement
-    from lightning_attnflow.valuation.data_shapley import DataShapley, ledger_result
+    from lightning_attnflow.valuation.data_shapley import DataShapley
     from lightning_attnflow.valuation.features import encode_texts
     from lightning_attnflow.valuation.frozen import FrozenEncoderUtility
     from lightning_attnflow.valuation.knn import knn_game, knn_shapley
     from lightning_attnflow.valuation.ledger import Ledger, merge_ledgers
+    from lightning_attnflow.valuation.taking_in import ledger_result
     from lightning_attnflow.valuation.trainer import TrainerUtility
 
 _HOMES = {
@@ -27,7 +28,7 @@ _HOMES = {
     "encode_texts": "features",
     "knn_game": "knn",
     "knn_shapley": "knn",
-    "ledger_result": "data_shapley",
+    "ledger_result": "taking_in",
     "merge_ledgers": "ledger",
     "rank_agreement": "comparison",
 }

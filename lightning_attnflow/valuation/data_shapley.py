@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.reporting.ranking import Ranking
-from lightning_attnflow.shapley import Game, GroupedGame, MaxPermutations, Stop, Truncation, draw_units
+from lightning_attnflow.shapley import Game, GroupedGame, MaxPermutations, Stop, Truncation
 from lightning_attnflow.shapley.game import evaluate_ends
 from lightning_attnflow.valuation.audit import AuditedEstimate, DataShapleyResult
 from lightning_attnflow.valuation.checks import positive_integer
-from lightning_attnflow.valuation.executors import check_workers, torch_threads, unit_source
+from lightning_attnflow.valuation.executors import check_workers, thread_limit, torch_threads, unit_source
+from lightning_attnflow.valuation.forecast import Forecast
 from lightning_attnflow.valuation.ledger import Ledger
 from lightning_attnflow.valuation.progress import progress_bar
-from lightning_attnflow.valuation.walk import Plan, Unit
+from lightning_attnflow.valuation.sharing import SharedUnits
+from lightning_attnflow.valuation.taking_in import take_in
+from lightning_attnflow.valuation.walk import Plan
+
+if TYPE_CHECKING:
+    from lightning_attnflow.reporting.ranking import Ranking
 
 _DEFAULT_STOP = MaxPermutations(400)
-_LONG_RUN_SECONDS = 60.0  # a forecast beyond this is said as a warning
 _BATCH_UNITS = 64  # units asked for at once: workers stay busy, and a criterion met does not leave many to throw away
 
 
@@ -42,13 +43,15 @@ class DataShapley:
         groups: a partition of the players; groups are in or out as a whole and get the values.
         n_jobs: workers; 1 works in this process, -1 uses all cores.
         backend: loky, threading or ray.
-        ledger: path of the file of finished orders; the same call goes on where an earlier one was stopped.
+        ledger: path of the file of finished orders; the same call goes on where an earlier one was stopped, and
+            processes that run the same call on one ledger share the work.
         seed: of the orders.
         audit: share of the orders that are walked to the end although truncated, in (0, 1]; the first two units are
             always among them.
         threads: torch threads of one evaluation. Sums in another order round differently, so this is part of the
             configuration of a ledger.
-        progress: show a bar with the time left and what was decided so far.
+        progress: show a forecast, and a bar with the time left and what was decided so far. A long run is forecast
+            in a warning also without.
 
     Raises:
         InputError: if an argument is out of range.
@@ -94,11 +97,11 @@ class DataShapley:
             raise InputError("audit", got=repr(audit), expected="a share in (0, 1]", remedy="Pass audit=0.1.")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise InputError("seed", got=repr(seed), expected="an integer >= 0", remedy="Pass seed=0.")
-        if positive_integer("threads", threads) > torch.get_num_threads():
+        if positive_integer("threads", threads) > thread_limit():
             raise InputError(
                 "threads",
                 got=threads,
-                expected=f"at most {torch.get_num_threads()}, what torch.set_num_threads says",
+                expected=f"at most {thread_limit()}, what torch.set_num_threads says",
                 remedy="Raise that number first.",
             )
         self.utility = utility
@@ -130,7 +133,7 @@ class DataShapley:
         with ExitStack() as stack:
             # The ledger comes first: a path that cannot be written is said before any work.
             ledger = None if self.ledger is None else stack.enter_context(Ledger(self.ledger, self.configuration()))
-            plan, forecast = self._prepare(ledger)
+            plan, seconds = self._prepare(ledger)
             estimate = AuditedEstimate(
                 self.game.n_players,
                 v_empty=plan.v_empty,
@@ -142,11 +145,25 @@ class DataShapley:
             problem = self.stop.minimum_problem(estimate)
             if problem is not None:
                 raise problem
-            self._forecast(estimate, forecast)
-            report = stack.enter_context(progress_bar(self.progress, self.stop, estimate))
+            bar = stack.enter_context(progress_bar(self.progress, self.stop, estimate))
+            forecast = Forecast(self.stop.room(estimate), estimate.orders_per_unit, self.n_jobs)
+            if seconds and not hasattr(self.utility, "prefix_chunks"):  # what trains by the hundred is far faster
+                forecast.warn(seconds, estimate.max_unit_evaluations)
             source = stack.enter_context(unit_source(self.game, plan, self.n_jobs, self.backend))
+            units = SharedUnits(
+                forecast.listening(source, bar.say),
+                ledger,
+                seed=self.seed,
+                orders_per_unit=estimate.orders_per_unit,
+                n_players=self.game.n_players,
+                n_jobs=self.n_jobs,
+            )
             try:
-                self._run(estimate, source, ledger, report)
+                while not self.stop.is_met(estimate):
+                    room = int(max(1, min(self.stop.room(estimate), _BATCH_UNITS)))
+                    for unit in units.batch(range(estimate.n_units, estimate.n_units + room)):
+                        take_in(estimate, unit)
+                        bar.update()
             finally:
                 if estimate.n_units:
                     self._result = estimate.result()
@@ -165,6 +182,8 @@ class DataShapley:
         Raises:
             InputError: if the lengths differ, or nothing is fitted yet.
         """
+        from lightning_attnflow.reporting.ranking import Ranking  # loads torch, which a game in NumPy does without
+
         return Ranking.of(self.result.values, self.result.interval(), texts=texts, labels=labels)
 
     def configuration(self) -> dict[str, object]:
@@ -204,103 +223,3 @@ class DataShapley:
             ledger.write_ends(*ends)
         plan = Plan(self.seed, True, self.truncation, self.audit, *ends, threads=self.threads)
         return plan, seconds
-
-    def _run(
-        self,
-        estimate: AuditedEstimate,
-        source: Callable[[Sequence[int]], Iterator[Unit]],
-        ledger: Ledger | None,
-        report: Callable[[], None],
-    ) -> None:
-        known: dict[int, Unit] = {}
-        if ledger is not None:
-            known = ledger.units(self.seed, orders_per_unit=estimate.orders_per_unit, n_players=self.game.n_players)
-        while not self.stop.is_met(estimate):
-            room = max(1, min(self.stop.room(estimate), _BATCH_UNITS))
-            wanted = range(estimate.n_units, estimate.n_units + int(room))
-            fresh = source([index for index in wanted if index not in known])
-            for index in wanted:
-                unit = known.pop(index, None)
-                if unit is None:
-                    unit = next(fresh)
-                    if ledger is not None:
-                        ledger.write(self.seed, unit)
-                _take_in(estimate, unit)
-                report()
-
-    def _forecast(self, estimate: AuditedEstimate, seconds: float) -> None:
-        """Warn about a long run, by the time one evaluation takes; what trains in chunks is faster than that."""
-        if hasattr(self.utility, "prefix_chunks") or not seconds:
-            return
-        units = self.stop.room(estimate)
-        one = seconds * estimate.max_unit_evaluations / self.n_jobs
-        if units * one > _LONG_RUN_SECONDS:
-            total = f"{_duration(units * one)} for all {units:.0f} pairs" if units < float("inf") else "no end in sight"
-            warnings.warn(
-                f"One evaluation takes {_duration(seconds)}; a pair of orders of {self.game.n_players} players up to "
-                f"{_duration(one)} with {self.n_jobs} workers, and {total}, less what truncation saves.",
-                stacklevel=3,
-            )
-
-
-def ledger_result(path: str | Path) -> DataShapleyResult:
-    """The values of all seeds in a ledger, each as far as its orders are finished without a gap.
-
-    Args:
-        path: of the ledger.
-
-    Returns:
-        The merged result.
-
-    Raises:
-        LedgerError: if the ledger cannot be read.
-        InputError: if no pair of orders is finished.
-    """
-    results = []
-    with Ledger(path) as ledger:
-        facts, ends = ledger.configuration, ledger.ends()
-        n_players = facts["n_players"]
-        assert isinstance(n_players, int)
-        for seed in ledger.seeds():
-            assert ends is not None  # written before the first order
-            estimate = AuditedEstimate(
-                n_players,
-                v_empty=ends[0],
-                v_full=ends[1],
-                seed=seed,
-                n_evaluations=2,
-                truncated=facts["truncation"] is not None,
-            )
-            units = ledger.units(seed, orders_per_unit=estimate.orders_per_unit, n_players=n_players)
-            for index in itertools.takewhile(units.__contains__, itertools.count()):
-                _take_in(estimate, units[index])
-            if estimate.n_units:
-                results.append(estimate.result())
-    if not results:
-        raise InputError("ledger", got=f"{path} without a finished pair", expected="one", remedy="Run fit() on it.")
-    merged = results[0]
-    for result in results[1:]:
-        merged = merged + result  # type: ignore[assignment]
-    return merged
-
-
-def _take_in(estimate: AuditedEstimate, unit: Unit) -> None:
-    orders = draw_units(estimate.seed or 0, [unit.index], estimate.n_players)
-    estimate.update(
-        orders,
-        unit.marginals[None],
-        n_evaluations=int(unit.evaluations.sum()),
-        n_truncated=int((unit.cuts < estimate.n_players).sum()),
-    )
-    estimate.update_noise(unit.noise)
-    if unit.lost is not None:
-        estimate.update_audit(unit.lost)
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in words of two units at most."""
-    if seconds < 1:
-        return f"{seconds * 1000:.1f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from lightning_attnflow.errors import AttnFlowError, GameError, InputError, MissingDependencyError
 from lightning_attnflow.shapley import Game
@@ -48,7 +47,7 @@ def check_workers(n_jobs: object, backend: str) -> int:
         _import(backend)
     if backend == "ray":
         return n_jobs
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
     if n_jobs > cores:
         warnings.warn(
             f"n_jobs: got {n_jobs}, but this machine has {cores} cores; {cores} workers of one thread each are used. "
@@ -153,7 +152,9 @@ def _died(times: int, index: int, error: Exception) -> WorkersDiedError:
 
 
 def _walk_in_thread(game: Game, plan: Plan, index: int) -> Unit | _Failure:
-    torch.set_num_threads(plan.threads)  # OpenMP keeps the number by thread
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(plan.threads)  # OpenMP keeps the number by thread
     return _caught(game, plan, index)
 
 
@@ -219,12 +220,27 @@ def _handed_over(game: Game, backend: str) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
+    """So many torch threads; nothing where torch is not loaded, as with a game in NumPy, whose workers start faster."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def thread_limit() -> int:
+    """The threads torch may use, or the cores of the machine where torch is not loaded."""
+    torch = sys.modules.get("torch")
+    return _cores() if torch is None else int(torch.get_num_threads())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _import(backend: str) -> Any:

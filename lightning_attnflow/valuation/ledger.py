@@ -9,45 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sqlite3
-import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from lightning_attnflow.errors import LedgerError
+from lightning_attnflow.valuation.ledger_file import LedgerFile
 from lightning_attnflow.valuation.walk import Unit
 
-_APPLICATION_ID = 0x61746E66  # "atnf", in the header of the file
-_FORMAT = 1
-_BUSY_SECONDS = 60.0  # how long a process waits for another one's write
-
-_SCHEMA = f"""
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_FORMAT};
-CREATE TABLE configuration (hash TEXT PRIMARY KEY, json TEXT NOT NULL, v_empty REAL, v_full REAL);
-CREATE TABLE orders (
-    configuration TEXT NOT NULL REFERENCES configuration(hash),
-    seed TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    marginals BLOB NOT NULL,
-    lost BLOB,
-    evaluations INTEGER NOT NULL,
-    cut INTEGER NOT NULL,
-    seconds REAL NOT NULL,
-    noise REAL,
-    checksum BLOB NOT NULL,
-    PRIMARY KEY (configuration, seed, number)
-) WITHOUT ROWID;
-"""
+_ALL = 2**62  # beyond the number of any order
 
 
-class Ledger:
+class Ledger(LedgerFile):
     """Finished orders of one configuration, of one seed or several, in one SQLite file in WAL mode.
 
     Args:
@@ -60,29 +34,15 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path, configuration: Mapping[str, object] | None = None) -> None:
-        self.path = Path(path)
-        if not self.path.exists():
-            if configuration is None:
-                raise self._error("no such file", "a ledger", "Check the path.")
-            self._create()
-        self._connection = self._open()
+        super().__init__(path, may_create=configuration is not None)
         try:
             self.configuration = self._agree(configuration)
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
 
     def __enter__(self) -> Ledger:
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
 
     def ends(self) -> tuple[float, float] | None:
         """v(empty) and v(N) if they are known."""
@@ -114,16 +74,29 @@ class Ledger:
             rows.append((self._hash, str(seed), *fields, _checksum(self._hash, seed, fields)))
         self._write("INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def units(self, seed: int, *, orders_per_unit: int, n_players: int) -> dict[int, Unit]:
-        """All whole units of a seed, by index.
+    def claim(self, seed: int, index: int) -> bool:
+        """Whether this process is the first to ask for a unit: other ones then leave it to this one for a while."""
+        return self._write("INSERT OR IGNORE INTO claims VALUES (?, ?)", [(str(seed), index)]) == 1
+
+    def units(
+        self, seed: int, *, orders_per_unit: int, n_players: int, indices: range | None = None
+    ) -> dict[int, Unit]:
+        """The whole units of a seed, by index.
+
+        Args:
+            seed: of the run.
+            orders_per_unit: orders that make a unit.
+            n_players: of the game.
+            indices: a range of units to look at; None takes all.
 
         Raises:
             LedgerError: if a row does not match its checksum.
         """
         columns = "number, marginals, lost, evaluations, cut, seconds, noise, checksum"
-        query = f"SELECT {columns} FROM orders WHERE seed = ? ORDER BY number"
+        first, end = (0, _ALL) if indices is None else (indices.start * orders_per_unit, indices.stop * orders_per_unit)
+        query = f"SELECT {columns} FROM orders WHERE seed = ? AND number >= ? AND number < ? ORDER BY number"
         units: dict[int, list[tuple[Any, ...]]] = {}
-        for *fields, checksum in self._read(query, (str(seed),)):
+        for *fields, checksum in self._read(query, (str(seed), first, end)):
             if _checksum(self._hash, seed, tuple(fields)) != checksum or len(fields[1]) != 8 * n_players:
                 raise self._damaged(f"order {fields[0]} of seed {seed}, which does not match its checksum")
             units.setdefault(fields[0] // orders_per_unit, []).append(tuple(fields))
@@ -154,59 +127,6 @@ class Ledger:
         self._write("INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", new)
         return len(new)
 
-    # -- the file ------------------------------------------------------------------------------------------------
-
-    def _create(self) -> None:
-        """Make the file under another name and link it into place when whole: a ledger of 0 bytes is a damaged one."""
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
-            os.close(handle)
-            try:
-                with closing(sqlite3.connect(name)) as fresh:
-                    fresh.execute("PRAGMA journal_mode = WAL")
-                    fresh.executescript(_SCHEMA)
-                os.link(name, self.path)
-            except FileExistsError:
-                pass  # another process was faster; its file is as good
-            finally:
-                os.unlink(name)
-        except (OSError, sqlite3.Error) as error:
-            raise self._error(
-                f"{error}", "a path that can be written", "Choose another path for the ledger."
-            ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        connection = None
-        try:
-            if not os.access(self.path, os.R_OK | os.W_OK):
-                raise self._error("no permission", "a file that can be written", "Choose another path for the ledger.")
-            if self.path.is_dir() or self.path.stat().st_size == 0:
-                raise self._damaged("a folder" if self.path.is_dir() else "0 bytes")
-            connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
-            facts = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-            if facts != [_APPLICATION_ID, _FORMAT]:
-                raise self._error(
-                    f"an SQLite file with the marks {facts}",
-                    f"{[_APPLICATION_ID, _FORMAT]}, those of a ledger of this version",
-                    "Choose another path; this file is not touched.",
-                )
-            problem = connection.execute("PRAGMA quick_check").fetchone()[0]
-            if problem != "ok":
-                raise self._damaged(problem)
-            connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode: safe against kill -9
-            # Said before any work: a folder that turned read-only would else surface after the first unit.
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-            return connection
-        except BaseException as error:
-            if connection is not None:
-                connection.close()
-            if isinstance(error, sqlite3.OperationalError) and "readonly" in str(error):
-                raise self._error(f"{error}", "a file that can be written", "Choose another path.") from error
-            if isinstance(error, sqlite3.Error):
-                raise self._damaged(error) from error
-            raise
-
     def _agree(self, wanted: Mapping[str, object] | None) -> dict[str, object]:
         """The configuration of the file, written if there is none; an error if it is not the wanted one."""
         stored = self._read("SELECT hash, json FROM configuration").fetchone()
@@ -228,37 +148,6 @@ class Ledger:
                 "Use another path for this configuration, or go back to the one of the ledger.",
             )
         return known
-
-    def _read(self, query: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        try:
-            return self._connection.execute(query, values)
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
-
-    def _write(self, query: str, rows: Iterable[tuple[object, ...]]) -> None:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.executemany(query, rows)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-        except sqlite3.OperationalError as error:
-            raise self._error(
-                f"{error}",
-                "room and permission to write",
-                "What was finished is kept: free some space and run the same command again.",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
-
-    def _error(self, got: object, expected: str, remedy: str) -> LedgerError:
-        return LedgerError(f"ledger {self.path}", got=got, expected=expected, remedy=remedy)
-
-    def _damaged(self, got: object) -> LedgerError:
-        return self._error(got, "a whole ledger", "The file is damaged: restore a copy, or delete it to start afresh.")
 
 
 def merge_ledgers(sources: Iterable[str | Path], into: str | Path) -> int:

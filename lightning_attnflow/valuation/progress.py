@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from lightning_attnflow.errors import MissingDependencyError
 from lightning_attnflow.shapley import PermutationEstimate, Stop
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 _SECONDS_BETWEEN_LOOKS = 1.0  # intervals of thousands of players are not computed for every unit
 
 
+class Bar:
+    """Draws nothing and says nothing: the bar of those who want none."""
+
+    def update(self) -> None:
+        """Note that a unit was taken in."""
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+
+
 @contextmanager
-def progress_bar(wanted: bool, stop: Stop, estimate: PermutationEstimate) -> Iterator[Callable[[], None]]:
-    """A function to call after each unit; it draws a bar with rich if ``wanted``, else it does nothing.
+def progress_bar(wanted: bool, stop: Stop, estimate: PermutationEstimate) -> Iterator[Bar]:
+    """A bar drawn with rich if ``wanted``, else one that is silent.
 
     The bar's end is where the stopping criterion will look next: the end of the run for a number of orders or
     evaluations, the next look for a criterion on errors, which cannot know how many orders it will take.
@@ -24,7 +38,7 @@ def progress_bar(wanted: bool, stop: Stop, estimate: PermutationEstimate) -> Ite
         MissingDependencyError: if a bar is wanted and rich is not installed.
     """
     if not wanted:
-        yield lambda: None
+        yield Bar()
         return
     try:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -43,21 +57,24 @@ def progress_bar(wanted: bool, stop: Stop, estimate: PermutationEstimate) -> Ite
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns) as bar:
-        task = bar.add_task("nothing decided yet", total=None)
-        looked = 0.0
+    with Progress(*columns) as drawn:
+        yield _RichBar(drawn, stop, estimate)
 
-        def report() -> None:
-            nonlocal looked
-            room = stop.room(estimate)
-            bar.update(
-                task, completed=estimate.n_units, total=None if math.isinf(room) else estimate.n_units + max(0, room)
-            )
-            if time.monotonic() - looked > _SECONDS_BETWEEN_LOOKS and estimate.n_units > 1:
-                looked = time.monotonic()
-                bar.update(task, description=decided_so_far(estimate))
 
-        yield report
+class _RichBar(Bar):
+    def __init__(self, drawn: Progress, stop: Stop, estimate: PermutationEstimate) -> None:
+        self._drawn, self._stop, self._estimate = drawn, stop, estimate
+        self._task, self._looked = drawn.add_task("nothing decided yet", total=None), 0.0
+
+    def update(self) -> None:
+        done, room = self._estimate.n_units, self._stop.room(self._estimate)
+        self._drawn.update(self._task, completed=done, total=None if math.isinf(room) else done + max(0, room))
+        if time.monotonic() - self._looked > _SECONDS_BETWEEN_LOOKS and done > 1:
+            self._looked = time.monotonic()
+            self._drawn.update(self._task, description=decided_so_far(self._estimate))
+
+    def say(self, text: str) -> None:
+        self._drawn.console.print(text)
 
 
 def decided_so_far(estimate: PermutationEstimate) -> str:

@@ -1,6 +1,6 @@
 """A run on a ledger, to be started, killed and started again: ``python ledger_run.py LEDGER OUTPUT``.
 
-A unit takes a few milliseconds, so that a kill hits the middle of a run.
+It prints its evaluations. A unit takes a few milliseconds, so that a kill hits the middle of a run.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from lightning_attnflow.valuation import DataShapley
 
 
 class SlowGame:
-    n_players = 8
+    n_players, calls = 8, 0
 
     def __call__(self, coalitions: np.ndarray) -> np.ndarray:
+        self.calls += len(coalitions)
         for _ in range(len(coalitions)):
             sum(range(80_000))  # work of a few milliseconds on one thread
         return np.sqrt(coalitions @ np.arange(8.0))
@@ -25,11 +26,13 @@ class SlowGame:
         return {"game": "slow"}
 
 
-def values_and_intervals(ledger: str | None) -> np.ndarray:
-    result = DataShapley(SlowGame(), stop=MaxPermutations(60), ledger=ledger).fit().result
+def values_and_intervals(ledger: str | None, game: SlowGame | None = None) -> np.ndarray:
+    result = DataShapley(game or SlowGame(), stop=MaxPermutations(60), ledger=ledger).fit().result
     return np.stack([result.values, *result.interval()])
 
 
 if __name__ == "__main__":
+    game = SlowGame()
     with open(sys.argv[2], "wb") as file:
-        np.save(file, values_and_intervals(sys.argv[1]))
+        np.save(file, values_and_intervals(sys.argv[1], game))
+    print(game.calls)

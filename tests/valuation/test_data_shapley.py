@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley import (
     FunctionGame,
     MaxPermutations,
+    ShapleyResult,
     SignDecided,
     Truncation,
     draw_units,
@@ -22,7 +25,7 @@ from lightning_attnflow.shapley import (
     walk_orders,
 )
 from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, knn_game, knn_shapley
-from lightning_attnflow.valuation.audit import TruncationAudit
+from lightning_attnflow.valuation.audit import DataShapleyResult, TruncationAudit
 from lightning_attnflow.valuation.walk import Plan, walk_unit
 
 
@@ -90,6 +93,21 @@ def test_the_audit_measures_the_bias_and_the_interval_holds_it() -> None:
     low, high = run.result.interval(0.999)
     assert ((low <= exact) & (exact <= high)).all()
     assert ((low <= run.result.values) & (run.result.values <= high)).all()
+
+
+@pytest.mark.parametrize("truncation", [None, Truncation(0.1, 1)])
+def test_a_saved_result_keeps_its_audit(tmp_path: Path, truncation: Truncation | None) -> None:
+    result = DataShapley(saturating(), stop=MaxPermutations(40), truncation=truncation, audit=0.5).fit().result
+    result.save(tmp_path / "result.npz")
+    loaded = DataShapleyResult.load(tmp_path / "result.npz")
+    assert (np.array(loaded.interval()) == np.array(result.interval())).all()
+    assert (loaded.audit is None) == (truncation is None)
+    assert (loaded.audit and loaded.audit.n_units) == (result.audit and result.audit.n_units)
+    with pytest.raises(InputError, match="expected a ShapleyResult of format"):
+        ShapleyResult.load(tmp_path / "result.npz")  # without the audit its intervals would be too narrow
+    exact_shapley(saturating()).save(tmp_path / "plain.npz")
+    with pytest.raises(InputError, match="expected a DataShapleyResult of format"):
+        DataShapleyResult.load(tmp_path / "plain.npz")
 
 
 def test_intervals_cover_the_exact_knn_values() -> None:
@@ -233,5 +251,7 @@ def test_more_workers_than_cores_are_capped_aloud() -> None:
 def test_the_bar_shows_what_is_decided(capsys) -> None:
     run = DataShapley(saturating(), stop=MaxPermutations(200), truncation=None, progress=True)
     run.fit()
-    assert "100 of 100" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "100 of 100" in shown
+    assert re.search(r"One evaluation takes .* a pair of orders .*, and all 100 with 1 worker", " ".join(shown.split()))
     assert run.ranking().counts() == {"helpful": 8, "harmful": 0, "undecided": 0}

@@ -172,29 +172,48 @@ def test_ledgers_that_contradict_each_other_do_not_merge(tmp_path: Path) -> None
         merge_ledgers([tmp_path / "one.ledger", tmp_path / "two.ledger"], tmp_path / "both.ledger")
 
 
-def test_two_processes_on_one_ledger_count_no_order_twice(tmp_path: Path) -> None:
+def test_two_processes_on_one_ledger_share_the_work_and_count_no_order_twice(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
-    processes = [_start(path, tmp_path / f"{name}.npy") for name in "ab"]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    expected = ledger_run.values_and_intervals(None)
-    assert all((np.load(tmp_path / f"{name}.npy") == expected).all() for name in "ab")
+    other = _start(path, tmp_path / "other.npy")
+    _wait_for_rows(path, 2, other)
+    game, alone = ledger_run.SlowGame(), ledger_run.SlowGame()
+    here = ledger_run.values_and_intervals(path, game)
+    spent = int(other.communicate(timeout=120)[0])
+    assert other.returncode == 0
+    expected = ledger_run.values_and_intervals(None, alone)
+    assert (here == expected).all()
+    assert (np.load(tmp_path / "other.npy") == expected).all()
+    assert game.calls > 0
+    assert spent + game.calls <= 1.3 * alone.calls  # not 2: only the ends of the game and of a batch are done twice
     with sqlite3.connect(path) as connection:
         numbers = [row[0] for row in connection.execute("SELECT number FROM orders ORDER BY number")]
     connection.close()
     assert numbers == list(range(60))
 
 
+def test_claims_of_a_process_that_is_gone_hold_nothing_up(tmp_path: Path) -> None:
+    path = tmp_path / "run.ledger"
+    expected = run(None).result
+    run(path, 4)
+    with Ledger(path) as ledger:
+        assert [ledger.claim(0, index) for index in (0, 3, 4, 4)] == [False, True, True, False]
+    assert same(run(path).result, expected)
+
+
 def test_kill_9_at_any_moment_then_the_same_command_ends_bit_identical(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
-    for orders_before in (2, 30):
-        process = _start(path, tmp_path / "killed.npy")
-        while _rows(path) < orders_before:
-            assert process.poll() is None, "ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait(timeout=120) == -signal.SIGKILL
-        assert orders_before <= _rows(path) < 60
-    assert _start(path, tmp_path / "end.npy").wait(timeout=120) == 0
-    assert (np.load(tmp_path / "end.npy") == ledger_run.values_and_intervals(None)).all()
+    process = _start(path, tmp_path / "killed.npy")
+    _wait_for_rows(path, 10, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert 10 <= _rows(path) < 60
+    assert (ledger_run.values_and_intervals(path) == ledger_run.values_and_intervals(None)).all()
+
+
+def _wait_for_rows(path: Path, number: int, process: subprocess.Popen[bytes]) -> None:
+    while _rows(path) < number:
+        assert process.poll() is None, "ended before there were so many"
 
 
 def _rows(path: Path) -> int:
@@ -210,4 +229,4 @@ def _rows(path: Path) -> int:
 def _start(ledger: Path, output: Path) -> subprocess.Popen[bytes]:
     path = os.pathsep.join([str(Path(lightning_attnflow.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(ledger_run.__file__), str(ledger), str(output)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
