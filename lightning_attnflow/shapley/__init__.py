@@ -16,6 +16,7 @@ from lightning_attnflow.shapley.kernel import kernel_shap
 from lightning_attnflow.shapley.leave_one_out import leave_one_out
 from lightning_attnflow.shapley.orders import draw_units, permutation_order, walk_orders
 from lightning_attnflow.shapley.permutation import PermutationEstimate, permutation_shapley
+from lightning_attnflow.shapley.quadrature import quadrature_shapley
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.stopping import (
     IntervalBelow,
@@ -59,6 +60,7 @@ __all__ = [
     "leave_one_out",
     "permutation_order",
     "permutation_shapley",
+    "quadrature_shapley",
     "shapley",
     "stratified_shapley",
     "walk_orders",

@@ -1,4 +1,4 @@
-"""The estimator for a budget: exact, stratified or antithetic, by their measured crossover."""
+"""The estimator for a budget: exact, Bayesian quadrature, stratified or antithetic, by what measured best."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, exact_shapley
 from lightning_attnflow.shapley.game import Game
 from lightning_attnflow.shapley.layers import minimum_budget
 from lightning_attnflow.shapley.permutation import permutation_shapley
+from lightning_attnflow.shapley.quadrature import MAX_PAIRS, MAX_PLAYERS, quadrature_shapley
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.stopping import MaxEvaluations
 from lightning_attnflow.shapley.stratified import stratified_shapley
-
-_STRATIFIED_FROM = 4  # evaluations a player; recipes/benchmarks/estimators.py prints where the two cross
 
 
 def shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     """Shapley values for a number of evaluations, by the estimator that does best with it.
 
-    All 2^n coalitions if the budget covers them (up to 20 players), else stratified sampling from four evaluations a
-    player on, else antithetic orders. ``method`` of the result says which it was.
+    All 2^n coalitions if the budget covers them (up to 20 players), else Bayesian quadrature. What is too much for that
+    (over 4098 evaluations or 256 players) goes to stratified sampling, what is too little (2 n or 2 n + 1 evaluations)
+    to antithetic orders. ``method`` of the result says which it was. ``recipes/benchmarks/estimators.py`` compares them
+    with each other and with other libraries, ``recipes/benchmarks/coverage.py`` prints how often the intervals hold.
 
     Args:
         game: the game.
@@ -37,18 +38,19 @@ def shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     Example:
         >>> from lightning_attnflow.shapley import FunctionGame
         >>> root = FunctionGame(lambda coalitions: np.sqrt(coalitions.sum(axis=1)), n_players=16)
-        >>> [shapley(root, budget=budget).method for budget in (2**16, 100, 40)]
-        ['exact_shapley', 'stratified_shapley', 'permutation_shapley(antithetic)']
+        >>> [shapley(root, budget=budget).method for budget in (2**16, 5000, 100, 32)]
+        ['exact_shapley', 'stratified_shapley', 'quadrature_shapley', 'permutation_shapley(antithetic)']
     """
     n = game.n_players
     if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)):
         raise InputError("budget", got=repr(budget), expected="an integer", remedy="Pass a number of evaluations.")
     if n <= MAX_EXACT_PLAYERS and budget >= 2**n:
         return exact_shapley(game)
-    if budget >= max(_STRATIFIED_FROM * n, minimum_budget(n)):
-        return stratified_shapley(game, budget=int(budget), seed=seed)
     if budget < 2 * n:
         raise InputError(
             "budget", got=budget, expected=f"at least {min(2 * n, 2**n)}", remedy="Raise it, or group the players."
         )
-    return permutation_shapley(game, stop=MaxEvaluations(int(budget)), seed=seed)
+    if budget < minimum_budget(n):
+        return permutation_shapley(game, stop=MaxEvaluations(int(budget)), seed=seed)
+    sampled = quadrature_shapley if n <= MAX_PLAYERS and budget <= 2 + 2 * MAX_PAIRS else stratified_shapley
+    return sampled(game, budget=int(budget), seed=seed)

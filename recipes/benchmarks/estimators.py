@@ -1,9 +1,9 @@
 """Error per evaluation: our estimators and those of shapiq and captum on the same games at equal budgets.
 
 You will see one row for each game and budget with the root mean square error of each estimator over many seeds,
-relative to the best of the peers (below 1 is better than all of them). True values are exact. The last lines count the
-entries and compare the stratified estimator with antithetic orders, which is what `shapley(game, budget=...)` goes by.
-About fifteen minutes on one core.
+relative to the best of the peers (below 1 is better than all of them), and the standard error of the ratio of
+`shapley(game, budget=...)` to that best peer. True values are exact. The last lines count the entries: better or worse
+are those where the ratio differs from 1 by more than two standard errors. About twenty minutes on one core.
 
     python recipes/benchmarks/estimators.py [--runs 60] [--games airport shoes]
 """
@@ -61,7 +61,8 @@ def of_captum(game: Game, budget: int, seed: int) -> np.ndarray:
         torch.manual_seed(seed)
         method = ShapleyValueSampling(lambda rows: torch.from_numpy(game(rows.numpy() > 0.5)))
         samples = max(1, (budget - 1) // game.n_players)
-        return method.attribute(present, baselines=0 * present, n_samples=samples)[0].double().numpy()
+        batched = {"n_samples": samples, "perturbations_per_eval": game.n_players}
+        return method.attribute(present, baselines=0 * present, **batched)[0].double().numpy()
 
 
 PEERS: dict[str, Estimator] = {
@@ -74,10 +75,11 @@ PEERS: dict[str, Estimator] = {
 }
 
 
-def errors(estimator: Estimator, game: Game, values: np.ndarray, budget: int, runs: int) -> float:
-    """Root mean square error over players and seeds."""
-    squares = [np.mean((estimator(game, budget, seed) - values) ** 2) for seed in range(runs)]
-    return float(np.sqrt(np.mean(squares)))
+def errors(estimator: Estimator, game: Game, values: np.ndarray, budget: int, runs: int) -> tuple[float, float]:
+    """Root mean square error over players and seeds, and its relative standard error."""
+    squares = np.array([np.mean((estimator(game, budget, seed) - values) ** 2) for seed in range(runs)])
+    mean = max(float(squares.mean()), 1e-300)
+    return float(np.sqrt(mean)), float(squares.std(ddof=min(1, runs - 1)) / np.sqrt(runs) / mean / 2)
 
 
 def subjects(names: list[str] | None) -> dict[str, tuple[Game, np.ndarray]]:
@@ -93,33 +95,34 @@ def subjects(names: list[str] | None) -> dict[str, tuple[Game, np.ndarray]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=60, help="seeds of each entry (a third for games above 20 players)")
+    parser.add_argument("--runs", type=int, default=100, help="seeds of an entry of at most 10 evaluations a player")
     parser.add_argument("--games", nargs="*", help="names of games; all by default")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="shapiq")
     print(f"{'game':<16}{'budget':>7}" + "".join(f"{name:>12}" for name in [*OURS, *PEERS]) + f"{'best peer':>12}")
-    ratios: dict[int, list[float]] = {per_player: [] for per_player in PER_PLAYER}
-    crossover: dict[int, list[float]] = {per_player: [] for per_player in PER_PLAYER}
+    ratios: dict[int, list[tuple[float, float]]] = {per_player: [] for per_player in PER_PLAYER}
     for name, (game, values) in subjects(options.games).items():
-        runs = options.runs if game.n_players <= 20 else max(5, options.runs // 3)
         for per_player in PER_PLAYER:
             budget = per_player * game.n_players
             if budget >= 2**game.n_players:
                 continue  # everyone is exact
+            runs = max(5, round(options.runs * min(1.0, 10 / per_player)))  # differences are large where budgets are
+            runs = runs if game.n_players <= 20 else max(5, runs // 3)
             found = {key: errors(method, game, values, budget, runs) for key, method in (OURS | PEERS).items()}
-            best = min(found[key] for key in PEERS)
-            ratios[per_player].append(found["chosen"] / best)
-            crossover[per_player].append(found["stratified"] / found["antithetic"])
-            print(f"{name:<16}{budget:>7}" + "".join(f"{error / best:>12.2f}" for error in found.values()), end="")
-            print(f"{best:>12.2g}", flush=True)
-    print(f"\n'chosen' against the best peer of each entry, a ratio known to about {1 / np.sqrt(options.runs):.0%}:")
-    for per_player, found_ratios in ratios.items():
-        if found_ratios:
+            best, spread = min(found[key] for key in PEERS)
+            ratio = found["chosen"][0] / best
+            ratios[per_player].append((ratio, ratio * float(np.hypot(found["chosen"][1], spread))))
+            print(f"{name:<16}{budget:>7}" + "".join(f"{error / best:>12.2f}" for error, _ in found.values()), end="")
+            print(f"{best:>12.2g}  {ratio:.2f} +- {ratios[per_player][-1][1]:.2f}", flush=True)
+    print("\n'chosen' against the best peer of each entry:")
+    for per_player, entries in ratios.items():
+        if entries:
             print(
-                f"  {per_player:>3} evaluations a player: geometric mean {np.exp(np.mean(np.log(found_ratios))):.2f}, "
-                f"better in {sum(ratio < 1 for ratio in found_ratios)} of {len(found_ratios)}, "
-                f"worst {max(found_ratios):.2f}; "
-                f"stratified / antithetic {np.exp(np.mean(np.log(crossover[per_player]))):.2f}"
+                f"  {per_player:>3} evaluations a player: geometric mean "
+                f"{np.exp(np.mean([np.log(max(ratio, 1e-6)) for ratio, _ in entries])):.2f}, "
+                f"better in {sum(ratio < 1 - 2 * error for ratio, error in entries)} of {len(entries)}, "
+                f"worse in {sum(ratio > 1 + 2 * error for ratio, error in entries)}, "
+                f"worst {max(entries)[0]:.2f} +- {max(entries)[1]:.2f}"
             )
 
 

@@ -1,0 +1,121 @@
+"""Bayesian quadrature: the Shapley values of the likeliest game that pays what was seen (O'Hagan 1991)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.exact import exact_shapley
+from lightning_attnflow.shapley.game import Coalitions, Game, evaluate_ends
+from lightning_attnflow.shapley.layers import differences, draw_layers
+from lightning_attnflow.shapley.orders import check_seed
+from lightning_attnflow.shapley.result import ShapleyResult
+from lightning_attnflow.shapley.set_kernel import likeliest_kernel
+
+FloatArray = NDArray[np.float64]
+MAX_PAIRS = 2048  # of complementary coalitions: the time grows with their cube, to a few seconds
+MAX_PLAYERS = 256  # the prior's covariances take a time that grows with the cube of the players
+_FEWEST_DEGREES = 3.0  # of freedom, where the pairs hardly outnumber the players
+
+
+def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
+    """Estimate Shapley values by Gaussian process regression of the game.
+
+    Pairs of complementary coalitions are drawn size by size without replacement. A Gaussian prior over games, see
+    ``shapley.set_kernel``, is conditioned on their payoffs, its three parameters being those under which they are
+    likeliest, and the Shapley values of the conditional mean have a closed form: interactions that the sample shows
+    carry over to coalitions that were not drawn. The values are not unbiased, they lean towards a smooth game.
+
+    The standard errors add two variances: that of the values under the prior, and that of the errors the regression
+    makes when it leaves out one pair at a time, each weighed as the pair is in the values. The first is right where the
+    prior is, the second also where a few players or sizes are rougher than the others.
+
+    Args:
+        game: the game, of at most 256 players.
+        budget: evaluations to spend at most, v(empty) and v(N) among them; at most 4098.
+        seed: of the draw.
+
+    Returns:
+        The values.
+
+    Raises:
+        InputError: if the budget or the number of players is out of range, which the message names.
+        GameError: if the game raises or returns what is not a payoff.
+
+    Source: O'Hagan (1991), Bayes-Hermite quadrature; Rasmussen & Ghahramani (2003), Bayesian Monte Carlo; pairs: Covert
+    & Lee (2021).
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame
+        >>> root = FunctionGame(lambda coalitions: np.sqrt(coalitions @ np.arange(1.0, 13.0)), n_players=12)
+        >>> quadrature_shapley(root, budget=60).values[:3].round(2).tolist()
+        [0.16, 0.34, 0.4]
+    """
+    n = game.n_players
+    if n > MAX_PLAYERS:
+        raise InputError(
+            "players", got=n, expected=f"at most {MAX_PLAYERS}", remedy="Group the players, or use stratified_shapley."
+        )
+    seed = check_seed(seed)
+    if n <= 1:  # there is nothing to draw
+        return replace(exact_shapley(game), method="quadrature_shapley", seed=seed)
+    generator = np.random.default_rng(np.random.SeedSequence(seed))
+    layers = draw_layers(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
+    pairs = sum(len(layer.coalitions) for layer in layers)
+    if pairs > MAX_PAIRS:
+        raise InputError(
+            "budget", got=budget, expected=f"at most {2 + 2 * MAX_PAIRS}", remedy="Use stratified_shapley for more."
+        )
+    v_empty, v_full = evaluate_ends(game)
+    total = v_full - v_empty
+    members = np.concatenate([layer.coalitions for layer in layers] + [np.ones((1, n), dtype=bool)])
+    found = np.concatenate([*differences(game, layers), [total]]) / 2
+    unseen = np.repeat(
+        [1 - len(layer.coalitions) / layer.n_pairs for layer in layers] + [0.0],
+        [len(layer.coalitions) for layer in layers] + [1],
+    )
+    # The regression is about what equal shares leave.
+    halves = found - (members.mean(axis=1) - 0.5) * total
+    shuffled = generator.permutation(len(halves))
+    deviations, variance = _regress(members[shuffled], halves[shuffled], unseen[shuffled])
+    return ShapleyResult(
+        values=total / n + deviations - deviations.mean(),
+        stderr=np.sqrt(variance),
+        counts=np.full(n, 2 * pairs, dtype=np.int64),
+        v_empty=v_empty,
+        v_full=v_full,
+        method="quadrature_shapley",
+        seed=seed,
+        degrees=max(float(pairs - n), _FEWEST_DEGREES),
+        n_evaluations=2 + 2 * pairs,
+    )
+
+
+def _regress(members: Coalitions, halves: FloatArray, unseen: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Shapley values (n,) of the conditional mean, and their variances (n,).
+
+    Args:
+        members: bool (m, n), one coalition of each pair, in random order.
+        halves: float (m,), half the difference of the payoffs of the pair.
+        unseen: float (m,), share of the pairs of that size that were not drawn.
+    """
+    n = members.shape[1]
+    unit = float(np.abs(halves).max(initial=0.0))
+    if unit <= 1e-12 * np.abs(halves).max(initial=1.0):  # equal shares explain everything
+        return np.zeros(n), np.zeros(n)
+    halves = halves / unit
+    kernel = likeliest_kernel(members, halves)
+    inverse = np.linalg.inv(kernel.smooth(members) + np.diag(kernel.rough(members)))
+    by_size, prior = kernel.with_values(n)
+    sizes = members.sum(axis=1)
+    covariance = np.where(members, by_size[sizes, None], -by_size[n - sizes, None])  # (m, n) with each value
+    weights = inverse @ covariance  # (m, n): the values are linear in the payoffs
+    solved = inverse @ halves
+    left_out = solved / np.diag(inverse)  # (m,) errors of the regression without that pair
+    conditional = np.maximum(prior - (covariance * weights).sum(axis=0), 0.0) * (halves @ solved) / len(halves)
+    variance = conditional + (left_out**2 * unseen) @ weights**2
+    return unit * (covariance.T @ solved), unit**2 * np.maximum(variance, variance.mean())
