@@ -116,21 +116,26 @@ def test_intervals_cover_the_exact_knn_values() -> None:
     data = rng.normal(size=(12, 2)), labels, rng.normal(size=(30, 2)), np.arange(30) % 2
     exact, game = knn_shapley(*data), knn_game(*data)
     covered = []
-    for seed in range(40):
+    for seed in range(25):
         low, high = DataShapley(game, stop=MaxPermutations(40), truncation=None, seed=seed).fit().result.interval(0.9)
         covered.append((low <= exact) & (exact <= high))
-    assert np.mean(covered) > 0.88  # 480 looks, not independent
+    assert np.mean(covered) > 0.88  # 300 looks, not independent
 
 
-@pytest.mark.parametrize(("n_jobs", "backend"), [(2, "loky"), (2, "threading"), (4, "threading")])
+@pytest.mark.parametrize(("n_jobs", "backend"), [(1, "loky"), (2, "loky"), (2, "threading"), (4, "threading")])
 @pytest.mark.filterwarnings("ignore:n_jobs. got 4")  # on a machine of two cores
-def test_any_workers_give_the_same_bits(n_jobs: int, backend: str) -> None:
-    stop = SignDecided(tolerance=0.05) | MaxPermutations(60)
+def test_any_workers_give_the_same_bits_and_leave_threads_and_randomness_alone(n_jobs: int, backend: str) -> None:
+    stop = SignDecided(tolerance=0.1) | MaxPermutations(60)
     alone = DataShapley(frozen(), stop=stop).fit().result
+    torch.manual_seed(0)
+    threads, state, legacy = torch.get_num_threads(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     shared = DataShapley(frozen(), stop=stop, n_jobs=n_jobs, backend=backend).fit().result
     assert (alone.values == shared.values).all()
     assert (np.array(alone.interval()) == np.array(shared.interval())).all()
     assert (alone.n_evaluations, alone.n_truncated) == (shared.n_evaluations, shared.n_truncated)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(state, torch.get_rng_state())
+    assert (legacy == np.random.get_state()[1]).all()  # noqa: NPY002
 
 
 def test_groups_are_players() -> None:
@@ -138,8 +143,8 @@ def test_groups_are_players() -> None:
     game = frozen(metric="log_loss")
     expected = exact_shapley(FunctionGame(lambda c: game(c[:, np.repeat(range(4), [3, 1, 4, 22])]), 4)).values
     for truncation in (None, Truncation(1e-9)):
-        run = DataShapley(game, groups=groups, stop=MaxPermutations(150), truncation=truncation).fit()
-        np.testing.assert_allclose(run.result.values, expected, atol=0.06)
+        run = DataShapley(game, groups=groups, stop=MaxPermutations(60), truncation=truncation).fit()
+        np.testing.assert_allclose(run.result.values, expected, atol=0.1)
         assert run.result.values.sum() == pytest.approx(expected.sum())
     assert run.ranking(texts=["a", "b", "c", "d"])[0].text == "d"
     with pytest.raises(InputError, match="partition"):
@@ -153,6 +158,8 @@ def test_one_player_and_two() -> None:
     assert two.values.tolist() == [1.0, 2.0]
 
 
+# Of loky's own making: its manager thread may be caught reading when the other workers are ended.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_failing_payoff_reaches_the_caller_with_its_coalition_also_from_a_worker() -> None:
     def payoff(coalitions: np.ndarray) -> np.ndarray:
         return np.where(coalitions[:, 0] & ~coalitions[:, 1], np.nan, coalitions.sum(axis=1))
@@ -181,17 +188,6 @@ def test_an_interrupt_keeps_what_is_done() -> None:
         run.fit()
     assert 2 < run.result.n_permutations < 1000
     assert len(run.ranking()) == 4
-
-
-def test_threads_and_global_randomness_are_as_before() -> None:
-    torch.manual_seed(0)
-    threads, state, legacy = torch.get_num_threads(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    for backend in ("loky", "threading"):
-        DataShapley(frozen(), stop=MaxPermutations(8), n_jobs=2, backend=backend).fit()
-    DataShapley(frozen(), stop=MaxPermutations(8)).fit()
-    assert torch.get_num_threads() == threads
-    assert torch.equal(state, torch.get_rng_state())
-    assert (legacy == np.random.get_state()[1]).all()  # noqa: NPY002
 
 
 def test_one_worker_uses_one_thread_and_never_more_than_torch_is_allowed() -> None:
