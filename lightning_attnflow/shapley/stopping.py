@@ -58,6 +58,10 @@ class Stop(ABC):
     def room(self, progress: Progress) -> float:
         """How many more units may be drawn before :meth:`is_met` has to be asked again; infinity if it need not."""
 
+    def most_units(self, progress: Progress) -> float:  # noqa: ARG002
+        """How many more units the run takes at most, if none is cut short; infinite if nobody knows."""
+        return math.inf
+
     def minimum_problem(self, progress: Progress) -> InputError | None:  # noqa: ARG002
         """The error to raise if the criterion does not allow a single unit, else None."""
         return None
@@ -81,6 +85,9 @@ class _Both(Stop):
         rooms = [stop.room(progress) for stop in (self.left, self.right) if not stop.is_met(progress)]
         return max(rooms, default=0.0)
 
+    def most_units(self, progress: Progress) -> float:
+        return max(self.left.most_units(progress), self.right.most_units(progress))
+
     def minimum_problem(self, progress: Progress) -> InputError | None:
         problems = [self.left.minimum_problem(progress), self.right.minimum_problem(progress)]
         return problems[0] if all(problems) else None
@@ -96,6 +103,9 @@ class _Either(Stop):
 
     def room(self, progress: Progress) -> float:
         return min(self.left.room(progress), self.right.room(progress))
+
+    def most_units(self, progress: Progress) -> float:
+        return min(self.left.most_units(progress), self.right.most_units(progress))
 
     def minimum_problem(self, progress: Progress) -> InputError | None:
         return self.left.minimum_problem(progress) or self.right.minimum_problem(progress)
@@ -120,6 +130,9 @@ class MaxPermutations(Stop):
     def room(self, progress: Progress) -> float:
         return (self.limit - progress.n_permutations) // progress.orders_per_unit
 
+    def most_units(self, progress: Progress) -> float:
+        return self.room(progress)
+
     def minimum_problem(self, progress: Progress) -> InputError | None:
         return _below_minimum("MaxPermutations", self.limit, progress.orders_per_unit)
 
@@ -142,6 +155,9 @@ class MaxEvaluations(Stop):
 
     def room(self, progress: Progress) -> float:
         return (self.limit - progress.n_evaluations) // max(1, progress.max_unit_evaluations)
+
+    def most_units(self, progress: Progress) -> float:
+        return self.room(progress)
 
     def minimum_problem(self, progress: Progress) -> InputError | None:
         return _below_minimum("MaxEvaluations", self.limit, progress.n_evaluations + progress.max_unit_evaluations)

@@ -146,7 +146,7 @@ class DataShapley:
             if problem is not None:
                 raise problem
             bar = stack.enter_context(progress_bar(self.progress, self.stop, estimate))
-            forecast = Forecast(self.stop.room(estimate), estimate.orders_per_unit, self.n_jobs)
+            forecast = Forecast(self.stop.most_units(estimate), estimate.orders_per_unit, self.n_jobs)
             if seconds and not hasattr(self.utility, "prefix_chunks"):  # what trains by the hundred is far faster
                 forecast.warn(seconds, estimate.max_unit_evaluations)
             source = stack.enter_context(unit_source(self.game, plan, self.n_jobs, self.backend))

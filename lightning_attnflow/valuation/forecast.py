@@ -15,7 +15,7 @@ class Forecast:
     """The time a run will take.
 
     Args:
-        n_units: units the run may take; infinite if nobody knows.
+        n_units: units the run takes at most; infinite if nobody knows.
         orders_per_unit: orders that make a unit.
         n_jobs: workers.
     """

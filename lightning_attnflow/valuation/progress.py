@@ -31,8 +31,8 @@ class Bar:
 def progress_bar(wanted: bool, stop: Stop, estimate: PermutationEstimate) -> Iterator[Bar]:
     """A bar drawn with rich if ``wanted``, else one that is silent.
 
-    The bar's end is where the stopping criterion will look next: the end of the run for a number of orders or
-    evaluations, the next look for a criterion on errors, which cannot know how many orders it will take.
+    The bar's end is the last unit the run may take; for a criterion on errors alone, which cannot know how many orders
+    it will take, where it looks next.
 
     Raises:
         MissingDependencyError: if a bar is wanted and rich is not installed.
@@ -67,8 +67,10 @@ class _RichBar(Bar):
         self._task, self._looked = drawn.add_task("nothing decided yet", total=None), 0.0
 
     def update(self) -> None:
-        done, room = self._estimate.n_units, self._stop.room(self._estimate)
-        self._drawn.update(self._task, completed=done, total=None if math.isinf(room) else done + max(0, room))
+        done, left = self._estimate.n_units, self._stop.most_units(self._estimate)
+        if math.isinf(left):
+            left = self._stop.room(self._estimate)
+        self._drawn.update(self._task, completed=done, total=None if math.isinf(left) else done + max(0, left))
         if time.monotonic() - self._looked > _SECONDS_BETWEEN_LOOKS and done > 1:
             self._looked = time.monotonic()
             self._drawn.update(self._task, description=decided_so_far(self._estimate))

@@ -15,7 +15,9 @@ from interrupts import interruptible
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley import (
     FunctionGame,
+    MaxEvaluations,
     MaxPermutations,
+    PermutationEstimate,
     ShapleyResult,
     SignDecided,
     Truncation,
@@ -251,3 +253,12 @@ def test_the_bar_shows_what_is_decided(capsys) -> None:
     assert "100 of 100" in shown
     assert re.search(r"One evaluation takes .* a pair of orders .*, and all 100 with 1 worker", " ".join(shown.split()))
     assert run.ranking().counts() == {"helpful": 8, "harmful": 0, "undecided": 0}
+
+
+def test_the_bar_ends_where_the_run_may_end_not_where_a_criterion_looks_next(capsys) -> None:
+    stop = SignDecided(tolerance=1e-9) | MaxPermutations(60)
+    DataShapley(saturating(), stop=stop, truncation=None, progress=True).fit()
+    assert "and all 30 with 1 worker" in " ".join(capsys.readouterr().out.split())
+    new = PermutationEstimate(8, v_empty=0.0, v_full=1.0, seed=0, n_evaluations=2)
+    assert np.isinf((SignDecided() & MaxPermutations(60)).most_units(new))
+    assert (SignDecided() | MaxPermutations(60) | MaxEvaluations(100)).most_units(new) == 98 // 14
