@@ -10,6 +10,7 @@ import torch
 from lightning_attnflow.explain import attention_methods, game_methods, gradient_methods  # noqa: F401 - they register
 from lightning_attnflow.explain.attribution import TokenAttribution
 from lightning_attnflow.explain.players import PlayersArgument
+from lightning_attnflow.explain.progress import show_if_slow
 from lightning_attnflow.explain.registry import METHODS, check_taken, get_method
 from lightning_attnflow.explain.sentence import Sentence
 
@@ -133,5 +134,5 @@ def explain_all(
     sentence = Sentence(model, tokenizer, text, players, special_tokens, truncate, seed)
     return {
         method.name: method(sentence, {key: value for key, value in options.items() if key in method.options})
-        for method in chosen
+        for method in show_if_slow(chosen, "methods")
     }

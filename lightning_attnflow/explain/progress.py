@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
+_shown = False  # one bar at a time: the loop inside a loop with a bar has none
 PATIENCE = 2.0  # seconds after which a person wants to see that something moves
 
 
 def show_if_slow(items: Sequence[Item], description: str) -> Iterator[Item]:
     """Iterate; from two seconds on show a bar on standard error, if that is a terminal and rich is installed.
+
+    Of nested loops the first to take that long has the bar.
 
     Args:
         items: what to iterate over.
@@ -27,7 +30,7 @@ def show_if_slow(items: Sequence[Item], description: str) -> Iterator[Item]:
     """
     started = time.monotonic()
     for done, item in enumerate(items):
-        if time.monotonic() - started > PATIENCE and sys.stderr.isatty():
+        if time.monotonic() - started > PATIENCE and sys.stderr.isatty() and not _shown:
             yield from _with_bar(items, done, description)
             return
         yield item
@@ -40,8 +43,13 @@ def _with_bar(items: Sequence[Item], done: int, description: str) -> Iterator[It
     except ImportError:  # the bar is a courtesy, the result does not depend on it
         yield from items[done:]
         return
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, total=len(items), completed=done)
-        for item in items[done:]:
-            yield item
-            progress.advance(task)
+    global _shown
+    _shown = True
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(description, total=len(items), completed=done)
+            for item in items[done:]:
+                yield item
+                progress.advance(task)
+    finally:
+        _shown = False

@@ -15,6 +15,7 @@ from lightning_attnflow.explain.agreement import Agreement, agreement
 from lightning_attnflow.explain.attribution import TokenAttribution
 from lightning_attnflow.explain.dispatch import explain_all
 from lightning_attnflow.explain.faithfulness import ERASER_FRACTIONS, bootstrap_interval, faithfulness
+from lightning_attnflow.explain.progress import show_if_slow
 from lightning_attnflow.explain.registry import get_method
 from lightning_attnflow.explain.token_game import TokenGame
 from lightning_attnflow.shapley import CachedGame
@@ -130,7 +131,7 @@ def faithfulness_study(
 
     Args:
         model, tokenizer: as for ``explain``.
-        texts: sentences; wrap them in a progress bar to see one.
+        texts: sentences; a list that takes long shows a progress bar, a generator may show its own.
         methods: methods to compare.
         fractions: shares of the tokens that count as top.
         seed: of sampled methods, of ``random`` and of the bootstrap.
@@ -147,7 +148,7 @@ def faithfulness_study(
     if not any("absent" in get_method(method).options for method in methods):
         options.pop("absent", None)  # the scores use it even if no method does
     random = np.random.default_rng(np.random.SeedSequence(seed))
-    for text in texts:
+    for text in show_if_slow(texts, "sentences") if isinstance(texts, Sequence) else texts:
         game = TokenGame(model, tokenizer, text, absent=absent)
         explanations = explain_all(model, tokenizer, text, methods=methods, seed=seed, **options)
         values = {name: attribution.without_special().values for name, attribution in explanations.items()}

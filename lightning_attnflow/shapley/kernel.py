@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.shapley.game import Game, evaluate_ends
-from lightning_attnflow.shapley.layers import Layer, differences, draw_layers
+from lightning_attnflow.shapley.layers import Layer, differences, draw_layers, hides_its_errors
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
 
 FloatArray = NDArray[np.float64]
+_LEAST_FREEDOM = 0.1  # of a pair, 1 less its leverage: below, the pair decides its own fit
 
 
 def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
@@ -27,7 +28,8 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
 
     Returns:
         The values; they are exact, with standard error 0, if the budget covers all coalitions. The estimate is
-        consistent, not unbiased; ``stratified_shapley`` is at least as exact on most games.
+        consistent, not unbiased; ``stratified_shapley`` is at least as exact on most games. The standard errors are
+        infinite with less than three evaluations a player, where the fit has hardly anything to be wrong about.
 
     Raises:
         InputError: if the budget is below the minimum, which the message names.
@@ -63,7 +65,7 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
 
 
 def _solve(layers: list[Layer], found: list[FloatArray], total: float, n_players: int) -> tuple[FloatArray, FloatArray]:
-    """Coefficients (n,) of the constrained fit and their standard errors (n,) by the sandwich formula."""
+    """Coefficients (n,) of the constrained fit and their standard errors (n,), jackknifed (MacKinnon & White 1985)."""
     if not layers:
         return np.full(n_players, total), np.zeros(n_players)
     members = np.concatenate([layer.coalitions for layer in layers])
@@ -74,10 +76,13 @@ def _solve(layers: list[Layer], found: list[FloatArray], total: float, n_players
     inverse = np.linalg.pinv((design * weights[:, None]).T @ design, rcond=1e-10, hermitian=True)
     deviations = inverse @ (design.T @ (weights * target))
     residual = target - design @ deviations
+    if hides_its_errors(layers):
+        return total / n_players + deviations, np.full(n_players, np.inf)
+    leverage = ((design @ inverse) * design).sum(axis=1) * weights
+    left_out = residual / np.maximum(1 - leverage, _LEAST_FREEDOM)  # errors of the fit without that pair
     unseen = np.concatenate(
         [np.full(len(layer.coalitions), 1 - len(layer.coalitions) / layer.n_pairs) for layer in layers]
     )
-    scores = design * (weights * residual)[:, None]
-    degrees = len(members) / max(len(members) - n_players + 1, 1)
-    covariance = inverse @ (scores.T @ (scores * unseen[:, None])) @ inverse * degrees
+    scores = design * (weights * left_out)[:, None]
+    covariance = inverse @ (scores.T @ (scores * unseen[:, None])) @ inverse
     return total / n_players + deviations, np.sqrt(np.maximum(np.diag(covariance), 0.0))

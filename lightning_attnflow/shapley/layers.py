@@ -19,6 +19,7 @@ from lightning_attnflow.shapley.game import Coalitions, Game, evaluate
 
 FloatArray = NDArray[np.float64]
 _ENUMERABLE = 10_000  # layers up to this many pairs are listed and drawn from; of larger ones pairs are drawn blindly
+_PAIRS_A_PLAYER = 1.5  # below, a fit of one number a player leaves too little over to tell an error from
 _PAIRS_AT_LEAST = 2  # in a layer: a variance needs two
 
 
@@ -46,6 +47,13 @@ class Layer:
         """Shapley kernel weight of both sizes together."""
         n: int = self.coalitions.shape[1]
         return (1 if 2 * self.size == n else 2) / (self.size * (n - self.size))
+
+
+def hides_its_errors(layers: list[Layer]) -> bool:
+    """Whether an additive fit goes through nearly all of the pairs, so that its errors elsewhere do not show."""
+    pairs = sum(len(layer.coalitions) for layer in layers)
+    complete = all(layer.complete for layer in layers)
+    return not complete and pairs < _PAIRS_A_PLAYER * layers[0].coalitions.shape[1]
 
 
 def minimum_budget(n_players: int) -> int:

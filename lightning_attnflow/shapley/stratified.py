@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.shapley.game import Game, evaluate_ends
-from lightning_attnflow.shapley.layers import Layer, differences, draw_layers
+from lightning_attnflow.shapley.layers import Layer, differences, draw_layers, hides_its_errors
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.surrogate import LinearFit, fit_additive
@@ -32,7 +32,8 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         seed: of the draw.
 
     Returns:
-        The values; they are exact, with standard error 0, if the budget covers all coalitions.
+        The values; they are exact, with standard error 0, if the budget covers all coalitions. The standard errors are
+        infinite with less than three evaluations a player, where the fit has hardly anything to be wrong about.
 
     Raises:
         InputError: if the budget is below the minimum, which the message names.
@@ -67,7 +68,7 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         variance += spread
     return ShapleyResult(
         values=values + (total - values.sum()) / max(n, 1),
-        stderr=np.sqrt(variance),
+        stderr=np.full(n, np.inf) if hides_its_errors(layers) else np.sqrt(variance),
         counts=np.full(n, 2 * sum(len(layer.coalitions) for layer in layers), dtype=np.int64),
         v_empty=v_empty,
         v_full=v_full,
@@ -101,8 +102,9 @@ def _layer_squares(layers: list[Layer], residuals: list[FloatArray], fit: Linear
     if not sampled:
         return [0.0] * len(layers), math.inf
     together = np.concatenate(sampled)
-    degrees = max(len(together) - fit.degrees, 1.0)  # the residuals of a fit are smaller than those of other pairs
-    inflation = len(together) / degrees
+    degrees = max(len(together) - fit.degrees, 1.0)
+    # The residuals of a fit are smaller than the errors it makes on other pairs (Golub, Heath & Wahba 1979).
+    inflation = (len(together) / degrees) ** 2
     pooled = float(together @ together) / len(together)
     squares = [
         inflation * (float(residual @ residual) + _BORROWED * pooled) / (len(residual) + _BORROWED)

@@ -1,9 +1,11 @@
-"""How often the 95% intervals of sampled orders hold the true Shapley value, and what they cost in width.
+"""How often the 95% intervals hold the true Shapley value, and what they cost in width.
 
 You will see one row for each game and number of orders: coverage of the intervals of this package and of the normal
 ones, their width relative to the normal ones, and coverage when sampling stopped by itself because the intervals had
 become narrow (the limit is the half-width that is typical of that number of orders). True values are exact, from all
-2^n coalitions, and orders are walked in the table of all payoffs. About ten minutes on one core.
+2^n coalitions, and orders are walked in the table of all payoffs. A second table has the coverage of
+`shapley(game, budget=...)`, KernelSHAP and stratified sampling by evaluations a player. About fifteen minutes on one
+core.
 
     python recipes/benchmarks/coverage.py [--runs 1000] [--plain] [--games voting airport]
 """
@@ -16,13 +18,23 @@ from dataclasses import dataclass
 import numpy as np
 from known_games import known_games
 
-from lightning_attnflow.shapley import IntervalBelow, MaxPermutations, PermutationEstimate
+from lightning_attnflow.shapley import (
+    FunctionGame,
+    IntervalBelow,
+    MaxPermutations,
+    PermutationEstimate,
+    kernel_shap,
+    shapley,
+    stratified_shapley,
+)
 from lightning_attnflow.shapley.exact import coalition_table, shapley_from_table
 
 if __name__ == "coverage":  # numba looks for the package of that name, and this folder comes first on the path
     raise ImportError("recipes/benchmarks/coverage.py is a script, not the package coverage")
 
 ORDERS = (10, 20, 50, 100, 500)
+PER_PLAYER = (4, 10, 30, 100)  # evaluations a player
+METHODS = {"chosen": shapley, "kernel": kernel_shap, "stratified": stratified_shapley}
 TARGET, WIDEST = 0.93, 1.6  # coverage from 20 orders on; width relative to the normal interval at 500
 NORMAL_QUANTILE = 1.959964
 
@@ -91,6 +103,29 @@ def study(subject: Subject, n_orders: int, runs: int) -> dict[str, float]:
     return row
 
 
+def study_budgets(name: str, subject: Subject, runs: int) -> list[str]:
+    """Print coverage at budgets by evaluations a player; return the entries of the chooser that miss the target."""
+    n = len(subject.values)
+    powers = 2 ** np.arange(n)
+    game = FunctionGame(lambda rows: subject.table[rows @ powers], n)
+    below = []
+    for per_player in PER_PLAYER:
+        budget = per_player * n
+        if budget >= 2**n:
+            continue  # exact
+        print(f"{name:<22}{per_player:>7}", end="")
+        for label, method in METHODS.items():
+            repeats = max(3, round(runs / 10 * min(1.0, 10 / per_player)))
+            results = [method(game, budget=budget, seed=seed) for seed in range(repeats)]
+            coverage = np.mean([subject.holds(*result.interval()) for result in results])
+            error = np.sqrt(np.mean([(result.values - subject.values) ** 2 for result in results]))
+            stated = np.sqrt(np.mean([result.stderr**2 for result in results]))
+            print(f"{coverage:>12.3f}{stated / max(error, 1e-300) if stated > subject.slack else np.nan:>7.2f}", end="")
+            below += [f"{name} at {per_player} a player"] if label == "chosen" and coverage < TARGET else []
+        print(flush=True)
+    return below
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="repetitions of each entry")
@@ -100,12 +135,13 @@ def main() -> None:
     print(
         f"{'game':<22}{'orders':>7}{'coverage':>10}{'normal':>8}{'width/normal':>14}{'when narrow':>13}{'at order':>10}"
     )
-    below, wide, lowest = [], [], 1.0
+    below, wide, lowest, subjects = [], [], 1.0, {}
     for name, game in known_games(options.games).items():
         table = coalition_table(game)
         offered = game.marginal_bounds() if hasattr(game, "marginal_bounds") else None
         for label, bounds in ((name, None), (f"{name}, bounded", offered))[: 1 if offered is None else 2]:
             subject = Subject(table, bounds, not options.plain, np.random.default_rng(0))
+            subjects.setdefault(name, subject)
             for n_orders in ORDERS:
                 row = study(subject, n_orders, options.runs)
                 print(
@@ -118,6 +154,10 @@ def main() -> None:
                     lowest = min(lowest, entry)
                     below += [f"{label} at {n_orders}"] if entry < TARGET else []
                 wide += [label] if n_orders == 500 and row["width"] > WIDEST else []
+    print(f"\n{'game':<22}{'a player':>7}" + "".join(f"{label:>12}{'s/e':>7}" for label in METHODS))
+    for name, subject in subjects.items():
+        below += study_budgets(name, subject, options.runs)
+    print("s/e: root mean square of the standard errors over that of the errors.")
     print(
         f"\nLowest coverage from 20 orders on: {lowest:.3f} (standard error about {np.sqrt(0.05 / options.runs):.3f})"
     )

@@ -37,3 +37,17 @@ def test_does_without_rich(monkeypatch):
     monkeypatch.setattr(sys, "stderr", _Terminal())
     monkeypatch.setitem(sys.modules, "rich.console", None)
     assert list(progress.show_if_slow("abc", "coalitions")) == ["a", "b", "c"]
+
+
+def test_a_loop_inside_a_loop_with_a_bar_has_none(monkeypatch):
+    clock = itertools.count()
+    stderr = _Terminal()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock) * 10.0)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    found = [list(progress.show_if_slow("xy", "coalitions")) for _ in progress.show_if_slow("abc", "sentences")]
+    assert found == [["x", "y"]] * 3
+    assert "sentences" in stderr.getvalue()
+    assert "coalitions" not in stderr.getvalue()
+    assert list(progress.show_if_slow("xy", "afterwards")) == ["x", "y"]
+    assert "afterwards" in stderr.getvalue()
