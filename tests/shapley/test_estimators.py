@@ -65,7 +65,7 @@ def test_an_additive_game_is_found_exactly(method) -> None:
 
 
 @given(st.integers(2, 24), st.integers(0, 400), st.integers(0, 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_layers_keep_the_budget_and_never_repeat_a_pair(n_players: int, extra: int, seed: int) -> None:
     budget = minimum_budget(n_players) + extra
     layers = draw_layers(n_players, budget, np.random.default_rng(seed), lambda size: 1 / (size * (n_players - size)))
