@@ -108,12 +108,12 @@ def detection(drawn: list[list[np.ndarray]], noise: float, orders: int, metrics:
             scores = roc_auc_score(flipped, -values), f1_score(flipped, lower_cluster(values)), trainings
             found.setdefault(name, []).append(scores)
     title = f"{noise:.0%} of {TRAIN} labels flipped, {len(drawn)} seeds"
-    print(f"\n{title:42} {'area under ROC':16} {'beyond KNN':17} {'F1, lower cluster':18} trainings")
+    print(f"\n{title:46} {'area under ROC':16} {'beyond KNN':17} {'F1, lower cluster':18} trainings")
     for name, rows in found.items():
         areas, scores, trainings = map(np.array, zip(*rows, strict=True))
         beyond = areas - [area for area, *_ in found[NEIGHBOURS]]
         cells = f"{mean_and_interval(areas):16} {mean_and_interval(beyond):17} {mean_and_interval(scores):18}"
-        print(f"  {name:40} {cells} {trainings.mean():9,.0f}")
+        print(f"  {name:44} {cells} {trainings.mean():9,.0f}")
     print("  rank agreement (Spearman), in the same order:")
     for row in np.mean(agreements, axis=0):
         print("    " + " ".join(f"{value:+.2f}" for value in row), flush=True)
@@ -127,7 +127,7 @@ def clarity(drawn: list[list[np.ndarray]], orders: int, metrics: list[str]) -> N
         for name, values, _ in all_methods(tuple(data), orders, metrics, seed):
             found.setdefault(name, []).append(rank_agreement({"value": values, "clear": clear})[0, 1])
     for name, correlations in found.items():
-        print(f"  {name:40} {mean_and_interval(correlations)}")
+        print(f"  {name:44} {mean_and_interval(correlations)}")
 
 
 if __name__ == "__main__":
