@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.checks import check_features, check_labels, positive_integer, positive_number
+from lightning_attnflow.valuation.fingerprint import fingerprint
 from lightning_attnflow.valuation.heads import SMALLEST_L2, Design, Rows, descend_heads, solve_heads
 from lightning_attnflow.valuation.metrics import score_function
 
@@ -37,10 +37,11 @@ class FrozenEncoderUtility:
     class, of equals the first). Any other score for them would be a jump that the first players of an order get:
     with log loss it hid most of what the values say about wrong labels.
 
-    The metric decides what values say. On 300 movie sentences, a tenth or a fifth with flipped labels, and 400 for
-    validation, log loss finds the flips best, then AUC, then accuracy; balanced accuracy is as good as accuracy. Log
-    loss also needs the fewest orders, because every marginal of it is graded, while one of accuracy is mostly 0. More
-    validation sentences help them all, more than any choice of penalty or offset.
+    The metric decides what values say. On 300 movie sentences, a tenth (a fifth) with flipped labels, and 400 for
+    validation, the area under the ROC curve of finding the flips is .79 (.81) by log loss, .78 (.80) by AUC, .77 (.79)
+    by accuracy and by balanced accuracy, and .74 (.74) for KNN-Shapley. Log loss is there after 20 orders, for every
+    marginal of it is graded; accuracy, whose marginals are mostly 0, takes some hundred. More validation sentences
+    help more than any choice of penalty or offset: 1,400 instead of 400 added .03 to .06.
 
     Args:
         features: float (n, d), one row a training sentence.
@@ -122,7 +123,7 @@ class FrozenEncoderUtility:
         columns = [1] if self.n_classes == 2 else range(self.n_classes)
         self._targets = torch.from_numpy(np.stack([self.labels == c for c in columns], axis=1).astype(np.float64))
         self._offset = _offsets(self._targets, self.n_classes)
-        self._data_hash = _hash(train, self.labels, held_out, self.validation_labels)
+        self._data_hash = fingerprint((train, self.labels, held_out, self.validation_labels))
 
     @classmethod
     def from_model(
@@ -291,11 +292,3 @@ def _descent(
         return None, None, None
     size = None if batch_size is None else min(positive_integer("batch_size", batch_size), n)
     return positive_integer("epochs", epochs), positive_number("lr", 1.0 if lr is None else lr), size
-
-
-def _hash(*arrays: NDArray[Any]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
