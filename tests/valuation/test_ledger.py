@@ -191,6 +191,14 @@ def test_two_processes_on_one_ledger_share_the_work_and_count_no_order_twice(tmp
     assert numbers == list(range(60))
 
 
+def test_workers_share_one_ledger_to_the_same_bits(tmp_path: Path) -> None:
+    path = tmp_path / "run.ledger"
+    with Ledger(path, DataShapley(SmallGame()).configuration()) as ledger:
+        assert all(ledger.claim(0, index) for index in (1, 2, 17))  # as if another process had them, and died
+    assert same(run(path, 80, n_jobs=2, backend="threading").result, run(None, 80).result)
+    assert same(ledger_result(path), run(None, 80).result)
+
+
 def test_claims_of_a_process_that_is_gone_hold_nothing_up(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     expected = run(None).result
