@@ -19,6 +19,7 @@ from lightning_attnflow.shapley.set_kernel import likeliest_kernel
 FloatArray = NDArray[np.float64]
 MAX_PAIRS = 2048  # of complementary coalitions: the time grows with their cube, to a few seconds
 MAX_PLAYERS = 256  # the prior's covariances take a time that grows with the cube of the players
+_ROUNDING = 1e-12
 _FEWEST_DEGREES = 3.0  # of freedom, where the pairs hardly outnumber the players
 
 
@@ -60,16 +61,16 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         raise InputError(
             "players", got=n, expected=f"at most {MAX_PLAYERS}", remedy="Group the players, or use stratified_shapley."
         )
+    if isinstance(budget, (int, np.integer)) and min(budget, 2**n) > 2 + 2 * MAX_PAIRS:
+        raise InputError(
+            "budget", got=budget, expected=f"at most {2 + 2 * MAX_PAIRS}", remedy="Use stratified_shapley for more."
+        )
     seed = check_seed(seed)
     if n <= 1:  # there is nothing to draw
         return replace(exact_shapley(game), method="quadrature_shapley", seed=seed)
     generator = np.random.default_rng(np.random.SeedSequence(seed))
     layers = draw_layers(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
     pairs = sum(len(layer.coalitions) for layer in layers)
-    if pairs > MAX_PAIRS:
-        raise InputError(
-            "budget", got=budget, expected=f"at most {2 + 2 * MAX_PAIRS}", remedy="Use stratified_shapley for more."
-        )
     v_empty, v_full = evaluate_ends(game)
     total = v_full - v_empty
     members = np.concatenate([layer.coalitions for layer in layers] + [np.ones((1, n), dtype=bool)])
@@ -80,8 +81,10 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     )
     # The regression is about what equal shares leave.
     halves = found - (members.mean(axis=1) - 0.5) * total
-    shuffled = generator.permutation(len(halves))
-    deviations, variance = _regress(members[shuffled], halves[shuffled], unseen[shuffled])
+    deviations, variance = np.zeros((2, n))
+    if np.abs(halves).max() > _ROUNDING * np.abs(found).max():
+        shuffled = generator.permutation(len(halves))
+        deviations, variance = _regress(members[shuffled], halves[shuffled], unseen[shuffled])
     return ShapleyResult(
         values=total / n + deviations - deviations.mean(),
         stderr=np.sqrt(variance),
@@ -104,9 +107,7 @@ def _regress(members: Coalitions, halves: FloatArray, unseen: FloatArray) -> tup
         unseen: float (m,), share of the pairs of that size that were not drawn.
     """
     n = members.shape[1]
-    unit = float(np.abs(halves).max(initial=0.0))
-    if unit <= 1e-12 * np.abs(halves).max(initial=1.0):  # equal shares explain everything
-        return np.zeros(n), np.zeros(n)
+    unit = float(np.abs(halves).max())
     halves = halves / unit
     kernel = likeliest_kernel(members, halves)
     inverse = np.linalg.inv(kernel.smooth(members) + np.diag(kernel.rough(members)))

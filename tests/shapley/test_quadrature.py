@@ -114,6 +114,14 @@ def test_estimates_are_efficient_within_their_intervals_and_closer_than_stratifi
     assert np.mean(squares["quadrature"]) < np.mean(squares["stratified"])
 
 
+@pytest.mark.parametrize("unit", [1e-14, 1e9])
+def test_payoffs_in_other_units_give_values_in_those(unit: float) -> None:
+    game = GAMES["voting"][0]
+    ours, scaled = (quadrature_shapley(g, budget=60) for g in (game, FunctionGame(lambda c: unit * game(c) + unit, 10)))
+    np.testing.assert_allclose(scaled.values / unit, ours.values, rtol=1e-6)
+    np.testing.assert_allclose(scaled.stderr / unit, ours.stderr, rtol=1e-5)
+
+
 def test_a_seed_gives_the_same_values_again_and_runs_merge(tmp_path) -> None:
     game, values = GAMES["coverage"]
     left, again, right = (quadrature_shapley(game, budget=80, seed=seed) for seed in (1, 1, 2))
