@@ -3,7 +3,7 @@
 You will see one row for each game and budget with the root mean square error of each estimator over many seeds,
 relative to the best of the peers (below 1 is better than all of them), and the standard error of the ratio of
 `shapley(game, budget=...)` to that best peer. True values are exact. The last lines count the entries: better or worse
-are those where the ratio differs from 1 by more than two standard errors. About twenty minutes on one core.
+are those where the ratio differs from 1 by more than two standard errors. About half an hour on one core.
 
     python recipes/benchmarks/estimators.py [--runs 60] [--games airport shoes]
 """
@@ -95,7 +95,7 @@ def subjects(names: list[str] | None) -> dict[str, tuple[Game, np.ndarray]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=100, help="seeds of an entry of at most 10 evaluations a player")
+    parser.add_argument("--runs", type=int, default=50, help="seeds of an entry of at most 10 evaluations a player")
     parser.add_argument("--games", nargs="*", help="names of games; all by default")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="shapiq")
