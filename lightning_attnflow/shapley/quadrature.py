@@ -20,7 +20,8 @@ FloatArray = NDArray[np.float64]
 MAX_PAIRS = 2048  # of complementary coalitions: the time grows with their cube, to a few seconds
 MAX_PLAYERS = 256  # the prior's covariances take a time that grows with the cube of the players
 _ROUNDING = 1e-12
-_FEWEST_DEGREES = 3.0  # of freedom, where the pairs hardly outnumber the players
+_PAIRS_A_DEGREE = 4.0  # of freedom of the standard errors, to which a few of the pairs contribute most
+_FEWEST_DEGREES = 3.0
 
 
 def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
@@ -93,7 +94,7 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         v_full=v_full,
         method="quadrature_shapley",
         seed=seed,
-        degrees=max(float(pairs - n), _FEWEST_DEGREES),
+        degrees=max(pairs / _PAIRS_A_DEGREE, _FEWEST_DEGREES),
         n_evaluations=2 + 2 * pairs,
     )
 

@@ -5,7 +5,7 @@ relative to the best of the peers (below 1 is better than all of them), and the 
 `shapley(game, budget=...)` to that best peer. True values are exact. The last lines count the entries: better or worse
 are those where the ratio differs from 1 by more than two standard errors. About half an hour on one core.
 
-    python recipes/benchmarks/estimators.py [--runs 60] [--games airport shoes]
+    python recipes/benchmarks/estimators.py [--runs 50] [--games airport shoes]
 """
 
 from __future__ import annotations
