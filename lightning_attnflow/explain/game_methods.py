@@ -16,13 +16,12 @@ from lightning_attnflow.explain.sentence import Sentence, check_grouping
 from lightning_attnflow.shapley import (
     CachedGame,
     Game,
-    MaxEvaluations,
     ShapleyResult,
     banzhaf,
     exact_shapley,
     kernel_shap,
     leave_one_out,
-    permutation_shapley,
+    shapley,
 )
 from lightning_attnflow.shapley.confidence import check_confidence
 from lightning_attnflow.shapley.game import evaluate_ends
@@ -135,18 +134,6 @@ def _solve(
     return sentence.summed(attribution, sentence.groups("present")) if summed else attribution
 
 
-def _permutation(game: Game, budget: int, seed: int) -> ShapleyResult:
-    least = 2 + 2 * max(1, game.n_players - 1)  # both ends, then one order and its reverse
-    if budget < least:
-        raise InputError(
-            "budget",
-            got=f"{budget} evaluations for {game.n_players} players",
-            expected=f"at least {least}, what one order and its reverse take",
-            remedy=f"Pass budget={_default_budget(game.n_players)} (the default), or fewer but longer spans.",
-        )
-    return permutation_shapley(game, stop=MaxEvaluations(budget), seed=seed)
-
-
 leave_one_out_method = _of_all(
     leave_one_out, "leave_one_out", "What the payoff loses when one token becomes absent (Prop. 3)."
 )
@@ -154,9 +141,9 @@ exact_method = _of_all(
     exact_shapley, "exact_shapley", "Shapley value of the token game from all coalitions; up to 20 players."
 )
 sampled_method = _sampled(
-    _permutation,
+    lambda game, budget, seed: shapley(game, budget=budget, seed=seed),
     "shapley",
-    "Shapley value of the token game from random orders and their reverses, with intervals.",
+    "Shapley value of the token game, from all coalitions if the budget covers them, else sampled, with intervals.",
 )
 kernel_method = _sampled(
     lambda game, budget, seed: kernel_shap(game, budget=budget, seed=seed),

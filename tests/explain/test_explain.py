@@ -163,14 +163,14 @@ def test_exact_shapley_and_leave_one_out_are_those_of_the_game(encoder, tokenize
 
 def test_sampled_shapley_covers_the_exact_values(encoder, tokenizer):
     exact = explain(encoder, tokenizer, TEXT, method="exact_shapley")
-    sampled = explain(encoder, tokenizer, TEXT, method="shapley", budget=2000, confidence=0.999)
+    sampled = explain(encoder, tokenizer, TEXT, method="shapley", budget=300, confidence=0.999)
     assert sampled.interval == "confidence 0.999"
     assert (sampled.low <= exact.values).all()
     assert (exact.values <= sampled.high).all()
-    assert sampled.details["evaluations"] <= 2000
-    again = explain(encoder, tokenizer, TEXT, method="shapley", budget=2000)
+    assert sampled.details["evaluations"] <= 300
+    again = explain(encoder, tokenizer, TEXT, method="shapley", budget=300)
     np.testing.assert_array_equal(sampled.values, again.values)
-    other = explain(encoder, tokenizer, TEXT, method="shapley", budget=2000, seed=1)
+    other = explain(encoder, tokenizer, TEXT, method="shapley", budget=300, seed=1)
     assert not np.array_equal(sampled.values, other.values)
 
 
@@ -263,7 +263,7 @@ def test_explain_all_gives_each_method_what_it_takes(encoder, tokenizer):
         ({"method": "leave_one_out", "layer": 2}, "got layer; expected"),
         ({"method": "shapley", "bugdet": 100}, "got bugdet"),
         ({"method": "shapley", "budget": 0}, "budget"),
-        ({"method": "shapley", "budget": 3}, "budget: got 3 evaluations.*at least 18"),
+        ({"method": "shapley", "budget": 3}, "budget: got 3; expected at least 18"),
         ({"method": "shapley", "confidence": 1.5}, "confidence"),
         ({"method": "shapley", "target": 7}, "a class in 0..2"),
         ({"method": "shapley", "grouping": "mean"}, "grouping"),

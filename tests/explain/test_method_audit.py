@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.explain import game_methods
 from lightning_attnflow.explain.agreement import agreement
 from lightning_attnflow.explain.dispatch import explain
 from lightning_attnflow.explain.layer_reading import last_layer_with_flow
@@ -14,7 +15,7 @@ from lightning_attnflow.explain.method_audit import _allowing, audit_method, wor
 from lightning_attnflow.explain.propositions import propositions
 from lightning_attnflow.explain.sentence import Sentence
 from lightning_attnflow.flow import attention_flow
-from lightning_attnflow.shapley import AxiomCheck
+from lightning_attnflow.shapley import AxiomCheck, MaxPermutations, permutation_shapley
 
 # A [MASK] of the text is what an absent token looks like: a null player, and two of them are interchangeable.
 TEXT = "A greatly fine film [MASK] [MASK]"
@@ -31,8 +32,8 @@ def holding(sentence, method, **options):
     return {check.axiom: check.holds for check in audit.checks}, audit
 
 
-@pytest.mark.parametrize("method", ["exact_shapley", "kernel_shap"])
-def test_exact_shapley_and_kernel_shap_of_all_coalitions_meet_all_axioms(sentence, method):
+@pytest.mark.parametrize("method", ["exact_shapley", "shapley", "kernel_shap"])
+def test_exact_shapley_and_sampled_ones_of_all_coalitions_meet_all_axioms(sentence, method):
     holds, audit = holding(sentence, method)
     assert holds == dict.fromkeys(AXIOMS, True)
     assert audit.verdict == "yes"
@@ -40,7 +41,12 @@ def test_exact_shapley_and_kernel_shap_of_all_coalitions_meet_all_axioms(sentenc
     assert audit.check("symmetry").witness
 
 
-def test_sampled_shapley_estimates_it_and_is_fair_all_the_same(sentence):
+def test_a_sampled_rule_estimates_it_and_is_fair_all_the_same(sentence, monkeypatch):
+    monkeypatch.setitem(
+        game_methods.SOLVERS,
+        "shapley",
+        lambda game, _budget, seed: permutation_shapley(game, stop=MaxPermutations(40), antithetic=False, seed=seed),
+    )
     holds, audit = holding(sentence, "shapley")
     assert holds["efficiency"]
     assert holds["null player"]
