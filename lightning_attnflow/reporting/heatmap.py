@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow.reporting.lettering import draw_outlines, outline
 from lightning_attnflow.reporting.records import SentenceFlow, shortened
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ DOTS_PER_INCH = 100
 MAX_NUMBERED_WORDS = 24  # beyond this a cell is too narrow for its number
 _LONGEST_LABEL = 16
 _CELL_HEIGHT = 0.36  # inches
+_LABEL_SIZE, _NUMBER_SIZE = 12, 11  # points
 _WARNING = "saturated: not importance"
 
 
@@ -95,7 +97,9 @@ def _caption(n_hidden: int, n_words: int) -> str:
 
 
 def _name_cells(axes: Axes, labels: list[str], sentence: SentenceFlow, *, slanted: bool) -> None:
-    """Write the words below and the layers beside the cells: as texts, which spare the drawing of axes and ticks."""
+    """Write the words below and the layers beside the cells, which spares the drawing of axes and ticks."""
+    from matplotlib.transforms import ScaledTranslation
+
     axes.set_axis_off()
     for word, (label, special) in enumerate(zip(labels, sentence.special, strict=False)):
         axes.annotate(
@@ -108,23 +112,16 @@ def _name_cells(axes: Axes, labels: list[str], sentence: SentenceFlow, *, slante
             rotation_mode="anchor",
             ha="right" if slanted else "center",
             va="top",
-            fontsize=12,
+            fontsize=_LABEL_SIZE,
             color="0.45" if special else "black",
             parse_math=False,  # "$5 or $6" is no formula
             gid="word",
         )
-    for layer, name in enumerate([f"layer {layer}" for layer in range(sentence.n_layers)] + ["readout"]):
-        axes.annotate(
-            name,
-            (0, layer),
-            xytext=(-5, 0),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=12,
-            gid="layer",
-        )
+    names = [*(f"layer {layer}" for layer in range(sentence.n_layers)), "readout"]
+    assert axes.figure is not None
+    beside = axes.get_yaxis_transform() + ScaledTranslation(-5 / 72, 0, axes.figure.dpi_scale_trans)
+    shapes = [outline(name, _LABEL_SIZE, "right") for name in names]
+    draw_outlines(axes, shapes, [(0, layer) for layer in range(len(names))], ["black"] * len(names), beside)
 
 
 def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
@@ -142,19 +139,11 @@ def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
     axes.imshow(colours, aspect="auto", interpolation="nearest", origin="lower")
     dark = colours.mean(axis=2) < 0.55
     if n_words <= MAX_NUMBERED_WORDS:
-        for layer, word in np.ndindex(*share.shape):
-            if layer not in saturated and share[layer, word] > 0:
-                percent = 100 * share[layer, word]
-                text = f"{percent:.0f}" if percent >= 9.95 else f"{percent:.1f}"
-                axes.text(
-                    word,
-                    layer,
-                    text,
-                    ha="center",
-                    va="center",
-                    fontsize=11,
-                    color="white" if dark[layer, word] else "0.2",
-                )
+        cells = [(word, layer) for layer, word in np.argwhere(share > 0) if layer not in saturated]
+        percent = [100 * share[layer, word] for word, layer in cells]
+        texts = [f"{number:.0f}" if number >= 9.95 else f"{number:.1f}" for number in percent]
+        colour = ["white" if dark[layer, word] else "0.2" for word, layer in cells]
+        draw_outlines(axes, [outline(text, _NUMBER_SIZE) for text in texts], cells, colour, axes.transData)
     else:
         for layer in set(range(sentence.n_layers)) - set(saturated):
             text = f"darkest: {100 * largest[layer, 0]:.1f}%"
