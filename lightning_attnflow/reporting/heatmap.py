@@ -148,7 +148,15 @@ def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
         for layer in set(range(sentence.n_layers)) - set(saturated):
             text = f"darkest: {100 * largest[layer, 0]:.1f}%"
             axes.text(n_words - 0.3, layer, text, va="center", fontsize=9, color="0.3")
-    for layer in saturated:
-        axes.axhspan(layer - 0.5, layer + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
+    for first, last in _runs(saturated):
+        axes.axhspan(first - 0.5, last + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        axes.text((n_words - 1) / 2, layer, _WARNING, ha="center", va="center", fontsize=11, color="0.35", bbox=box)
+        middle = ((n_words - 1) / 2, (first + last) / 2)
+        axes.text(*middle, _WARNING, ha="center", va="center", fontsize=11, color="0.35", bbox=box)
+
+
+def _runs(layers: list[int]) -> list[tuple[int, int]]:
+    """Return the first and last layer of each run of neighbours."""
+    firsts = [layer for layer in layers if layer - 1 not in layers]
+    lasts = [layer for layer in layers if layer + 1 not in layers]
+    return list(zip(firsts, lasts, strict=True))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,23 +15,39 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 
+@cache
+def _glyph(character: str) -> tuple[NDArray[np.float64], NDArray[np.uint8], float]:
+    """Return vertices (m, 2) and codes (m,) of a character at size 1, and its width."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    width, _, _ = text_to_path.get_text_width_height_descent(character, FontProperties(size=1), ismath=False)
+    vertices, codes = text_to_path.get_text_path(FontProperties(size=1), character)
+    # The path is at the size of its maker, FONT_SCALE.
+    scaled = np.asarray(vertices, dtype=np.float64).reshape(-1, 2) / text_to_path.FONT_SCALE
+    return scaled, np.asarray(codes, dtype=np.uint8), float(width)
+
+
 @lru_cache(maxsize=512)
 def outline(text: str, size: float, align: str = "center") -> Path:
-    """Return the shape of a text, made once, with the middle of its digits or capitals at height 0.
+    """Return the shape of a text, set glyph by glyph, with the middle of its digits and capitals at height 0.
 
     Args:
         text: what the default font has glyphs for.
         size: of the font, in points, the unit of the shape.
         align: which side of the text is at 0: "center" or "right".
     """
-    from matplotlib.textpath import TextPath
-    from matplotlib.transforms import Affine2D
+    from matplotlib.path import Path
 
-    shape = TextPath((0, 0), text, size=size)
-    box = shape.get_extents()
-    height = TextPath((0, 0), "0", size=size).get_extents().y1
-    anchor = box.x1 if align == "right" else (box.x0 + box.x1) / 2
-    return shape.transformed(Affine2D().translate(-anchor, -height / 2))
+    glyphs = [_glyph(character) for character in text]
+    ends = np.cumsum([width for _, _, width in glyphs])
+    anchor = ends[-1] if align == "right" else ends[-1] / 2
+    middle = _glyph("0")[0][:, 1].max() / 2
+    placed = [
+        vertices + np.array([end - width - anchor, -middle])
+        for (vertices, _, width), end in zip(glyphs, ends, strict=True)
+    ]
+    return Path(size * np.concatenate(placed), np.concatenate([codes for _, codes, _ in glyphs]))
 
 
 def draw_outlines(
