@@ -134,3 +134,11 @@ def reference_permutation_form(game: Game) -> FloatArray:
                     known[members] = payoff(tuple(members))
             values[player] += known[after] - known[before]
     return values / math.factorial(n)
+
+
+OF_TEN_OR_SO = {
+    "airport": airport(np.array([1.0, 1, 2, 3, 5, 8, 13, 21, 34, 90])),
+    "coverage": coverage(10, 15, seed=0),
+    "shoes": shoes(4, 5),
+    "voting": voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
+}

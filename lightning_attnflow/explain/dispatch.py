@@ -63,8 +63,8 @@ def explain(
         text: the sentence.
         method: attention family: ``attention_last``, ``attention_mean``, ``received_attention``, ``rollout``, ``flow``,
             ``flow_pairwise``, ``flow_single``; game family: ``leave_one_out``, ``exact_shapley``, ``shapley``
-            (sampled), ``kernel_shap``, ``banzhaf``; gradient family (captum): ``saliency``, ``input_x_gradient``,
-            ``integrated_gradients``, ``smooth_grad``.
+            (sampled, unless the budget covers all coalitions), ``kernel_shap``, ``banzhaf``; gradient family (captum):
+            ``saliency``, ``input_x_gradient``, ``integrated_gradients``, ``smooth_grad``.
         players: ``tokens``, ``words`` (the tokenizer's pre-split) or spans, pairs of character offsets.
         special_tokens: ``present`` (they stay and have no value: usual for games and gradients) or ``players`` (they
             have a value: usual for attention, marked by ``is_special``); None takes what is usual.

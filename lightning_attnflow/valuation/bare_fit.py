@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from lightning_attnflow.attention.capture import rng_left_as_found
 from lightning_attnflow.errors import InputError
 
 _BARE: dict[str, Any] = {  # of a Trainer that only trains
@@ -95,20 +96,15 @@ def make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
 @contextmanager
 def own_randomness(sequence: np.random.SeedSequence) -> Iterator[None]:
     """Seed the global generators of Python, NumPy and torch, and put them back as they were."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  what user code may draw from
-    with torch.random.fork_rng():
-        try:
-            words = sequence.generate_state(3)
-            random.seed(int(words[0]))
-            np.random.seed(int(words[1]))  # noqa: NPY002
-            if torch.cuda.is_available():
-                torch.manual_seed(int(words[2]))
-            else:  # torch.manual_seed would note each seed, with a traceback, for a device that never comes
-                torch.default_generator.manual_seed(int(words[2]))
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)  # noqa: NPY002
+    words = sequence.generate_state(3)
+    with rng_left_as_found():
+        random.seed(int(words[0]))
+        np.random.seed(int(words[1]))  # noqa: NPY002  what user code may draw from
+        if torch.cuda.is_available():
+            torch.manual_seed(int(words[2]))
+        else:  # torch.manual_seed would note each seed, with a traceback, for a device that never comes
+            torch.default_generator.manual_seed(int(words[2]))
+        yield
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the monitor logs, when, of which sentences, and how it fails."""
+"""What the monitor logs, when and of which sentences."""
 
 from __future__ import annotations
 
@@ -14,25 +14,11 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_training import Classifier, dataset, trainer
+from tiny_training import PROBE, Classifier, dataset, new_monitor, trainer, validated
 from torch.utils.data import DataLoader
 
 from lightning_attnflow import AttentionFlowMonitor, AttentionNetwork, attention_flow, capture_attention
-from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.reporting.summaries import normalised_entropy, special_share
-
-PROBE = "this movie was unwatchable!"
-
-
-def new_monitor(**changes: Any) -> AttentionFlowMonitor:
-    settings = {"tokenizer": models.tokenizer(), "method": "rollout", "on_error": "raise"}
-    return AttentionFlowMonitor(**settings | changes)
-
-
-def validated(folder: Path, monitor: AttentionFlowMonitor, loaders: Any = None, **module: Any) -> dict[str, float]:
-    run = trainer(folder, callbacks=[monitor])
-    run.validate(Classifier(**module), loaders, verbose=False)
-    return {name: float(value) for name, value in run.callback_metrics.items() if name.startswith("attnflow/")}
 
 
 def reference_flows(n_sentences: int, **network: Any) -> list[Any]:
@@ -228,100 +214,6 @@ def test_fast_dev_run_and_no_logger_write_nothing(tmp_path: Path) -> None:
     trainer(tmp_path, callbacks=[new_monitor()], fast_dev_run=True, logger=True).fit(Classifier())
     trainer(tmp_path, callbacks=[new_monitor()], max_epochs=1).fit(Classifier())
     assert list(tmp_path.iterdir()) == []
-
-
-class TwoModels(Classifier):
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.teacher = models.bert()
-
-
-class NoModel(Classifier):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = torch.nn.Linear(1, 1)
-
-
-def test_which_model(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"got 2; .*model='net' \(BertForSequenceClassification\) or model='teacher'"):
-        trainer(tmp_path, callbacks=[new_monitor()]).fit(TwoModels())
-    with pytest.raises(CaptureError, match="no Hugging Face model in it"):
-        trainer(tmp_path, callbacks=[new_monitor()]).fit(NoModel())
-    monitor = new_monitor(model="teacher", probes=[PROBE], words=False)
-    trainer(tmp_path, callbacks=[monitor]).validate(TwoModels(), verbose=False)
-    np.testing.assert_allclose(monitor.latest[0].values[-1], 1 / 9)  # a plain encoder: mean
-
-
-def test_a_failure_is_told_once_and_training_goes_on(tmp_path: Path) -> None:
-    monitor = new_monitor(on_error="warn")
-    run = trainer(tmp_path, callbacks=[monitor])
-    with pytest.warns(
-        UserWarning, match="AttentionFlowMonitor is switched off, training goes on. InputError"
-    ) as caught:
-        run.fit(TwoModels())
-    assert sum("switched off" in str(warning.message) for warning in caught) == 1
-    assert run.current_epoch == 2
-    assert not any(name.startswith("attnflow/") for name in run.callback_metrics)
-
-
-@pytest.mark.parametrize(
-    ("batch", "message"),
-    [
-        ((torch.ones(2, 3, dtype=torch.long),), r"got a list; .*inputs=lambda batch"),
-        ({"tokens": torch.ones(3)}, r"got keys \['tokens'\]; .*inputs=lambda"),
-        ({"input_ids": torch.ones((), dtype=torch.long)}, r"input_ids of shape \(2,\)"),
-        ({"input_ids": torch.tensor([2, 5, 3, 0])}, r"padding but no attention_mask"),
-        ({"input_ids": torch.tensor([2, 5]), "attention_mask": torch.tensor([0, 0])}, r"mask: got .* 0 real tokens"),
-    ],
-)
-def test_batches_that_cannot_be_read(tmp_path: Path, batch: Any, message: str) -> None:
-    class Silent(Classifier):
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-            """Whatever the batch is."""
-
-    rows = [batch, batch] if isinstance(batch, dict) else [list(batch)] * 2
-    with pytest.raises(InputError, match=message):
-        trainer(tmp_path, callbacks=[new_monitor()]).validate(Silent(), DataLoader(rows, 2), verbose=False)
-
-
-def test_inputs_can_be_told(tmp_path: Path) -> None:
-    def read(batch: Any) -> dict[str, torch.Tensor]:
-        return {"input_ids": batch["input_ids"][:, :6]}
-
-    monitor = new_monitor(inputs=read, max_sentences=1, words=False)
-    validated(tmp_path, monitor)
-    assert len(monitor.latest[0].labels) == 6
-    with pytest.raises(InputError, match="what inputs= returned: got Tensor"):
-        validated(tmp_path, new_monitor(inputs=lambda batch: batch["input_ids"]))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"tokenizer": None, "probes": [PROBE]}, r"tokenizer: got None with 1 probes; .*Pass tokenizer="),
-        ({"probes": PROBE}, r"probes: got 'this movie"),
-        ({"probes": [PROBE, ""]}, r"probes\[1\]: got ''; expected a sentence with at least one token"),
-        ({"probes": ["good " * 50]}, r"probes\[0\]: got 52 tokens; expected at most 40"),
-        ({"max_sentences": 0}, r"probes: got \(\) and max_sentences=0"),
-        ({"max_sentences": -1}, r"max_sentences: got -1; expected at least 0"),
-        ({"every_n_epochs": 0}, r"every_n_epochs: got 0"),
-        ({"residual": 1.0}, r"residual: got 1.0; expected a share in \[0, 1\)"),
-        ({"method": "magic"}, r"method: got 'magic'; expected 'shapley', 'pairwise'"),
-        ({"readout": "cls"}, r"readout: got 'cls'; .*or a position"),
-        ({"heads": -1}, r"heads: got -1; .*or the index of a head"),
-        ({"on_error": "ignore"}, r"on_error: got 'ignore'"),
-    ],
-)
-def test_arguments_are_checked_at_once(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        new_monitor(**settings)
-
-
-def test_readout_and_head_outside_are_errors_of_the_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="readout: got position 99"):
-        validated(tmp_path, new_monitor(readout=99))
-    with pytest.raises(InputError, match=r"heads: got 7; expected a head index in 0\.\.1"):
-        validated(tmp_path, new_monitor(heads=7))
 
 
 def read_batch(batch: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A LightningModule around a tiny model with dropout, its data, and a trainer without any extras."""
+"""A LightningModule around a tiny model with dropout, its data, a trainer without any extras, and a quick monitor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_attnflow import AttentionFlowMonitor
+
+PROBE = "this movie was unwatchable!"
 SENTENCES = [
     "this movie was great!",
     "a bad film.",
@@ -74,3 +77,14 @@ def trainer(folder: Path, **settings: Any) -> pl.Trainer:
         "default_root_dir": folder,
     }
     return pl.Trainer(**defaults | settings)
+
+
+def new_monitor(**changes: Any) -> AttentionFlowMonitor:
+    settings = {"tokenizer": models.tokenizer(), "method": "rollout", "on_error": "raise"}
+    return AttentionFlowMonitor(**settings | changes)
+
+
+def validated(folder: Path, monitor: AttentionFlowMonitor, loaders: Any = None, **module: Any) -> dict[str, float]:
+    run = trainer(folder, callbacks=[monitor])
+    run.validate(Classifier(**module), loaders, verbose=False)
+    return {name: float(value) for name, value in run.callback_metrics.items() if name.startswith("attnflow/")}

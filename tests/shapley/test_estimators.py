@@ -24,13 +24,6 @@ from lightning_attnflow.shapley import (
 )
 from lightning_attnflow.shapley.layers import draw_layers, minimum_budget
 
-GAMES = {
-    "airport": games.airport(np.array([1.0, 1, 2, 3, 5, 8, 13, 21, 34, 90])),
-    "coverage": games.coverage(10, 15, seed=0),
-    "shoes": games.shoes(4, 5),
-    "voting": games.voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
-}
-
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
 @pytest.mark.parametrize("n_players", range(2, 9))
@@ -43,9 +36,9 @@ def test_a_budget_for_all_coalitions_gives_exact_values(method, n_players: int) 
 
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", games.OF_TEN_OR_SO)
 def test_estimates_are_centred_efficient_and_within_their_intervals(method, name: str) -> None:
-    game, values = GAMES[name]
+    game, values = games.OF_TEN_OR_SO[name]
     results = [method(game, budget=200, seed=seed) for seed in range(60)]
     errors = np.array([result.values - values for result in results])
     scale = np.sqrt((errors**2).mean())
@@ -84,14 +77,14 @@ def test_layers_keep_the_budget_and_never_repeat_a_pair(n_players: int, extra: i
 @pytest.mark.parametrize("budget", [0, 21, 100.0, True])
 def test_a_budget_below_the_minimum_is_an_error_that_names_it(method, budget: object) -> None:
     with pytest.raises(InputError, match=">= 22 for 10 players"):
-        method(GAMES["airport"][0], budget=budget)
-    assert method(GAMES["airport"][0], budget=22).n_evaluations == 22
+        method(games.OF_TEN_OR_SO["airport"][0], budget=budget)
+    assert method(games.OF_TEN_OR_SO["airport"][0], budget=22).n_evaluations == 22
 
 
 def test_unknown_keywords_are_errors() -> None:
     for method in (stratified_shapley, kernel_shap, shapley):
         with pytest.raises(TypeError, match="pairing"):
-            method(GAMES["airport"][0], budget=100, pairing=True)
+            method(games.OF_TEN_OR_SO["airport"][0], budget=100, pairing=True)
 
 
 def test_the_chooser_says_what_it_took_and_keeps_the_budget() -> None:
@@ -114,12 +107,12 @@ def _shapiq(game: Game) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["airport", "voting", "coverage"])
 def test_shapiq_agrees_on_exact_values(name: str) -> None:
-    game, _ = GAMES[name]
+    game, _ = games.OF_TEN_OR_SO[name]
     np.testing.assert_allclose(exact_shapley(game).values, _shapiq(game), atol=1e-9)
 
 
 def test_shapiqs_sampled_orders_are_within_the_errors() -> None:
-    game, _ = GAMES["coverage"]
+    game, _ = games.OF_TEN_OR_SO["coverage"]
     v_empty = game(np.zeros((1, 10), bool))
     peer = shapiq.PermutationSamplingSV(10, random_state=0).approximate(
         20_000, lambda rows: game(np.atleast_2d(rows)) - v_empty

@@ -21,13 +21,6 @@ from lightning_attnflow.shapley.exact import coalitions_of, shapley_from_table
 from lightning_attnflow.shapley.layers import minimum_budget
 from lightning_attnflow.shapley.set_kernel import SetKernel, likeliest_kernel
 
-GAMES = {
-    "airport": games.airport(np.array([1.0, 1, 2, 3, 5, 8, 13, 21, 34, 90])),
-    "coverage": games.coverage(10, 15, seed=0),
-    "shoes": games.shoes(4, 5),
-    "voting": games.voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
-}
-
 
 def _covariances(kernel: SetKernel, n_players: int) -> np.ndarray:
     """Of the odd parts of all coalitions, (2^n, 2^n), term by term from the definition."""
@@ -97,9 +90,9 @@ def test_equal_shares_are_exact_where_only_numbers_count() -> None:
     assert result.stderr.tolist() == [0.0] * 12
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", games.OF_TEN_OR_SO)
 def test_estimates_are_efficient_within_their_intervals_and_closer_than_stratified_ones(name: str) -> None:
-    game, values = GAMES[name]
+    game, values = games.OF_TEN_OR_SO[name]
     squares: dict[str, list[float]] = {"quadrature": [], "stratified": []}
     held = []
     for seed in range(40):
@@ -116,14 +109,14 @@ def test_estimates_are_efficient_within_their_intervals_and_closer_than_stratifi
 
 @pytest.mark.parametrize("unit", [1e-14, 1e9])
 def test_payoffs_in_other_units_give_values_in_those(unit: float) -> None:
-    game = GAMES["voting"][0]
+    game = games.OF_TEN_OR_SO["voting"][0]
     ours, scaled = (quadrature_shapley(g, budget=60) for g in (game, FunctionGame(lambda c: unit * game(c) + unit, 10)))
     np.testing.assert_allclose(scaled.values / unit, ours.values, rtol=1e-6)
     np.testing.assert_allclose(scaled.stderr / unit, ours.stderr, rtol=1e-5)
 
 
 def test_a_seed_gives_the_same_values_again_and_runs_merge(tmp_path) -> None:
-    game, values = GAMES["coverage"]
+    game, values = games.OF_TEN_OR_SO["coverage"]
     left, again, right = (quadrature_shapley(game, budget=80, seed=seed) for seed in (1, 1, 2))
     assert left.values.tolist() == again.values.tolist() != right.values.tolist()
     merged = left + right
@@ -134,7 +127,7 @@ def test_a_seed_gives_the_same_values_again_and_runs_merge(tmp_path) -> None:
 
 
 def test_budgets_and_players_out_of_range_are_errors_that_name_the_range() -> None:
-    game = GAMES["airport"][0]
+    game = games.OF_TEN_OR_SO["airport"][0]
     with pytest.raises(InputError, match=">= 22 for 10 players"):
         quadrature_shapley(game, budget=21)
     assert quadrature_shapley(game, budget=minimum_budget(10)).n_evaluations == 22
