@@ -29,7 +29,7 @@ def binding_cuts(network: AttentionNetwork, layer: int, members: NDArray[np.bool
     slack = _ROUNDING * float(network.readout.sum())
     names = np.full(len(upper), MIXED, dtype="<U7")
     if layer < network.n_layers:
-        own = network.capacities[layer] @ members.T  # (T, n): what the player sends to each position
+        own = network.capacities[layer] @ members.T.astype(np.float64)  # (T, n): what players send to each position
         position = network.readout_position
         if position is not None:
             narrowest = intake(network.capacities[layer + 1 :], position)
@@ -52,6 +52,6 @@ def saturation(names: NDArray[np.str_], lower: Floats, upper: Floats) -> float:
 
     Where every interval [lower, upper] is a point the flow is the attention itself, and the cuts hide nothing.
     """
-    if np.allclose(lower, upper, rtol=0.0, atol=_ROUNDING * max(1.0, float(upper.sum()))):
+    if np.abs(upper - lower).max(initial=0.0) <= _ROUNDING * max(1.0, float(upper.sum())):
         return 0.0
     return float((names != MIXED).mean())

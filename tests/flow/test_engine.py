@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,12 +12,14 @@ from networks import coalitions_of, networks, readout_vector, stochastic, weight
 
 from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.flow import FlowGame
+from lightning_attnflow.flow.engine.corrections import _shares
 from lightning_attnflow.flow.engine.facts import lower_bounds, upper_bounds
 from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.network import layer_games
-from lightning_attnflow.flow.engine.orders import _bounds_along
+from lightning_attnflow.flow.engine.orders import _two_cut_marginals, bounds_along
+from lightning_attnflow.flow.engine.sizes import LeastBySize, least_of_supply
 from lightning_attnflow.flow.integers import quantise
-from lightning_attnflow.shapley import GroupedGame, exact_shapley
+from lightning_attnflow.shapley import FunctionGame, GroupedGame, exact_shapley
 
 ROUNDING = 1e-11
 RUNNING = np.zeros(1, dtype=np.uint8)
@@ -62,10 +66,65 @@ def test_facts_of_a_layer_bound_every_coalition_of_the_next(network: AttentionNe
         bounds = game.solver.bounds(game.values)
         low, high = np.empty(len(order) + 1, dtype=np.int64), np.empty(len(order) + 1, dtype=np.int64)
         scratch = np.empty((2, len(bounds.constants)), dtype=np.int64)
-        _bounds_along.py_func(bounds, order, low, high, scratch[0], scratch[1])
+        reached = bounds_along.py_func(bounds, order, low, high, scratch[0], scratch[1])
+        low[reached:] = high[reached:] = bounds.total
         prefixes = np.concatenate([[0], np.cumsum(1 << order)])
         assert (low <= exact[prefixes]).all()
         assert (exact[prefixes] <= high).all()
+
+
+@given(network=networks(max_layers=5, max_positions=6) | weighted_networks())
+@settings(max_examples=40, deadline=None)
+def test_no_coalition_is_paid_less_than_the_least_of_its_size(network: AttentionNetwork) -> None:
+    coalitions = coalitions_of(network.n_positions)
+    sizes = coalitions.sum(axis=1)
+    above: LeastBySize | np.ndarray | None = None
+    for game in layer_games(quantise(network), 0, None, RUNNING):
+        if game.players is None:
+            continue
+        exact = FlowGame(network, game.layer, solver="ortools").units(coalitions)
+        if isinstance(above, LeastBySize):
+            for supply, value in zip(coalitions @ game.players.sent, exact, strict=True):
+                assert least_of_supply.py_func(supply, above.values) <= value
+        above = LeastBySize(game.values.alone, game.players.sent, game.readout if above is None else above)
+        assert (above.values[sizes] <= exact).all()
+        assert above.values[1] == game.values.alone.min()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_game_in_which_any_two_reach_everything_is_exact(seed: int) -> None:
+    n = 12
+    network = AttentionNetwork(stochastic(6, n, seed=seed), readout_vector("mean", n, 0))
+    flow = attention_flow(network, layers=[0])
+    pairs = coalitions_of(n)[[(1 << i) + (1 << j) for i in range(n) for j in range(i)]]
+    assert (FlowGame(network, 0)(pairs) == 1.0).all()
+    assert (flow.upper[0] < 1.0).sum() > 1
+    assert flow.n_orders[0] == 0
+    np.testing.assert_allclose(flow.values[0], exact_shapley(FlowGame(network, 0)).values, atol=ROUNDING)
+
+
+@given(seed=st.integers(0, 2**16), n=st.integers(1, 7))
+def test_running_sums_around_a_ring_give_the_marginals_of_a_game_of_two_cuts(seed: int, n: int) -> None:
+    random = np.random.default_rng(seed)
+    weights, order = random.integers(0, 9, size=n), random.permutation(n)
+    bound = int(random.integers(0, weights.sum() + 2))
+    found, expected = np.zeros(n), np.zeros(n)
+    _two_cut_marginals.py_func(weights, bound, order, *np.zeros((2, 2 * n + 1), dtype=np.int64), found)
+    for start in range(n):
+        paid = np.minimum(np.cumsum([0, *weights[np.roll(order, -start)]]), bound)
+        expected[np.roll(order, -start)] += np.diff(paid)
+    np.testing.assert_allclose(found, expected / (2 * n), atol=1e-12)
+
+
+def test_sharing_out_what_prefixes_were_paid_too_much_is_the_shapley_value_of_the_excess() -> None:
+    n = 4
+    excess = np.random.default_rng(0).random(2**n)
+    excess[[0, -1]] = 0.0
+    game = FunctionGame(lambda coalitions: excess[coalitions @ (1 << np.arange(n))], n)
+    orders = np.array(list(itertools.permutations(range(n))))
+    prefixes = np.cumsum(1 << orders, axis=1)
+    inside, outside = _shares(orders, np.concatenate([np.zeros((len(orders), 1)), excess[prefixes[:, :-1]]], axis=1))
+    np.testing.assert_allclose((inside - outside).mean(axis=0), exact_shapley(game).values, atol=1e-12)
 
 
 @given(network=networks(max_positions=7), seed=st.integers(0, 2**16))
@@ -80,10 +139,13 @@ def test_groups_play_the_quotient_game(network: AttentionNetwork, seed: int) -> 
         np.testing.assert_allclose(flow.upper[layer], game(np.eye(len(groups), dtype=bool)), rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize(("readout", "n_layers"), [("first", 5), ("mean", 4), ("vector", 4)])
-def test_sampled_values_are_within_tolerance_and_their_intervals_hold(readout: str, n_layers: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "readout", "n_layers"),
+    [("sharp", "first", 5), ("sharp", "mean", 4), ("sharp", "vector", 4), ("random", "mean", 4)],
+)
+def test_sampled_values_are_within_tolerance_and_their_intervals_hold(kind: str, readout: str, n_layers: int) -> None:
     n, n_seeds, tolerance = 11, 8, 1e-2
-    network = AttentionNetwork(stochastic(n_layers, n, seed=5, kind="sharp"), readout_vector(readout, n, 7))
+    network = AttentionNetwork(stochastic(n_layers, n, seed=5, kind=kind), readout_vector(readout, n, 7))
     exact = np.stack([exact_shapley(FlowGame(network, layer)).values for layer in range(n_layers + 1)])
     inside = []
     for seed in range(n_seeds):
@@ -95,6 +157,7 @@ def test_sampled_values_are_within_tolerance_and_their_intervals_hold(readout: s
         inside.append((flow.low - ROUNDING <= exact) & (exact <= flow.high + ROUNDING))
     sampled = flow.n_orders > 0
     assert sampled.any()
+    assert kind != "random" or (flow.n_orders % (2 * n)).any()  # beside rings, orders walked by flows
     covered = np.stack(inside)[:, sampled]
     assert covered.mean() >= 0.95  # nominal, over n_seeds x players x layers
     np.testing.assert_allclose(flow.values[~sampled], exact[~sampled], atol=ROUNDING)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, lower_bounds, upper_bounds
 from lightning_attnflow.flow.engine.orders import CoalitionBounds
+from lightning_attnflow.flow.engine.sizes import LeastBySize
 from lightning_attnflow.flow.engine.solve import CutPool, Flags, Ints, empty_pool, solve
 from lightning_attnflow.flow.solvers.dinic import Residual, Words, pack_nodes
 
@@ -59,11 +60,15 @@ class LayerSolver:
         players: of this layer.
         above: facts of the next layer.
         limit: the sum of the readout.
+        least_above: of the positions of the next layer.
         stop: (1,), set to 1 by another thread to give up.
     """
 
-    def __init__(self, net: Residual, players: Players, above: LayerFacts, limit: int, stop: Flags) -> None:
-        self.net, self.above, self.limit, self._players, self._stop = net, above, limit, players, stop
+    def __init__(
+        self, net: Residual, players: Players, above: LayerFacts, limit: int, least_above: LeastBySize, stop: Flags
+    ) -> None:
+        self.net, self.above, self.limit, self.least_above = net, above, limit, least_above
+        self.players, self._stop = players, stop
         self.pool: CutPool = empty_pool(players.members.shape[1])
         self.n_flows = 0
 
@@ -73,13 +78,13 @@ class LayerSolver:
         values = np.minimum(lower_bounds(sent, self.above), upper)
         open_rows = np.flatnonzero(values < upper)
         self.n_flows += len(open_rows)
-        solve(self.net, self._players.layer, masks, sent, upper, open_rows, self.pool, values, self._stop)
+        solve(self.net, self.players.layer, masks, sent, upper, open_rows, self.pool, values, self._stop)
         return values
 
     def of_members(self, coalitions: Bools) -> Ints:
         """Return v of coalitions of players, bool (m, n)."""
-        positions = coalitions @ self._players.members
-        return self.values(pack_nodes(positions), coalitions @ self._players.sent)
+        positions = coalitions @ self.players.members
+        return self.values(pack_nodes(positions), coalitions @ self.players.sent)
 
     def coalitions(self, total: int | None) -> Coalitions:
         """Return the values alone, of all, and of all but one.
@@ -87,8 +92,8 @@ class LayerSolver:
         Args:
             total: v(N) if it is known.
         """
-        n = len(self._players.sent)
-        alone = self.values(self._players.masks, self._players.sent)
+        n = len(self.players.sent)
+        alone = self.values(self.players.masks, self.players.sent)
         if total is None:
             total = int(self.of_members(np.ones((1, n), dtype=bool))[0])
         last = np.zeros(n, dtype=np.int64)
@@ -119,7 +124,7 @@ class LayerSolver:
 
     def bounds(self, values: Coalitions) -> CoalitionBounds:
         """Return what the cuts found so far prove about every coalition of players."""
-        players, above = self._players, self.above
+        players, above = self.players, self.above
         beyond = self.pool.beyond[: self.pool.used[0]].astype(np.int64)
         constants, weights = self.pool.constants[: len(beyond)], beyond @ players.sent.T  # (P,), (P, n)
         if above.reader != NOWHERE:
@@ -131,6 +136,13 @@ class LayerSolver:
         at_all = constants + weights.sum(axis=1) - values.total
         without = at_all + values.last[reader] - weights[:, reader] if len(full) == 1 else at_all
         slack = constants[:, None] + weights - values.alone
+        # Where not even what two players are paid alone adds up to v(N), few sizes of coalitions are sure of anything.
+        worth_it = np.sort(values.alone)[:2].sum() >= values.total
+        least = (
+            LeastBySize(values.alone, players.sent, self.least_above).values
+            if worth_it
+            else np.zeros(len(values.alone) + 1, dtype=np.int64)
+        )
         return CoalitionBounds(
-            values.alone, values.last, values.total, reader, constants, weights, slack, at_all, without
+            values.alone, values.last, values.total, reader, least, constants, weights, slack, at_all, without
         )

@@ -17,6 +17,7 @@ from lightning_attnflow.flow.engine.layer import (
     players_of,
     separable_values,
 )
+from lightning_attnflow.flow.engine.sizes import LeastBySize
 from lightning_attnflow.flow.engine.solve import Flags, Ints
 from lightning_attnflow.flow.integers import IntegerNetwork
 from lightning_attnflow.flow.solvers.dinic import Residual, residual_of
@@ -70,6 +71,7 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, stop
         yield LayerGame(top, modular_values(members @ readout), None, None, readout)
     net: Residual | None = None
     above = make_facts(readout, limit, reader, 0, readout, limit - int(readout[reader]))
+    least: LeastBySize | None = None
     for layer in range(top - 1, lowest - 1, -1):
         players = players_of(layer, everyone, edges[layer])
         solver = None
@@ -77,18 +79,20 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, stop
             values = separable_values(players.sent, readout)
         else:
             net = residual_of(edges.transpose(0, 2, 1), readout) if net is None else net
-            solver = LayerSolver(net, players, above, limit, stop)
+            assert least is not None  # made by the layer below the readout, which is the first
+            solver = LayerSolver(net, players, above, limit, least, stop)
             values = solver.coalitions(total)
         if groups is None:
             yield LayerGame(layer, values, players, solver, readout)
         else:
             united = players_of(layer, members, edges[layer])
-            if solver is None or net is None:
+            if solver is None or net is None or least is None:
                 yield LayerGame(layer, separable_values(united.sent, readout), united, None, readout)
             else:
-                of_groups = LayerSolver(net, united, above, limit, stop)
+                of_groups = LayerSolver(net, united, above, limit, least, stop)
                 yield LayerGame(layer, of_groups.coalitions(total), united, of_groups, readout)
         above = _facts(values, players, above)
+        least = LeastBySize(values.alone, players.sent, readout if least is None else least)
         if stop[0]:
             return
 

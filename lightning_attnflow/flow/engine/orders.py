@@ -1,4 +1,4 @@
-"""Shapley values from sampled orders: every prefix of an order is bounded by cuts, and solved only where that is loose.
+"""Shapley values from sampled orders whose prefixes are bounded by cuts.
 
 Orders come in rings: all n rotations of a random order, and their reverses. Each player takes each place twice, the
 marginals of a ring sum to v(N), and as every prefix of a reverse is also a prefix of a rotation, the 2n orders cost n.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, undo
+from lightning_attnflow.flow.solvers.dinic import Words
 from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
 
 Ints = NDArray[np.int64]
@@ -27,6 +27,7 @@ class CoalitionBounds(NamedTuple):
     last: Ints  # (n,): v(N) - v(N - i)
     total: int
     reader: int  # a player with v({r}) = v(N), so that every coalition with it is paid v(N); or -1
+    least: Ints  # (n + 1,): by size, the least that any coalition of it is paid
     constants: Ints  # (P,): cut X(S) = constants + weights(S)
     weights: Ints  # (P, n)
     slack: Ints  # (P, n): X({i}) - v({i})
@@ -35,8 +36,11 @@ class CoalitionBounds(NamedTuple):
 
 
 @compiled_inner
-def _bounds_along(bounds: CoalitionBounds, order: Ints, low: Ints, high: Ints, sums: Ints, least: Ints) -> None:
-    """Write bounds of v at the prefixes of ``order`` into ``low`` and ``high`` (n + 1,)."""
+def bounds_along(bounds: CoalitionBounds, order: Ints, low: Ints, high: Ints, sums: Ints, least: Ints) -> int:
+    """Write bounds of v at the prefixes of ``order`` into ``low`` and ``high`` (n + 1,).
+
+    Returns the size from which on every prefix is known to be paid v(N); larger ones are not written.
+    """
     n = len(order)
     n_cuts = len(bounds.constants)
     low[0] = high[0] = 0
@@ -52,7 +56,7 @@ def _bounds_along(bounds: CoalitionBounds, order: Ints, low: Ints, high: Ints, s
         all_last += last
         all_alone += alone
         with_reader = with_reader or player == bounds.reader
-        lower = max(best_alone, best_excess + all_last, low[t] + last)
+        lower = max(best_alone, best_excess + all_last, low[t] + last, bounds.least[t + 1])
         upper = min(bounds.total, all_alone, high[t] + alone)
         for cut in range(n_cuts):
             sums[cut] += bounds.weights[cut, player]
@@ -66,9 +70,8 @@ def _bounds_along(bounds: CoalitionBounds, order: Ints, low: Ints, high: Ints, s
             lower = upper = bounds.total
         low[t + 1], high[t + 1] = lower, upper
         if lower == bounds.total:
-            for later in range(t + 2, n + 1):
-                low[later] = high[later] = bounds.total
-            return
+            return t + 1
+    return n
 
 
 @compiled_inner
@@ -93,21 +96,25 @@ def _rotate(order: Ints) -> None:
 
 
 @compiled_inner
-def _ring_marginals(order: Ints, prefixes: Ints, marginals: Floats) -> None:
+def _ring_marginals(order: Ints, prefixes: Ints, reached: Ints, total: int, marginals: Floats) -> None:
     """Add the mean marginals over a ring to ``marginals`` (n,).
 
     Args:
         order: (n,), the order that was rotated.
         prefixes: (n, n + 1), ``[a, s]`` the payoff of the s players from place a of the order on, around the ring.
+        reached: (n,), the size from which on they are paid ``total``, whatever ``prefixes`` says.
+        total: v(N).
         marginals: (n,), by player.
     """
     n = len(order)
     for a in range(n):
         right = (a + 1) % n
-        for size in range(n):
+        for size in range(reached[a]):
             last = a + size if a + size < n else a + size - n
             marginals[order[last]] += (prefixes[a, size + 1] - prefixes[a, size]) / (2.0 * n)
-            marginals[order[a]] += (prefixes[a, size + 1] - prefixes[right, size]) / (2.0 * n)
+        for size in range(min(n, reached[right])):
+            joined = prefixes[a, size + 1] if size < reached[a] else total
+            marginals[order[a]] += (joined - prefixes[right, size]) / (2.0 * n)
 
 
 @compiled
@@ -127,6 +134,7 @@ def sample_bounds(
     n = len(bounds.alone)
     order = np.arange(n)
     low, high = np.empty((n, n + 1), dtype=np.int64), np.empty((n, n + 1), dtype=np.int64)
+    reached = np.empty(n, dtype=np.int64)
     sums, least = np.empty(len(bounds.constants), dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
     share = 1.0 / (2.0 * n * len(units))
     for unit in units:
@@ -134,12 +142,12 @@ def sample_bounds(
             return
         _shuffle(order, state)
         for a in range(n):
-            _bounds_along(bounds, order, low[a], high[a], sums, least)
+            reached[a] = bounds_along(bounds, order, low[a], high[a], sums, least)
             _rotate(order)
-        _ring_marginals(order, high, unit)
+        _ring_marginals(order, high, reached, bounds.total, unit)
         for a in range(n):
             left = order[a - 1]
-            for size in range(1, n):
+            for size in range(1, reached[a]):
                 gap = (high[a, size] - low[a, size]) * share
                 if gap > 0:
                     last = order[(a + size - 1) % n]
@@ -150,91 +158,65 @@ def sample_bounds(
                     before[left] += gap
 
 
-@compiled
-def sample_separable(sent: Ints, readout: Ints, state: Words, units: Floats, stop: Flags) -> None:
-    """Walk rings of the layer below the readout, where v(S) = sum_j min(readout_j, sent_S(j)).
+@compiled_inner
+def _two_cut_marginals(
+    weights: Ints, bound: int, order: Ints, sums: Ints, sums_of_sums: Ints, marginals: Floats
+) -> None:
+    """Add half the mean marginals of min(bound, weight(S)) over the rotations of ``order`` to ``marginals`` (n,).
 
     Args:
-        sent: (n, T), what each player can send to each position.
+        weights: (n,), by player.
+        bound: the other cut.
+        order: (n,), the players around the ring.
+        sums: (2 n + 1,), scratch, starting with 0: weights of the players before each place, twice around.
+        sums_of_sums: (2 n + 1,), scratch, starting with 0: sums of the entries before each of ``sums``.
+        marginals: (n,), by player.
+    """
+    n = len(order)  # sums of sums may pass 2^63 and wrap around: their differences do not
+    for place in range(n):
+        sums[place + 1] = sums[place] + weights[order[place]]
+        sums_of_sums[place + 1] = sums_of_sums[place] + sums[place]
+    for place in range(1, n + 1):
+        sums[n + place] = sums[n] + sums[place]
+        sums_of_sums[n + place] = sums_of_sums[n] + place * sums[n] + sums_of_sums[place]
+    whole, some = 0, 0  # the longest arcs before a place that leave the player all, or more than nothing, start here
+    for place in range(n, 2 * n):
+        weight = weights[order[place - n]]
+        farthest = place - n + 1
+        whole, some = max(whole, farthest), max(some, farthest)
+        while some <= place and sums[some] <= sums[place] - bound:
+            some += 1
+        while whole <= place and sums[whole] < sums[place + 1] - bound:
+            whole += 1
+        of_arcs = (place - whole + 1) * weight
+        if whole > some:
+            of_arcs += (whole - some) * (bound - sums[place]) + sums_of_sums[whole] - sums_of_sums[some]
+        marginals[order[place - n]] += of_arcs / (2.0 * n)
+
+
+@compiled
+def sample_separable(received: Ints, readout: Ints, state: Words, units: Floats, stop: Flags) -> None:
+    """Walk rings of the layer below the readout, where v(S) = sum_j min(readout_j, received_j(S)).
+
+    Each j is a game of two cuts. An arc that ends at a player's neighbour leaves it all of what it sends while the arc
+    is short, the rest of ``readout[j]`` while that lasts, then nothing. As the player moves on around the ring, so do
+    the two arcs between these cases, and running sums add up all arcs between: a ring takes n T steps, not n^2 T.
+
+    Args:
+        received: (T, n), what each position can receive from each player.
         readout: (T,).
         state: (1,), of the random numbers.
         units: (rings, n), zeros, added to: mean marginals of each ring.
         stop: (1,), set to 1 by another thread to give up.
     """
-    n, n_positions = sent.shape
+    n_positions, n = received.shape
     order = np.arange(n)
-    reached = np.empty(n_positions, dtype=np.int64)
-    prefixes = np.empty((n, n + 1), dtype=np.int64)
+    sums, sums_of_sums = np.zeros(2 * n + 1, dtype=np.int64), np.zeros(2 * n + 1, dtype=np.int64)
     for unit in units:
         if stop[0]:
             return
         _shuffle(order, state)
-        for a in range(n):
-            for j in range(n_positions):
-                reached[j] = 0
-            prefixes[a, 0] = 0
-            for size in range(n):
-                player = sent[order[size]]
-                value = 0
-                for j in range(n_positions):
-                    reached[j] += player[j]
-                    value += min(reached[j], readout[j])
-                prefixes[a, size + 1] = value
-            _rotate(order)
-        _ring_marginals(order, prefixes, unit)
-
-
-@compiled
-def sample_corrections(
-    net: Residual,
-    first: int,
-    masks: Words,
-    bounds: CoalitionBounds,
-    state: Words,
-    units: Floats,
-    gaps: Floats,
-    stop: Flags,
-) -> None:
-    """Walk pairs of an order and its reverse exactly and record how far the upper bounds are off.
-
-    Args:
-        net: residual network of zero flow, left as it was found.
-        first: the layer of the players.
-        masks: (n, W), the positions of each player.
-        bounds: of the game.
-        state: (1,), of the random numbers.
-        units: (pairs, n), zeros, added to: mean over the pair of the exact marginals less those of the upper bounds.
-        gaps: (pairs, n), zeros, added to: the largest value that could have taken.
-        stop: (1,), set to 1 by another thread to give up.
-    """
-    n = len(bounds.alone)
-    order = np.arange(n)
-    low, high = np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
-    sums, least = np.empty(len(bounds.constants), dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
-    sources = np.zeros(masks.shape[1], dtype=np.uint64)
-    for pair in range(len(units)):
-        if stop[0]:
-            return
-        _shuffle(order, state)
-        for _ in range(2):
-            _bounds_along(bounds, order, low, high, sums, least)
-            for w in range(len(sources)):
-                sources[w] = masks[order[0], w]
-            pushed, excess = 0, 0
-            value = low[1]
-            for t in range(1, n):
-                if low[t] == bounds.total:
-                    break
-                for w in range(len(sources)):
-                    sources[w] |= masks[order[t], w]
-                value = max(value, low[t + 1])
-                if value < high[t + 1]:
-                    pushed += maximise(net, first, sources, net.forward.shape[0], 0, high[t + 1] - pushed)
-                    value = pushed
-                new_excess = high[t + 1] - value
-                units[pair, order[t]] += 0.5 * (excess - new_excess)
-                gaps[pair, order[t]] += 0.5 * max(high[t + 1] - low[t + 1], high[t] - low[t])
-                excess = new_excess
-            undo(net)
-            for t in range(n // 2):
-                order[t], order[n - 1 - t] = order[n - 1 - t], order[t]
+        for j in range(n_positions):
+            for _ in range(2):
+                _two_cut_marginals(received[j], readout[j], order, sums, sums_of_sums, unit)
+                order[:] = order[::-1].copy()

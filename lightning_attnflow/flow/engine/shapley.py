@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow.flow.engine.corrections import corrections
 from lightning_attnflow.flow.engine.facts import NOWHERE
 from lightning_attnflow.flow.engine.layer import Coalitions
 from lightning_attnflow.flow.engine.network import LayerGame
-from lightning_attnflow.flow.engine.orders import CoalitionBounds, sample_bounds, sample_corrections, sample_separable
+from lightning_attnflow.flow.engine.orders import CoalitionBounds, sample_bounds, sample_separable
 from lightning_attnflow.flow.engine.solve import Flags
 from lightning_attnflow.flow.layer import EXACT_PLAYERS
 from lightning_attnflow.shapley.confidence import permutation_interval
@@ -21,9 +22,7 @@ from lightning_attnflow.shapley.statistics import UnitStatistics
 Floats = NDArray[np.float64]
 
 _FIRST_ORDERS = 256
-_MOST_UNITS = 2**20
-_RULE_OF_THREE = -np.log(0.05)
-"""What m observations did not show has, at 95%, a probability of at most this over m (Hanley & Lippman-Hand 1983)."""
+_MOST_RINGS = 2**20
 
 
 class Estimate(NamedTuple):
@@ -54,8 +53,7 @@ def shapley_values(game: LayerGame, tolerance: float, seed: int, stop: Flags) ->
         return _exact(closed)
     if n <= EXACT_PLAYERS:
         return _exact(exact_shapley(FunctionGame(lambda coalitions: _values(game, coalitions), n)).values)
-    state = np.random.SeedSequence([seed, game.layer]).generate_state(2, dtype=np.uint64).astype(np.uint64)
-    return _sampled(game, bounds, tolerance, state, stop)
+    return _sampled(game, bounds, tolerance, np.random.SeedSequence([seed, game.layer]), stop)
 
 
 def _exact(values: Floats) -> Estimate:
@@ -73,14 +71,14 @@ def _values(game: LayerGame, coalitions: NDArray[np.bool_]) -> Floats:
 def _closed_form(values: Coalitions, bounds: CoalitionBounds | None) -> Floats | None:
     """Return the Shapley values if the game is proven to be one of three simple ones.
 
-    *Any two reach it.* At most one player alone is paid less than v(N): a player adds v({i}) as the first and what
+    *Any two reach it.* No two players are paid less than v(N): a player adds v({i}) as the first and what
     is missing after another as the second.
     *One decides.* Player r alone is paid v(N), and one cut, b + w(S), is tight at every other player alone and at all
     of them together, hence (see `lightning_attnflow.flow.engine.facts`) at everything between. Any i but r adds
     w_i if it comes before r, half of the orders, and b if it is the very first.
     """
     n = len(values.alone)
-    if np.count_nonzero(values.alone < values.total) <= 1:
+    if np.count_nonzero(values.alone < values.total) <= 1 or (bounds is not None and bounds.least[2] == values.total):
         missing = values.total - values.alone
         pairwise: Floats = (values.alone + (missing.sum() - missing) / max(n - 1, 1)) / n
         return pairwise
@@ -96,19 +94,20 @@ def _closed_form(values: Coalitions, bounds: CoalitionBounds | None) -> Floats |
 
 
 def _sampled(
-    game: LayerGame, bounds: CoalitionBounds | None, tolerance: float, state: NDArray[np.uint64], stop: Flags
+    game: LayerGame, bounds: CoalitionBounds | None, tolerance: float, seeds: np.random.SeedSequence, stop: Flags
 ) -> Estimate:
     """Sample rings of orders until the interval is narrow enough, with flows only if the bounds are too loose."""
     n = len(game.values.alone)
+    state, generator = seeds.generate_state(1, dtype=np.uint64).astype(np.uint64), np.random.default_rng(seeds)
     rings, before, after = UnitStatistics.empty(n), np.zeros(n), np.zeros(n)
     n_rings = max(3, _FIRST_ORDERS // (2 * n))
     while True:
         units, gaps = np.zeros((n_rings, n)), np.zeros((2, n))
         if bounds is None:
             assert game.players is not None
-            sample_separable(game.players.sent, game.readout, state[:1], units, stop)
+            sample_separable(np.ascontiguousarray(game.players.sent.T), game.readout, state, units, stop)
         else:
-            sample_bounds(bounds, state[:1], units, gaps[0], gaps[1], stop)
+            sample_bounds(bounds, state, units, gaps[0], gaps[1], stop)
         share = n_rings / (rings.count + n_rings)
         before, after = before + (gaps[0] - before) * share, after + (gaps[1] - after) * share
         rings = rings + UnitStatistics.of(units)
@@ -116,12 +115,15 @@ def _sampled(
         loose = doubt.max() > 0.5 * tolerance
         room = 0.7 * tolerance if loose else tolerance - doubt.max()
         excess = _radius(rings).max() / room
-        if excess <= 1.0 or rings.count >= _MOST_UNITS or stop[0]:
+        if excess <= 1.0 or rings.count >= _MOST_RINGS or stop[0]:
             break
         n_rings = int(np.clip(rings.count * (min(excess, 3.0) ** 2 - 0.9), 1, 4 * rings.count))
     radius, stderr, n_orders = _radius(rings), rings.stderr, 2 * n * rings.count
     if loose:
-        pairs, unseen = _corrections(game, bounds, tolerance, radius, state, stop)
+        assert bounds is not None
+        assert game.solver is not None  # a separable game has no bounds that could be loose
+        left = np.sqrt(np.maximum(tolerance**2 - radius**2, (0.3 * tolerance) ** 2))
+        pairs, unseen = corrections(game.solver, bounds, left, generator, stop)
         values = rings.mean + pairs.mean
         radius = np.hypot(radius, _radius(pairs) + unseen)
         stderr = np.hypot(stderr, pairs.stderr)
@@ -138,33 +140,6 @@ def _sampled(
         np.clip(values + radius, low, high),
         n_orders,
     )
-
-
-def _corrections(
-    game: LayerGame,
-    bounds: CoalitionBounds | None,
-    tolerance: float,
-    spent: Floats,
-    state: NDArray[np.uint64],
-    stop: Flags,
-) -> tuple[UnitStatistics, Floats]:
-    """Walk orders exactly; also return what orders that were not seen may add by the rule of three."""
-    assert bounds is not None
-    assert game.solver is not None
-    assert game.players is not None
-    n = len(spent)
-    pairs, gap, n_pairs = UnitStatistics.empty(n), np.zeros(n), 32
-    room = np.sqrt(np.maximum(tolerance**2 - spent**2, (0.3 * tolerance) ** 2))
-    while True:
-        units, gaps = np.zeros((n_pairs, n)), np.zeros((n_pairs, n))
-        sample_corrections(game.solver.net, game.layer, game.players.masks, bounds, state[1:], units, gaps, stop)
-        gap += (gaps.mean(axis=0) - gap) * (n_pairs / (pairs.count + n_pairs))
-        pairs = pairs + UnitStatistics.of(units)
-        unseen = _RULE_OF_THREE / (2 * pairs.count) * gap
-        excess = float(((_radius(pairs) + unseen) / room).max())
-        if excess <= 1.0 or pairs.count >= _MOST_UNITS or stop[0]:
-            return pairs, unseen
-        n_pairs = int(np.clip(pairs.count * (min(excess, 3.0) ** 2 - 0.9), 8, 4 * pairs.count))
 
 
 def _radius(statistics: UnitStatistics) -> Floats:
