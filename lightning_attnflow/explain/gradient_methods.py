@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.explain.attribution import TokenAttribution
 from lightning_attnflow.explain.payoff import Payoff, get_payoff
+from lightning_attnflow.explain.progress import bar_if_slow
 from lightning_attnflow.explain.registry import register
 from lightning_attnflow.explain.sentence import Sentence
 from lightning_attnflow.explain.token_game import TokenGame
 from lightning_attnflow.explain.untouched import untouched
 
-Attribute = Callable[[Any, torch.Tensor], torch.Tensor]  # (captum.attr, embeddings (1, T, D)) -> (1, T, D)
+Forward = Callable[[torch.Tensor], torch.Tensor]  # embeddings (m, T, D) -> payoffs (m,)
+Attribute = Callable[[Any, Forward, torch.Tensor], torch.Tensor]  # (captum.attr, forward, (1, T, D)) -> (1, T, D)
 
 
 @register("gradient")
@@ -27,7 +29,7 @@ def saliency(
 ) -> TokenAttribution:
     """Norm of the gradient at a token's embedding: how sensitive, without a sign."""
     setup = _Setup(sentence, payoff, target, None)
-    gradient = setup.attribute(lambda attr, at: attr.Saliency(setup.forward).attribute(at, abs=False))
+    gradient = setup.attribute(lambda attr, forward, at: attr.Saliency(forward).attribute(at, abs=False))
     return setup.attribution("saliency", np.linalg.norm(gradient, axis=-1))
 
 
@@ -37,7 +39,7 @@ def input_x_gradient(
 ) -> TokenAttribution:
     """Embedding times gradient: the first-order effect of scaling a token's embedding."""
     setup = _Setup(sentence, payoff, target, None)
-    product = setup.attribute(lambda attr, at: attr.InputXGradient(setup.forward).attribute(at))
+    product = setup.attribute(lambda attr, forward, at: attr.InputXGradient(forward).attribute(at))
     return setup.attribution("input_x_gradient", product.sum(axis=-1))
 
 
@@ -52,14 +54,15 @@ def integrated_gradients(
     batch_size: int = 32,
 ) -> TokenAttribution:
     """Gradients integrated from the sentence with all tokens absent to the whole: adds up to the payoff's change."""
-    _at_least_one("n_steps", n_steps)
+    _at_least_one(n_steps=n_steps, batch_size=batch_size)
     setup = _Setup(sentence, payoff, target, absent)
     with untouched(sentence.model), _gradients_on(sentence.model):
         baseline = setup.game.baseline_embeddings().detach()
     path = setup.attribute(
-        lambda attr, at: attr.IntegratedGradients(setup.forward).attribute(
+        lambda attr, forward, at: attr.IntegratedGradients(forward).attribute(
             at, baselines=baseline, n_steps=n_steps, internal_batch_size=batch_size
-        )
+        ),
+        n_steps,
     )
     ends = setup.game(np.array([[False] * setup.game.n_players, [True] * setup.game.n_players]))
     facts = {"absent": setup.game.absent, "v_empty": float(ends[0]), "v_full": float(ends[1])}
@@ -74,27 +77,33 @@ def smooth_grad(
     target: int | None = None,
     n_samples: int = 25,
     noise: float = 0.1,
+    batch_size: int = 32,
 ) -> TokenAttribution:
     """Norm of the gradient averaged over noisy embeddings; ``noise`` in standard deviations of the embeddings."""
-    _at_least_one("n_samples", n_samples)
+    _at_least_one(n_samples=n_samples, batch_size=batch_size)
     if not noise > 0:
         raise InputError("noise", got=noise, expected="a number > 0", remedy="0.1 is usual; 0 would be saliency.")
     setup = _Setup(sentence, payoff, target, None)
 
-    def attribute(attr: Any, at: torch.Tensor) -> torch.Tensor:
+    def attribute(attr: Any, forward: Forward, at: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(int(np.random.SeedSequence(sentence.seed).generate_state(1)[0]))  # inside a forked state
-        tunnel = attr.NoiseTunnel(attr.Saliency(setup.forward))
+        tunnel = attr.NoiseTunnel(attr.Saliency(forward))
         deviation = float(at.detach().std()) * noise
         averaged: torch.Tensor = tunnel.attribute(
-            at, nt_type="smoothgrad", nt_samples=n_samples, stdevs=deviation, abs=False
+            at,
+            nt_type="smoothgrad",
+            nt_samples=n_samples,
+            nt_samples_batch_size=batch_size,
+            stdevs=deviation,
+            abs=False,
         )
         return averaged
 
-    return setup.attribution("smooth_grad", np.linalg.norm(setup.attribute(attribute), axis=-1))
+    return setup.attribution("smooth_grad", np.linalg.norm(setup.attribute(attribute, n_samples), axis=-1))
 
 
 class _Setup:
-    """The payoff as a differentiable function of the word embeddings of one sentence."""
+    """The game of one sentence with a payoff that can be differentiated by the word embeddings."""
 
     def __init__(self, sentence: Sentence, payoff: str | Payoff, target: int | None, absent: str | None) -> None:
         name, self._payoff = get_payoff(payoff, differentiable=True)
@@ -103,17 +112,18 @@ class _Setup:
             self.game: TokenGame = sentence.game(payoff=payoff, target=target, absent=absent)
         self._facts = {"payoff": name, "target": self.game.target}
 
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:  # (m, T, D) -> (m,)
-        logits = self.game.embedded_logits(embeddings)
-        return self._payoff(logits, self.game.target)
-
-    def attribute(self, attribute: Attribute) -> NDArray[np.float64]:
-        """Return captum's attribution of the embeddings, (T, D)."""
+    def attribute(self, attribute: Attribute, n_rows: int = 1) -> NDArray[np.float64]:
+        """Return captum's attribution of the embeddings, (T, D), from ``n_rows`` forward passes of one sentence."""
         attr = _captum()
         model = self.sentence.model
-        with untouched(model), _gradients_on(model):
+        with untouched(model), _gradients_on(model), bar_if_slow(n_rows, "gradients") as advance:
+
+            def forward(embeddings: torch.Tensor) -> torch.Tensor:
+                advance(len(embeddings))
+                return self._payoff(self.game.embedded_logits(embeddings), self.game.target)
+
             at = self.game.embeddings().detach().requires_grad_()
-            found: torch.Tensor = attribute(attr, at)[0]
+            found: torch.Tensor = attribute(attr, forward, at)[0]
         return found.detach().double().cpu().numpy()
 
     def attribution(self, method: str, values: NDArray[np.float64], **facts: Any) -> TokenAttribution:
@@ -147,6 +157,7 @@ def _captum() -> Any:
     return attr
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(name, got=value, expected="an integer >= 1", remedy="The default will do.")
+def _at_least_one(**options: int) -> None:
+    for name, value in options.items():
+        if value < 1:
+            raise InputError(name, got=value, expected="an integer >= 1", remedy="The default will do.")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lightning_attnflow.explain import progress
+from lightning_attnflow.explain import explain, progress
 
 
 class _Terminal(io.StringIO):
@@ -40,14 +40,33 @@ def test_does_without_rich(monkeypatch):
 
 
 def test_a_loop_inside_a_loop_with_a_bar_has_none(monkeypatch):
-    clock = itertools.count()
+    seconds = 0.0
     stderr = _Terminal()
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock) * 10.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds)
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setenv("TERM", "xterm")
-    found = [list(progress.show_if_slow("xy", "coalitions")) for _ in progress.show_if_slow("abc", "sentences")]
+    found = []
+    for _ in progress.show_if_slow("abc", "sentences"):
+        inner = []
+        for item in progress.show_if_slow("xy", "coalitions"):
+            inner.append(item)
+            seconds += 10.0 * bool(found)  # the first inner loop takes no time, so that the outer loop comes first
+        found.append(inner)
+        seconds += 10.0
     assert found == [["x", "y"]] * 3
     assert "sentences" in stderr.getvalue()
     assert "coalitions" not in stderr.getvalue()
-    assert list(progress.show_if_slow("xy", "afterwards")) == ["x", "y"]
+    for _ in progress.show_if_slow("xy", "afterwards"):
+        seconds += 10.0
     assert "afterwards" in stderr.getvalue()
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "smooth_grad"])
+def test_gradients_taken_in_batches_have_a_bar(monkeypatch, method, encoder, tokenizer):
+    pytest.importorskip("captum")
+    stderr = _Terminal()
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    explain(encoder, tokenizer, "a good film", method=method, batch_size=8)
+    assert "gradients" in stderr.getvalue()
