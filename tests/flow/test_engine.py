@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from networks import coalitions_of, networks, readout_vector, stochastic, weight
 
 from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.flow import FlowGame
+from lightning_attnflow.flow.engine.cores import WIDE, Cores
 from lightning_attnflow.flow.engine.corrections import _shares
 from lightning_attnflow.flow.engine.facts import lower_bounds, upper_bounds
 from lightning_attnflow.flow.engine.layer import LayerSolver
@@ -22,7 +24,7 @@ from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.shapley import FunctionGame, GroupedGame, exact_shapley
 
 ROUNDING = 1e-11
-RUNNING = np.zeros(1, dtype=np.uint8)
+ALONE = Cores()
 
 
 @given(network=networks(max_layers=5, max_positions=7) | weighted_networks())
@@ -54,7 +56,7 @@ def test_range_beyond_one_word_of_positions(kind: str, readout: str) -> None:
 @given(network=networks(max_layers=4, max_positions=6), seed=st.integers(0, 2**16))
 @settings(max_examples=40, deadline=None)
 def test_facts_of_a_layer_bound_every_coalition_of_the_next(network: AttentionNetwork, seed: int) -> None:
-    for game in layer_games(quantise(network), 0, None, RUNNING):
+    for game in layer_games(quantise(network), 0, None, ALONE):
         if game.solver is None:
             continue
         coalitions = coalitions_of(network.n_positions)
@@ -79,7 +81,7 @@ def test_no_coalition_is_paid_less_than_the_least_of_its_size(network: Attention
     coalitions = coalitions_of(network.n_positions)
     sizes = coalitions.sum(axis=1)
     above: LeastBySize | np.ndarray | None = None
-    for game in layer_games(quantise(network), 0, None, RUNNING):
+    for game in layer_games(quantise(network), 0, None, ALONE):
         if game.players is None:
             continue
         exact = FlowGame(network, game.layer, solver="ortools").units(coalitions)
@@ -173,18 +175,49 @@ def test_result_depends_on_the_seed_alone() -> None:
     assert (attention_flow(networks_[2], seed=4).values != together[2].values).any()
 
 
+@pytest.mark.parametrize("readout", ["first", "mean"])
+def test_layers_shared_by_many_threads_come_out_as_on_one(monkeypatch: pytest.MonkeyPatch, readout: str) -> None:
+    network = AttentionNetwork(stochastic(5, WIDE, seed=1, kind="sharp"), readout_vector(readout, WIDE, 0))
+    flows = []
+    for n_threads in (1, 4):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=n_threads: range(n), raising=False)
+        flows.append(attention_flow(network, tolerance=2e-2))
+    assert flows[0].n_orders.any()
+    for name in ("values", "stderr", "low", "high", "lower", "upper"):
+        np.testing.assert_array_equal(getattr(flows[0], name), getattr(flows[1], name))
+    single = FlowGame(network, 1, solver="ortools")
+    np.testing.assert_allclose(flows[1].upper[1], single(np.eye(WIDE, dtype=bool)), rtol=0, atol=ROUNDING)
+
+
+def test_work_that_asks_for_work_does_not_wait_for_a_thread_for_ever() -> None:
+    with Cores(1) as cores:
+
+        def depth_of(level: int) -> int:
+            return 1 + cores.later(depth_of, level - 1)() if level else 0
+
+        assert cores.all([partial(depth_of, level) for level in (5, 3)]) == [5, 3]
+
+
+def test_error_of_one_network_is_raised_and_ends_the_others() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), Cores(2) as cores:
+        cores.all([fail, lambda: None])
+    assert cores.stop[0] == 1
+
+
 def test_most_layers_need_no_flow_at_all() -> None:
     network = AttentionNetwork(stochastic(10, 24, seed=2), readout_vector("first", 24, 0))
-    flows = [
-        game.solver.n_flows for game in layer_games(quantise(network), 0, None, RUNNING) if game.solver is not None
-    ]
+    flows = [game.solver.n_flows for game in layer_games(quantise(network), 0, None, ALONE) if game.solver is not None]
     assert len(flows) == 8
     assert flows[-5:] == [0] * 5
 
 
 def test_stop_flag_ends_the_computation() -> None:
     network = AttentionNetwork(stochastic(6, 40, seed=2), readout_vector("first", 40, 0))
-    stopped = np.ones(1, dtype=np.uint8)
+    stopped = Cores()
+    stopped.stop[0] = 1
     games = list(layer_games(quantise(network), 0, None, stopped))
     assert len(games) < network.n_layers + 1
     assert all(game.solver is None or isinstance(game.solver, LayerSolver) for game in games)

@@ -6,7 +6,8 @@ layer.py    the values of one layer: alone, all, all but one
 network.py  the layers of one sentence from the readout down
 orders.py   sampled orders on those bounds
 shapley.py  the Shapley value of one layer
-run.py      many sentences on all cores
+run.py      many sentences at once
+cores.py    the threads that share all of it
 """
 
 from lightning_attnflow.flow.engine.run import run

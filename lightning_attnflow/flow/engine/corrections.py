@@ -45,7 +45,7 @@ def corrections(
         excess, gaps = np.zeros((2, 2 * n_pairs, n), dtype=np.int64)
         players = solver.players
         _walk(
-            solver.net,
+            solver.nets.mine,
             players.layer,
             players.masks,
             players.sent,

@@ -7,13 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow.flow.engine.cores import WIDE, Cores
 from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, lower_bounds, upper_bounds
 from lightning_attnflow.flow.engine.orders import CoalitionBounds
 from lightning_attnflow.flow.engine.sizes import LeastBySize
-from lightning_attnflow.flow.engine.solve import CutPool, Flags, Ints, empty_pool, solve
-from lightning_attnflow.flow.solvers.dinic import Residual, Words, pack_nodes
+from lightning_attnflow.flow.engine.solve import CutPool, Ints, Nets, copy_of, empty_pool, solve, take_over
+from lightning_attnflow.flow.solvers.dinic import Words, pack_nodes
 
 Bools = NDArray[np.bool_]
+_MANY_FLOWS = 32  # worth two threads
 
 
 class Players(NamedTuple):
@@ -56,19 +58,19 @@ class LayerSolver:
     """Values of coalitions of one layer: proven by the facts of the layer above where possible, else by flows.
 
     Args:
-        net: the thread's residual network.
+        nets: the residual networks of the threads.
         players: of this layer.
         above: facts of the next layer.
         limit: the sum of the readout.
         least_above: of the positions of the next layer.
-        stop: (1,), set to 1 by another thread to give up.
+        cores: to share the flows with.
     """
 
     def __init__(
-        self, net: Residual, players: Players, above: LayerFacts, limit: int, least_above: LeastBySize, stop: Flags
+        self, nets: Nets, players: Players, above: LayerFacts, limit: int, least_above: LeastBySize, cores: Cores
     ) -> None:
-        self.net, self.above, self.limit, self.least_above = net, above, limit, least_above
-        self.players, self._stop = players, stop
+        self.nets, self.above, self.limit, self.least_above = nets, above, limit, least_above
+        self.players, self._cores = players, cores
         self.pool: CutPool = empty_pool(players.members.shape[1])
         self.n_flows = 0
 
@@ -78,7 +80,19 @@ class LayerSolver:
         values = np.minimum(lower_bounds(sent, self.above), upper)
         open_rows = np.flatnonzero(values < upper)
         self.n_flows += len(open_rows)
-        solve(self.net, self.players.layer, masks, sent, upper, open_rows, self.pool, values, self._stop)
+        # Two halves, each with the cuts found before and its own: what is found does not depend on who finds it.
+        half = len(open_rows) // 2 if len(open_rows) >= _MANY_FLOWS and sent.shape[1] >= WIDE else len(open_rows)
+        others = copy_of(self.pool)
+        known = int(others.used[0])
+
+        def write(rows: NDArray[np.intp], pool: CutPool) -> None:
+            solve(self.nets.mine, self.players.layer, masks, sent, upper, rows, pool, values, self._cores.stop)
+
+        rest = self._cores.later(write, open_rows[half:], others) if half < len(open_rows) else None
+        write(open_rows[:half], self.pool)
+        if rest is not None:
+            rest()
+            take_over(self.pool, others, known)
         return values
 
     def of_members(self, coalitions: Bools) -> Ints:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lightning_attnflow.flow.engine.cores import Cores
 from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, make_facts
 from lightning_attnflow.flow.engine.layer import (
     Bools,
@@ -18,9 +19,8 @@ from lightning_attnflow.flow.engine.layer import (
     separable_values,
 )
 from lightning_attnflow.flow.engine.sizes import LeastBySize
-from lightning_attnflow.flow.engine.solve import Flags, Ints
+from lightning_attnflow.flow.engine.solve import Ints, Nets
 from lightning_attnflow.flow.integers import IntegerNetwork
-from lightning_attnflow.flow.solvers.dinic import Residual, residual_of
 
 
 class LayerGame(NamedTuple):
@@ -50,14 +50,14 @@ def reduced(network: IntegerNetwork) -> Reduced:
     return Reduced(edges, network.readout, NOWHERE)
 
 
-def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, stop: Flags) -> Iterator[LayerGame]:
+def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, cores: Cores) -> Iterator[LayerGame]:
     """Yield the games of the layers L, L - 1, ..., ``lowest``.
 
     Args:
         network: in integer units.
         lowest: the last layer wanted.
         groups: bool (n, T), the positions of each player, or None for the positions themselves.
-        stop: (1,), set to 1 by another thread to give up.
+        cores: to share the flows with.
     """
     edges, readout, reader = reduced(network)
     everyone = np.eye(network.n_positions, dtype=bool)
@@ -69,7 +69,7 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, stop
         yield LayerGame(network.n_layers, modular_values(members @ network.readout), None, None, readout)
     if lowest <= top:
         yield LayerGame(top, modular_values(members @ readout), None, None, readout)
-    net: Residual | None = None
+    nets: Nets | None = None
     above = make_facts(readout, limit, reader, 0, readout, limit - int(readout[reader]))
     least: LeastBySize | None = None
     for layer in range(top - 1, lowest - 1, -1):
@@ -78,22 +78,22 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, stop
         if layer == top - 1:
             values = separable_values(players.sent, readout)
         else:
-            net = residual_of(edges.transpose(0, 2, 1), readout) if net is None else net
+            nets = Nets(edges, readout) if nets is None else nets
             assert least is not None  # made by the layer below the readout, which is the first
-            solver = LayerSolver(net, players, above, limit, least, stop)
+            solver = LayerSolver(nets, players, above, limit, least, cores)
             values = solver.coalitions(total)
         if groups is None:
             yield LayerGame(layer, values, players, solver, readout)
         else:
             united = players_of(layer, members, edges[layer])
-            if solver is None or net is None or least is None:
+            if solver is None or nets is None or least is None:
                 yield LayerGame(layer, separable_values(united.sent, readout), united, None, readout)
             else:
-                of_groups = LayerSolver(net, united, above, limit, least, stop)
+                of_groups = LayerSolver(nets, united, above, limit, least, cores)
                 yield LayerGame(layer, of_groups.coalitions(total), united, of_groups, readout)
         above = _facts(values, players, above)
         least = LeastBySize(values.alone, players.sent, readout if least is None else least)
-        if stop[0]:
+        if cores.stop[0]:
             return
 
 

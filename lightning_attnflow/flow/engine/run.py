@@ -1,26 +1,23 @@
-"""Many networks on all cores: a thread a network, none of which holds the GIL while it computes."""
+"""Many networks on all cores, with threads that do not hold the GIL while they compute."""
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
 from lightning_attnflow.attention.network import AttentionNetwork
+from lightning_attnflow.flow.engine.cores import WIDE, Cores, n_cores
 from lightning_attnflow.flow.engine.layer import Bools
-from lightning_attnflow.flow.engine.network import layer_games
+from lightning_attnflow.flow.engine.network import LayerGame, layer_games
 from lightning_attnflow.flow.engine.shapley import shapley_values
-from lightning_attnflow.flow.engine.solve import Flags
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.flow.layer import LayerFlow, point_values
 
 _NOTICE_AFTER_SECONDS = 1.0
-_POLL_SECONDS = 0.2
 
 
 def run(
@@ -46,21 +43,13 @@ def run(
         For each network a `LayerFlow` a wanted layer.
     """
     _compile()
-    stop = np.zeros(1, dtype=np.uint8)
-    n_threads = max(1, min(len(networks), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="attnflow") as pool:
-        futures = [
-            pool.submit(_flows, network, wanted, players, shapley, tolerance, seed, stop)
+    wide = any(network.n_positions >= WIDE for network in networks)
+    n_threads = n_cores() if wide else min(n_cores(), len(networks))
+    with Cores(max(1, n_threads)) as cores:
+        return cores.all(
+            partial(_flows, network, wanted, players, shapley, tolerance, seed, cores)
             for network, wanted, players in zip(networks, layers, members, strict=True)
-        ]
-        try:
-            while wait(futures, timeout=_POLL_SECONDS).not_done:
-                pass  # a signal that another thread received is handled between two waits
-        except BaseException:  # Ctrl-C: the kernels look at the flag between two coalitions
-            stop[0] = 1
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
+        )
 
 
 def _flows(
@@ -70,22 +59,30 @@ def _flows(
     shapley: bool,
     tolerance: float,
     seed: int,
-    stop: Flags,
+    cores: Cores,
 ) -> dict[int, LayerFlow]:
     integers = quantise(network)
-    scale = integers.scale
-    flows = {}
-    for game in layer_games(integers, min(layers, default=0), members, stop):
-        if game.layer not in layers:
-            continue
-        alone, last, total = game.values.alone / scale, game.values.last / scale, game.values.total / scale
-        if not shapley:
-            flows[game.layer] = point_values(alone, last, alone, total)
-            continue
-        estimate = shapley_values(game, tolerance * scale, seed, stop)
-        values, stderr, low, high = (array / scale for array in estimate[:4])
-        flows[game.layer] = LayerFlow(values, last, alone, stderr, low, high, total, estimate.n_orders)
-    return flows
+    flow_of = partial(_shapley_flow, tolerance, seed, cores) if shapley else _flow_alone
+    # The layers wait for each other's facts, not for each other's Shapley values.
+    defer = cores.later if shapley and network.n_positions >= WIDE else partial
+    flows = {
+        game.layer: defer(flow_of, game, integers.scale)
+        for game in layer_games(integers, min(layers, default=0), members, cores)
+        if game.layer in layers
+    }
+    return {layer: flow() for layer, flow in flows.items()}
+
+
+def _flow_alone(game: LayerGame, scale: float) -> LayerFlow:
+    alone, total, last = game.values.alone / scale, game.values.total / scale, game.values.last / scale
+    return point_values(alone, last, alone, total)
+
+
+def _shapley_flow(tolerance: float, seed: int, cores: Cores, game: LayerGame, scale: float) -> LayerFlow:
+    flow = _flow_alone(game, scale)
+    estimate = shapley_values(game, tolerance * scale, seed, cores.stop)
+    values, stderr, low, high = (array / scale for array in estimate[:4])
+    return flow._replace(values=values, stderr=stderr, low=low, high=high, n_orders=estimate.n_orders)
 
 
 @cache
@@ -101,6 +98,6 @@ def _compile() -> None:
         n, n_layers = 9, 5
         skewed = np.random.default_rng(0).random((n_layers, n, n)) ** 6
         network = AttentionNetwork(skewed / skewed.sum(axis=2, keepdims=True), np.full(n, 1.0 / n))
-        _flows(network, range(n_layers + 1), None, True, 0.05, 0, np.zeros(1, dtype=np.uint8))
+        _flows(network, range(n_layers + 1), None, True, 0.05, 0, Cores())
     finally:
         notice.cancel()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, undo
+from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, residual_of, undo
 from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
 
 Ints = NDArray[np.int64]
@@ -15,6 +16,21 @@ Flags = NDArray[np.uint8]
 
 POOL_SIZE = 64
 """Cuts kept a layer: beyond a few dozen a further one decides almost no coalition."""
+
+
+class Nets(threading.local):
+    """The residual network of zero flow of one network, for each thread that asks its own.
+
+    Args:
+        edges: int64 (L, T, T) ``[layer, key, query]``.
+        readout: int64 (T,).
+
+    Attributes:
+        mine: the calling thread's.
+    """
+
+    def __init__(self, edges: Ints, readout: Ints) -> None:
+        self.mine: Residual = residual_of(edges.transpose(0, 2, 1), readout)
 
 
 class CutPool(NamedTuple):
@@ -32,6 +48,20 @@ def empty_pool(n_positions: int) -> CutPool:
         np.zeros((POOL_SIZE, n_positions), dtype=np.uint8),
         np.zeros(1, dtype=np.int64),
     )
+
+
+def copy_of(pool: CutPool) -> CutPool:
+    """Return a pool of the same cuts."""
+    return CutPool(pool.constants.copy(), pool.beyond.copy(), pool.used.copy())
+
+
+def take_over(pool: CutPool, other: CutPool, known: int) -> None:
+    """Add the cuts that ``other``, which began as a copy of ``pool`` with ``known`` cuts, has found since."""
+    at = int(pool.used[0])
+    found = slice(known, min(int(other.used[0]), known + POOL_SIZE - at))
+    end = at + found.stop - found.start
+    pool.constants[at:end], pool.beyond[at:end] = other.constants[found], other.beyond[found]
+    pool.used[0] = end
 
 
 @compiled
