@@ -1,15 +1,20 @@
-"""Pairs of complementary coalitions, drawn size by size without replacement.
+"""Pairs of complementary coalitions, drawn size by size without replacement, with all players as often as possible.
 
 A layer holds the coalitions of size s together with their complements, of size n - s. Everything that a Shapley value
 asks of it is in the differences v(S) - v(N - S), so that a pair is one observation (Covert & Lee 2021).
+
+Pairs are drawn to even out how often each player was in the smaller coalition and how often two players were on the
+same side. All players are treated alike, so that of each size every pair is equally likely; but where independent draws
+leave by chance a player who is never in a small coalition, or two who are never apart, these do not. Source: Deville &
+Tille (2004), Efficient balanced sampling; for orders of players Mitchell, Cooper, Frank & Holmes (2022).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +23,8 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate
 
 FloatArray = NDArray[np.float64]
-_ENUMERABLE = 10_000  # layers up to this many pairs are listed and drawn from; of larger ones pairs are drawn blindly
+_CANDIDATES = 16  # for a pair, of which the one that evens out most is drawn
+_BALANCED = 1024  # pairs of a size; of more the rest is drawn blindly, which is faster and by then as even
 _PAIRS_A_PLAYER = 1.5  # below, a fit of one number a player leaves too little over to tell an error from
 _PAIRS_AT_LEAST = 2  # in a layer: a variance needs two
 
@@ -88,8 +94,9 @@ def draw_layers(
             remedy=f"Pass budget={minimum} or more, or use permutation_shapley.",
         )
     quotas = _quotas(n_players, (int(budget) - 2) // 2, share)
+    balance = _Balance(np.zeros(n_players), np.zeros((n_players, n_players)))
     return [
-        Layer(size, _draw_pairs(n_players, size, quota, generator), _pairs_in(n_players, size))
+        Layer(size, _draw_pairs(n_players, size, quota, balance, generator), _pairs_in(n_players, size))
         for size, quota in quotas.items()
     ]
 
@@ -136,20 +143,75 @@ def _quotas(n_players: int, pairs: int, share: Callable[[int], float]) -> dict[i
     return quotas
 
 
-def _draw_pairs(n_players: int, size: int, quota: int, generator: np.random.Generator) -> Coalitions:
+@dataclass
+class _Balance:
+    """What was drawn so far.
+
+    Args:
+        times: float (n,), smaller coalitions that hold a player.
+        together: float (n, n), pairs that have two players on one side, less those that part them.
+    """
+
+    times: FloatArray
+    together: FloatArray
+
+    def note(self, coalitions: Coalitions) -> None:
+        """Count coalitions (m, n)."""
+        signs = 2.0 * coalitions - 1.0
+        self.times += coalitions.sum(axis=0)
+        self.together += signs.T @ signs
+
+    def opposite(self) -> _Balance:
+        """What to draw against to leave out, not to take."""
+        return _Balance(-self.times, -self.together)
+
+    def candidates(self, size: int, generator: np.random.Generator) -> Coalitions:
+        """Coalitions of the players drawn least often, ordered by how rarely their players were on one side."""
+        rows = np.zeros((_CANDIDATES, len(self.times)), dtype=bool)
+        rarest = np.argpartition(self.times + generator.random(rows.shape), size - 1, axis=1)[:, :size]
+        np.put_along_axis(rows, rarest, True, axis=1)
+        signs = 2.0 * rows - 1.0
+        return rows[np.argsort(((signs @ self.together) * signs).sum(axis=1))]
+
+
+def _draw_pairs(n_players: int, size: int, quota: int, balance: _Balance, generator: np.random.Generator) -> Coalitions:
     total = _pairs_in(n_players, size)
-    coalitions = np.zeros((quota, n_players), dtype=bool)
-    if total <= _ENUMERABLE or 2 * quota > total:  # drawing blindly would mostly find what it already has
-        listed = np.array(list(combinations(range(n_players), size))[:total], dtype=np.intp)
-        members = listed if quota == total else listed[generator.choice(total, quota, replace=False)]
-        np.put_along_axis(coalitions, members, True, axis=1)
-        return coalitions
+    if 2 * quota <= total:
+        return _draw_distinct(size, quota, balance, generator)
+    left_out = _draw_distinct(size, total - quota, balance.opposite(), generator)
+    listed = np.zeros((total, n_players), dtype=bool)
+    members = np.array(list(combinations(range(n_players), size))[:total], dtype=np.intp)
+    np.put_along_axis(listed, members, True, axis=1)
+    taken = listed[~np.isin(_keys(listed), _keys(left_out))]
+    balance.note(taken)
+    return taken
+
+
+def _draw_distinct(size: int, quota: int, balance: _Balance, generator: np.random.Generator) -> Coalitions:
+    n = len(balance.times)
+    coalitions = np.zeros((quota, n), dtype=bool)
     seen: set[bytes] = set()
     while len(seen) < quota:
-        row = coalitions[len(seen)]
-        row[:] = False
-        row[generator.permutation(n_players)[:size]] = True
-        if 2 * size == n_players and not row[0]:  # of a pair of halves, list the one with player 0
-            row[:] = ~row
-        seen.add(row.tobytes())
+        balanced = len(seen) < _BALANCED
+        for row in chain(balance.candidates(size, generator) if balanced else (), _blindly(n, size, generator)):
+            listed = ~row if 2 * size == n and not row[0] else row  # of a pair of halves the one with player 0
+            key = listed.tobytes()
+            if key not in seen:
+                coalitions[len(seen)] = listed
+                seen.add(key)
+                if balanced:
+                    balance.note(row[None])
+                break
     return coalitions
+
+
+def _blindly(n_players: int, size: int, generator: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+    while True:
+        row = np.zeros(n_players, dtype=bool)
+        row[generator.permutation(n_players)[:size]] = True
+        yield row
+
+
+def _keys(coalitions: Coalitions) -> NDArray[np.void]:
+    packed = np.packbits(coalitions, axis=1)
+    return packed.view(f"V{packed.shape[1]}")[:, 0]

@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 _OF_SIZE = 0.3  # u: one value does for all games, for it only keeps the size from looking like noise
 _INTERACTIONS = (0.0, 1e-3, 0.02, 0.1, 0.3, 1.0, 3.0)  # l
 _STEEPNESS = (0.0, 1.0, 2.0)  # q
-_ROUGHNESS = (1e-8, 1e-6, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # w relative to 1 + 2 l
+_ROUGHNESS = (1e-6, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # w relative to 1 + 2 l
 _FLOOR = 0.1  # a(n / 2) for q = 1
 _ROWS_FOR_ALL, _ROWS_FOR_FEW, _SHORTLIST = 128, 1024, 3  # the time of a judgement grows with the cube of the rows
 

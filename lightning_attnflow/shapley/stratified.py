@@ -21,10 +21,11 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     """Estimate Shapley values from coalitions of all sizes, each of which updates the strata of all players.
 
     With ``phi_i = (1/n) sum_s (mean of v(S) over |S| = s with i) - (mean over |S| = s - 1 without i)``, each payoff is
-    a sample for every player. Three things are added to the original: coalitions come with their complements, without
+    a sample for every player. Some things are added to the original: coalitions come with their complements, without
     replacement and with complete layers where the budget allows; sizes are drawn in proportion to
     ``1 / sqrt(s (n - s))``, which minimises the variance if all sizes are equally noisy; and an additive game fitted to
     the sampled layers is subtracted first and its known values added again, so that only what is not additive is noise.
+    The draws are evened out (``shapley.layers``); the standard errors are those of independent ones, which err more.
 
     Args:
         game: the game.
@@ -60,12 +61,13 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         difference - (2 * layer.coalitions - 1) @ fit.coefficients
         for layer, difference in zip(layers, found, strict=True)
     ]
-    squares, degrees = _layer_squares(layers, residuals, fit)
+    inflation, degrees = _inflation(layers, fit)
+    pooled = _mean_square([residual for layer, residual in zip(layers, residuals, strict=True) if not layer.complete])
     values, variance = fit.coefficients.copy(), np.zeros(n)
-    for layer, residual, square in zip(layers, residuals, squares, strict=True):
-        correction, spread = _stratum_means(layer, residual, square)
+    for layer, residual in zip(layers, residuals, strict=True):
+        correction, spread = _stratum_means(layer, residual, pooled)
         values += correction
-        variance += spread
+        variance += inflation * spread
     return ShapleyResult(
         values=values + (total - values.sum()) / max(n, 1),
         stderr=np.full(n, np.inf) if hides_its_errors(layers) else np.sqrt(variance),
@@ -92,42 +94,38 @@ def _fit_sampled(layers: list[Layer], found: list[FloatArray], total: float, n_p
     )
 
 
-def _layer_squares(layers: list[Layer], residuals: list[FloatArray], fit: LinearFit) -> tuple[list[float], float]:
-    """Mean squared residual of each layer, and the degrees of freedom they rest on.
-
-    One variance a layer, not one a stratum: strata of one or two pairs have none. A layer of few pairs borrows from all
-    sampled layers.
-    """
-    sampled = [residual for layer, residual in zip(layers, residuals, strict=True) if not layer.complete]
-    if not sampled:
-        return [0.0] * len(layers), math.inf
-    together = np.concatenate(sampled)
-    degrees = max(len(together) - fit.degrees, 1.0)
+def _inflation(layers: list[Layer], fit: LinearFit) -> tuple[float, float]:
+    """By how much squared residuals fall short of squared errors, and the degrees of freedom they rest on."""
+    pairs = sum(len(layer.coalitions) for layer in layers if not layer.complete)
+    if pairs == 0:
+        return 1.0, math.inf
+    degrees = max(pairs - fit.degrees, 1.0)
     # The residuals of a fit are smaller than the errors it makes on other pairs (Golub, Heath & Wahba 1979).
-    inflation = (len(together) / degrees) ** 2
-    pooled = float(together @ together) / len(together)
-    squares = [
-        inflation * (float(residual @ residual) + _BORROWED * pooled) / (len(residual) + _BORROWED)
-        for residual in residuals
-    ]
-    return squares, degrees
+    return (pairs / degrees) ** 2, degrees
 
 
-def _stratum_means(layer: Layer, residual: FloatArray, square: float) -> tuple[FloatArray, FloatArray]:
+def _mean_square(residuals: list[FloatArray]) -> float:
+    return float(np.mean(np.concatenate(residuals) ** 2)) if residuals else 0.0
+
+
+def _stratum_means(layer: Layer, residual: FloatArray, pooled: float) -> tuple[FloatArray, FloatArray]:
     """What a layer adds to each value, and its variance, each (n,).
 
-    A player in S sees the residual in the stratum of size s; one outside sees it, negated, in that of size n - s.
+    A player in S sees the residual in the stratum of size s; one outside sees it, negated, in that of size n - s. A
+    stratum of few pairs borrows variance from its layer, a layer of few pairs from all of them, ``pooled``.
     """
     members = layer.coalitions
     pairs, n = members.shape
     unseen = 1 - pairs / layer.n_pairs
+    squares = residual**2
+    square = (squares.sum() + _BORROWED * pooled) / (pairs + _BORROWED)
     if 2 * layer.size == n:  # both strata are one and the same: either of a pair counts for it
         signed = (residual @ members - residual @ ~members) / pairs
         return signed / n, np.full(n, square * unseen / pairs / n**2)
-    inside = members.sum(axis=0)  # (n,) pairs that count for the stratum of size s
-    outside = pairs - inside
-    mean = residual.mean()
-    mean_inside = np.where(inside > 0, residual @ members / np.maximum(inside, 1), mean)
-    mean_outside = np.where(outside > 0, residual @ ~members / np.maximum(outside, 1), mean)
-    variance = square * unseen * (1 / np.maximum(inside, 1) + 1 / np.maximum(outside, 1))
-    return (mean_inside - mean_outside) / n, variance / n**2
+    correction, variance = np.zeros((2, n))
+    for within, sign in ((members, 1), (~members, -1)):
+        count = within.sum(axis=0)  # (n,) pairs that count for the stratum
+        seen = np.maximum(count, 1)
+        correction += sign * np.where(count > 0, residual @ within / seen, residual.mean())
+        variance += (squares @ within + _BORROWED * square) / (count + _BORROWED) / seen
+    return correction / n, variance * unseen / n**2

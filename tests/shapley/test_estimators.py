@@ -22,7 +22,7 @@ from lightning_attnflow.shapley import (
     shapley,
     stratified_shapley,
 )
-from lightning_attnflow.shapley.layers import draw_layers, minimum_budget
+from lightning_attnflow.shapley.layers import _BALANCED, draw_layers, minimum_budget
 
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
@@ -71,6 +71,34 @@ def test_layers_keep_the_budget_and_never_repeat_a_pair(n_players: int, extra: i
         assert len(layer.coalitions) >= min(2, layer.n_pairs)
     if budget - 2 - len(both) > 1:
         assert all(layer.complete for layer in layers)
+
+
+def test_more_pairs_of_a_size_than_are_evened_out_are_still_distinct() -> None:
+    layer = draw_layers(18, 30000, np.random.default_rng(0), lambda _: 1.0)[7]
+    assert _BALANCED < len(layer.coalitions) < layer.n_pairs / 2
+    assert len(np.unique(layer.coalitions, axis=0)) == len(layer.coalitions)
+
+
+@pytest.mark.parametrize(("n_players", "budget"), [(7, 20), (10, 100), (12, 60), (24, 96)])
+def test_layers_hold_all_players_and_pairs_of_them_as_often_as_possible(n_players: int, budget: int) -> None:
+    for seed in range(20):
+        layers = draw_layers(n_players, budget, np.random.default_rng(seed), lambda size: 1 / size)
+        times = sum(layer.coalitions.sum(axis=0) for layer in layers if 2 * layer.size < n_players)
+        assert times.max() - times.min() <= 1
+        signs = 2.0 * np.concatenate([layer.coalitions for layer in layers]) - 1.0
+        together = (signs.T @ signs)[~np.eye(n_players, dtype=bool)]
+        assert together.var() < 0.6 * len(signs)  # of independent draws about len(signs)
+
+
+def test_all_pairs_of_a_size_are_equally_likely() -> None:
+    n_players, seeds = 6, 1500
+    layers = [draw_layers(n_players, 22, np.random.default_rng(seed), lambda _: 1.0) for seed in range(seeds)]
+    for at, n_pairs in enumerate((6, 15, 10)):
+        drawn = np.concatenate([of_seed[at].coalitions for of_seed in layers])
+        times = np.unique(drawn, axis=0, return_counts=True)[1]
+        assert len(times) == n_pairs
+        chance = len(drawn) / seeds / n_pairs
+        assert np.abs(times - chance * seeds).max() < 4 * np.sqrt(seeds * chance * (1 - chance))
 
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
