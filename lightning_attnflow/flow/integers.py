@@ -71,7 +71,9 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
     """
     largest = max(float(network.capacities.max()), float(network.readout.sum()))
     scale = float(2.0 ** (bits - np.ceil(np.log2(largest))))
-    capacities = np.rint(network.capacities * scale).astype(np.int64)
+    capacities = np.empty(network.capacities.shape, dtype=np.int64)
+    for layer, exact in zip(capacities, network.capacities, strict=True):  # one by one, to take no more memory
+        layer[:] = np.rint(exact * scale)
     readout = np.rint(network.readout * scale).astype(np.int64)
     if not readout.any() or not capacities.any(axis=(1, 2)).all():
         raise InputError(

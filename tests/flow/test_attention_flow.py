@@ -150,8 +150,8 @@ def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     blocked.write_text("a file where the cache folder should be")
     code = (
         "import numpy as np\n"
-        "from lightning_attnflow.flow.solvers.dinic import pack_nodes, residual_of, maximise\n"
-        "net = residual_of(np.array([[[3, 1], [2, 2]]]), np.array([4, 0]))\n"
+        "from lightning_attnflow.flow.solvers.dinic import edges_of, pack_nodes, residual_of, maximise\n"
+        "net = residual_of(edges_of(np.array([[[3, 1], [2, 2]]]), np.array([4, 0])))\n"
         "print(maximise(net, 0, pack_nodes(np.array([True, False])), 2, 0, 2**62))"
     )
     environment = {"NUMBA_CACHE_DIR": str(blocked / "cache"), "PATH": "/usr/bin:/bin", "HOME": str(blocked)}

@@ -11,7 +11,7 @@ from networks import networks, stochastic, weighted_networks
 from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.flow.solvers import SOLVERS, get_solver, registry
-from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, maximise, pack_nodes, residual_of, undo
+from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, edges_of, maximise, pack_nodes, residual_of, undo
 from lightning_attnflow.flow.solvers.protocol import cut_capacity, source_side
 
 
@@ -57,13 +57,13 @@ def test_native_solver_over_several_words_of_nodes() -> None:
 @pytest.mark.parametrize("log_capacity", [1, 2**18])
 def test_undo_restores_the_network_bit_for_bit(log_capacity: int) -> None:
     capacities = quantise_stochastic(n_layers=4, n=9)
-    net = residual_of(capacities, capacities[0, 0], log_capacity)
-    before = [array.copy() for array in (net.forward, net.backward, net.ahead, net.behind)]
+    net = residual_of(edges_of(capacities, capacities[0, 0]), log_capacity)
+    before = [array.copy() for array in (net.left, net.edges, net.ahead, net.behind)]
     pushed = maximise(net, 0, pack_nodes(np.arange(9) == 4), 5, 0, UNBOUNDED)
     assert pushed > 0
     assert net.logged[0] > 1
     undo(net)
-    for array, expected in zip((net.forward, net.backward, net.ahead, net.behind), before, strict=True):
+    for array, expected in zip((net.left, net.edges, net.ahead, net.behind), before, strict=True):
         np.testing.assert_array_equal(array, expected)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -46,10 +47,15 @@ class Cores:
         If no thread was free by then, the waiting one makes the call itself: no thread ever waits for work that nobody
         does, so that work may ask for more work.
         """
+        call = [partial(function, *args, **kwargs)]  # emptied when made, so that its arguments are not kept
+
+        def make() -> Result:
+            return call.pop()()
+
         if self._pool is None:
-            return lambda: function(*args, **kwargs)
-        future = self._pool.submit(function, *args, **kwargs)
-        return lambda: function(*args, **kwargs) if future.cancel() else future.result()
+            return make
+        future = self._pool.submit(make)
+        return lambda: make() if future.cancel() else future.result()
 
     def all(self, calls: Iterable[Callable[[], Result]]) -> list[Result]:
         """Have the threads make all calls, and return the results in order."""

@@ -43,10 +43,10 @@ def corrections(
         forward = generator.permuted(np.tile(np.arange(n), (n_pairs, 1)), axis=1)
         orders = np.concatenate([forward, forward[:, ::-1]])
         excess, gaps = np.zeros((2, 2 * n_pairs, n), dtype=np.int64)
-        players = solver.players
+        players, (net, first) = solver.players, solver.nets.above(solver.players.layer)
         _walk(
-            solver.nets.mine,
-            players.layer,
+            net,
+            first,
             players.masks,
             players.sent,
             solver.least_above.values,
@@ -142,7 +142,7 @@ def _walk(
                 break
             value = max(value, proven)
             if value < high[size]:
-                pushed += maximise(net, first, sources, net.forward.shape[0], 0, high[size] - pushed)
+                pushed += maximise(net, first, sources, net.left.shape[0], 0, high[size] - pushed)
                 value = pushed
             gap[row, size], excess[row, size] = high[size] - proven, high[size] - value
         undo(net)

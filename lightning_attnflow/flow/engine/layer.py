@@ -80,20 +80,28 @@ class LayerSolver:
         values = np.minimum(lower_bounds(sent, self.above), upper)
         open_rows = np.flatnonzero(values < upper)
         self.n_flows += len(open_rows)
-        # Two halves, each with the cuts found before and its own: what is found does not depend on who finds it.
-        half = len(open_rows) // 2 if len(open_rows) >= _MANY_FLOWS and sent.shape[1] >= WIDE else len(open_rows)
-        others = copy_of(self.pool)
-        known = int(others.used[0])
+        if len(open_rows):
+            self._solve(masks, sent, upper, open_rows, values)
+        return values
+
+    def _solve(self, masks: Words, sent: Ints, upper: Ints, rows: NDArray[np.intp], values: Ints) -> None:
+        """Write the exact values of ``rows``, in two halves if they are many.
+
+        Each half has the cuts found before and its own, so that what is found does not depend on who finds it.
+        """
 
         def write(rows: NDArray[np.intp], pool: CutPool) -> None:
-            solve(self.nets.mine, self.players.layer, masks, sent, upper, rows, pool, values, self._cores.stop)
+            net, first = self.nets.above(self.players.layer)
+            solve(net, first, masks, sent, upper, rows, pool, values, self._cores.stop)
 
-        rest = self._cores.later(write, open_rows[half:], others) if half < len(open_rows) else None
-        write(open_rows[:half], self.pool)
-        if rest is not None:
-            rest()
-            take_over(self.pool, others, known)
-        return values
+        if len(rows) < _MANY_FLOWS or sent.shape[1] < WIDE:
+            write(rows, self.pool)
+            return
+        half, known, others = len(rows) // 2, int(self.pool.used[0]), copy_of(self.pool)
+        rest = self._cores.later(write, rows[half:], others)
+        write(rows[:half], self.pool)
+        rest()
+        take_over(self.pool, others, known)
 
     def of_members(self, coalitions: Bools) -> Ints:
         """Return v of coalitions of players, bool (m, n)."""

@@ -21,6 +21,7 @@ from lightning_attnflow.flow.engine.layer import (
 from lightning_attnflow.flow.engine.sizes import LeastBySize
 from lightning_attnflow.flow.engine.solve import Ints, Nets
 from lightning_attnflow.flow.integers import IntegerNetwork
+from lightning_attnflow.flow.solvers.dinic import edges_of
 
 
 class LayerGame(NamedTuple):
@@ -34,20 +35,20 @@ class LayerGame(NamedTuple):
 
 
 class Reduced(NamedTuple):
-    """A network whose top layer is folded into the readout where it reads one position: the edges [key, query]."""
+    """A network whose top layer is folded into the readout where it reads one position: the edges [from, to]."""
 
-    edges: Ints  # (L', T, T)
+    edges: Ints  # (L' + 1, T, T), as of `edges_of`
     readout: Ints  # (T,)
     reader: int
 
 
 def reduced(network: IntegerNetwork) -> Reduced:
     """Fold the last layer into the readout if one position is read: then that position's row is the readout."""
-    edges = np.ascontiguousarray(network.capacities.transpose(0, 2, 1))
     read = np.flatnonzero(network.readout)
-    if len(read) == 1 and edges[-1, :, read[0]].sum() <= network.readout[read[0]]:
-        return Reduced(edges[:-1], edges[-1, :, read[0]].copy(), int(read[0]))
-    return Reduced(edges, network.readout, NOWHERE)
+    if len(read) == 1 and network.capacities[-1, read[0]].sum() <= network.readout[read[0]]:
+        readout = network.capacities[-1, read[0]]
+        return Reduced(edges_of(network.capacities[:-1], readout), readout, int(read[0]))
+    return Reduced(edges_of(network.capacities, network.readout), network.readout, NOWHERE)
 
 
 def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, cores: Cores) -> Iterator[LayerGame]:
@@ -62,7 +63,7 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, core
     edges, readout, reader = reduced(network)
     everyone = np.eye(network.n_positions, dtype=bool)
     members = everyone if groups is None else groups
-    top = len(edges)
+    top = len(edges) - 1
     limit = int(readout.sum())
     total = limit if network.conserves else None
     if top < network.n_layers:
@@ -78,7 +79,7 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, core
         if layer == top - 1:
             values = separable_values(players.sent, readout)
         else:
-            nets = Nets(edges, readout) if nets is None else nets
+            nets = Nets(edges) if nets is None else nets
             assert least is not None  # made by the layer below the readout, which is the first
             solver = LayerSolver(nets, players, above, limit, least, cores)
             values = solver.coalitions(total)

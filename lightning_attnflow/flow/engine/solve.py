@@ -14,6 +14,8 @@ from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
 Ints = NDArray[np.int64]
 Flags = NDArray[np.uint8]
 
+_SPARE_EDGES = 2**18  # so many are built in a piece: layers one by one if large, a small network at once
+
 POOL_SIZE = 64
 """Cuts kept a layer: beyond a few dozen a further one decides almost no coalition."""
 
@@ -22,15 +24,23 @@ class Nets(threading.local):
     """The residual network of zero flow of one network, for each thread that asks its own.
 
     Args:
-        edges: int64 (L, T, T) ``[layer, key, query]``.
-        readout: int64 (T,).
-
-    Attributes:
-        mine: the calling thread's.
+        edges: int64 (L + 1, T, T), as of `edges_of`.
     """
 
-    def __init__(self, edges: Ints, readout: Ints) -> None:
-        self.mine: Residual = residual_of(edges.transpose(0, 2, 1), readout)
+    def __init__(self, edges: Ints) -> None:
+        self._edges, self._base = edges, len(edges)
+        self._net: Residual | None = None
+
+    def above(self, layer: int) -> tuple[Residual, int]:
+        """Return the calling thread's network of a layer and those above it, and the layer's index in it.
+
+        Most networks need no flow in their lower layers, which are therefore not built before.
+        """
+        if self._net is None or layer < self._base:
+            self._net = None  # gives its memory back first
+            self._base = max(0, layer - _SPARE_EDGES // self._edges[0].size)
+            self._net = residual_of(self._edges[self._base :])
+        return self._net, layer - self._base
 
 
 class CutPool(NamedTuple):
@@ -93,7 +103,7 @@ def solve(
         if stop[0]:
             return
         bound = min(upper[row], pool_bound(pool, sent[row]))
-        value = maximise(net, first, masks[row], net.forward.shape[0], 0, bound)
+        value = maximise(net, first, masks[row], net.left.shape[0], 0, bound)
         if value < bound:
             _add_cut(pool, net.unseen[first + 1], sent[row], value)
         undo(net)

@@ -1,8 +1,9 @@
 """Dinic's algorithm on dense layered arrays, with sets of nodes as bit masks and an undo log.
 
-Layers of nodes are 0..L, the sink is node 0 of layer L + 1. ``forward[l, i, j]`` is the residual capacity of the edge
-(l, i) -> (l + 1, j), ``backward[l, j, i]`` the flow on it. ``ahead[l, i]`` and ``behind[l, j]`` are the bit masks of
-their nonzero entries, so that a breadth-first search costs a few word operations a node instead of a scan of its edges.
+Layers of nodes are 0..L, the sink is node 0 of layer L + 1. ``left[l, i, j]`` is what ``edges[l, i, j]``, the capacity
+of the edge (l, i) -> (l + 1, j), leaves over the flow on it. ``ahead[l, i]`` and ``behind[l, j]`` are the bit masks of
+edges that can take more and that have flow to give back, so that a breadth-first search costs a few word operations a
+node instead of a scan of its edges.
 Every push is logged, so that `undo` touches nothing else.
 
 Source: Dinic (1970). Sets of nodes are ``W = ceil(T / 64)`` words of 64 bits.
@@ -27,8 +28,8 @@ _LOW_BITS = np.uint64(63)
 class Residual(NamedTuple):
     """One thread's residual network and the scratch space of its searches."""
 
-    forward: NDArray[np.int64]  # (L + 1, T, T)
-    backward: NDArray[np.int64]  # (L + 1, T, T)
+    edges: NDArray[np.int64]  # (L + 1, T, T), only read, so that threads share it
+    left: NDArray[np.int64]  # (L + 1, T, T)
     ahead: NDArray[np.uint64]  # (L + 1, T, W)
     behind: NDArray[np.uint64]  # (L + 1, T, W)
     levels: NDArray[np.uint64]  # (nodes + 1, L + 2, W): the nodes at each distance, layer by layer
@@ -38,28 +39,38 @@ class Residual(NamedTuple):
     logged: NDArray[np.int64]  # (1,): pushes since the flow was zero
 
 
-def residual_of(capacities: NDArray[np.int64], readout: NDArray[np.int64], log_capacity: int = 2**18) -> Residual:
-    """Build the residual network of zero flow.
+def edges_of(capacities: NDArray[np.int64], readout: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the capacities of all edges, those to the sink among them: int64 (L + 1, T, T) ``[layer, from, to]``.
 
     Args:
         capacities: (L, T, T) ``[layer, query, key]``.
         readout: (T,).
-        log_capacity: pushes that are undone one by one; more are undone edge by edge.
     """
     n_layers, n = capacities.shape[:2]
+    edges = np.zeros((n_layers + 1, n, n), dtype=np.int64)
+    edges[:n_layers] = capacities.transpose(0, 2, 1)
+    edges[n_layers, :, 0] = readout
+    return edges
+
+
+def residual_of(edges: NDArray[np.int64], log_capacity: int = 2**18) -> Residual:
+    """Build the residual network of zero flow.
+
+    Args:
+        edges: (L + 1, T, T), as of `edges_of`.
+        log_capacity: pushes that are undone one by one; more are undone edge by edge.
+    """
+    top, n = edges.shape[:2]
     words = (n + 63) // 64
-    nodes = (n_layers + 1) * n + 1
-    forward = np.zeros((n_layers + 1, n, n), dtype=np.int64)
-    forward[:n_layers] = capacities.transpose(0, 2, 1)
-    forward[n_layers, :, 0] = readout
-    ahead = pack_nodes(forward > 0)
+    nodes = top * n + 1
+    ahead = np.stack([pack_nodes(layer > 0) for layer in edges])
     return Residual(
-        forward,
-        np.zeros_like(forward),
+        edges,
+        edges.copy(),
         ahead,
         np.zeros_like(ahead),
-        np.zeros((nodes + 1, n_layers + 2, words), dtype=np.uint64),
-        np.zeros((n_layers + 2, words), dtype=np.uint64),
+        np.zeros((nodes + 1, top + 1, words), dtype=np.uint64),
+        np.zeros((top + 1, words), dtype=np.uint64),
         np.zeros((nodes + 1, 4), dtype=np.int64),
         np.zeros((log_capacity, 2), dtype=np.int64),
         np.zeros(1, dtype=np.int64),
@@ -94,8 +105,8 @@ def maximise(net: Residual, first: int, sources: Words, target_layer: int, targe
 @compiled_inner
 def _search(net: Residual, first: int, sources: Words, target_layer: int, target: int) -> bool:
     """Label nodes by distance from the sources, one word at a time; tell whether the target was reached."""
-    n = net.forward.shape[1]
-    top = net.forward.shape[0]
+    n = net.left.shape[1]
+    top = net.left.shape[0]
     words = sources.shape[0]
     unseen, levels = net.unseen, net.levels
     for layer in range(first, top):
@@ -197,7 +208,8 @@ def _descend(net: Residual, first: int, source: int, target_layer: int, target: 
             j, step = i, layer - stack[depth, 0]
             layer, i = stack[depth, 0], stack[depth, 1]
         else:
-            amount = min(room, net.forward[layer, i, j] if step == 1 else net.backward[layer - 1, i, j])
+            residual = net.left[layer, i, j] if step == 1 else net.edges[layer - 1, j, i] - net.left[layer - 1, j, i]
+            amount = min(room, residual)
             if layer + step != target_layer or j != target:
                 depth += 1
                 stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = layer + step, j, amount, 0
@@ -209,7 +221,7 @@ def _descend(net: Residual, first: int, source: int, target_layer: int, target: 
 @compiled_inner
 def _push(net: Residual, layer: int, i: int, step: int, j: int, amount: int) -> None:
     """Send ``amount`` from (layer, i) over the edge to (layer + step, j) and log it."""
-    n = net.forward.shape[1]
+    n = net.left.shape[1]
     if step < 0:
         layer, i, j, amount = layer - 1, j, i, -amount
     _shift(net, layer, i, j, amount)
@@ -223,16 +235,14 @@ def _push(net: Residual, layer: int, i: int, step: int, j: int, amount: int) -> 
 @compiled_inner
 def _shift(net: Residual, layer: int, i: int, j: int, amount: int) -> None:
     """Add ``amount`` (negative: withdraw) to the flow on (layer, i) -> (layer + 1, j)."""
-    residual = net.forward[layer, i, j] - amount
-    flow = net.backward[layer, j, i] + amount
-    net.forward[layer, i, j] = residual
-    net.backward[layer, j, i] = flow
+    left = net.left[layer, i, j] - amount
+    net.left[layer, i, j] = left
     bit_j, bit_i = _ONE << np.uint64(j & 63), _ONE << np.uint64(i & 63)
-    if residual > 0:
+    if left > 0:
         net.ahead[layer, i, j >> 6] |= bit_j
     else:
         net.ahead[layer, i, j >> 6] &= ~bit_j
-    if flow > 0:
+    if left < net.edges[layer, i, j]:
         net.behind[layer, j, i >> 6] |= bit_i
     else:
         net.behind[layer, j, i >> 6] &= ~bit_i
@@ -241,15 +251,16 @@ def _shift(net: Residual, layer: int, i: int, j: int, amount: int) -> None:
 @compiled
 def undo(net: Residual) -> None:
     """Take back every push: by the log or, if there were more than it holds, edge by edge."""
-    n = net.forward.shape[1]
+    n = net.left.shape[1]
     if net.logged[0] <= len(net.log):
         for at in range(net.logged[0] - 1, -1, -1):
             key = net.log[at, 0]
             _shift(net, key // (n * n), (key // n) % n, key % n, -net.log[at, 1])
     else:
-        for layer in range(net.forward.shape[0]):
-            for j in range(n):
-                for i in range(n):
-                    if net.backward[layer, j, i] > 0:
-                        _shift(net, layer, i, j, -net.backward[layer, j, i])
+        for layer in range(net.left.shape[0]):
+            for i in range(n):
+                for j in range(n):
+                    flow = net.edges[layer, i, j] - net.left[layer, i, j]
+                    if flow > 0:
+                        _shift(net, layer, i, j, -flow)
     net.logged[0] = 0

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from lightning_attnflow.flow.integers import Ints
-from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, Residual, Words, maximise, pack_nodes, residual_of, undo
+from lightning_attnflow.flow.solvers.dinic import (
+    UNBOUNDED,
+    Residual,
+    Words,
+    edges_of,
+    maximise,
+    pack_nodes,
+    residual_of,
+    undo,
+)
 from lightning_attnflow.flow.solvers.jit import compiled
 from lightning_attnflow.flow.solvers.protocol import Bools, MaxFlow, Solver
 
@@ -17,21 +26,21 @@ class NativeSolver(Solver):
 
     def max_flow(self, capacities: Ints, readout: Ints, sources: Bools) -> MaxFlow:
         """Return one maximum flow."""
-        net = residual_of(capacities, readout)
+        net = residual_of(edges_of(capacities, readout))
         n_layers = len(capacities)
         value = maximise(net, 0, pack_nodes(sources), n_layers + 1, 0, UNBOUNDED)
-        flow = np.ascontiguousarray(net.backward)
-        return MaxFlow(int(value), flow[:n_layers], flow[n_layers, 0].copy())
+        flow = net.edges - net.left
+        return MaxFlow(int(value), flow[:n_layers].transpose(0, 2, 1), flow[n_layers, :, 0])
 
     def values(self, capacities: Ints, readout: Ints, sources: Bools) -> Ints:
         """Return the value of the maximum flow from each of the sets ``sources``, bool (m, T), as int64 (m,)."""
-        return _values(residual_of(capacities, readout), pack_nodes(sources))
+        return _values(residual_of(edges_of(capacities, readout)), pack_nodes(sources))
 
 
 @compiled
 def _values(net: Residual, sources: Words) -> Ints:
     values = np.empty(len(sources), dtype=np.int64)
     for row in range(len(sources)):
-        values[row] = maximise(net, 0, sources[row], net.forward.shape[0], 0, UNBOUNDED)
+        values[row] = maximise(net, 0, sources[row], net.left.shape[0], 0, UNBOUNDED)
         undo(net)
     return values
