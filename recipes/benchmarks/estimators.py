@@ -3,7 +3,7 @@
 You will see one row for each game and budget with the root mean square error of each estimator over many seeds,
 relative to the best of the peers (below 1 is better than all of them), and the standard error of the ratio of
 `shapley(game, budget=...)` to that best peer. True values are exact. The last lines count the entries: better or worse
-are those where the ratio differs from 1 by more than two standard errors. About half an hour on one core.
+are those where the ratio differs from 1 by more than two standard errors. About ten minutes on one core.
 
     python recipes/benchmarks/estimators.py [--runs 50] [--games airport shoes]
 """
