@@ -61,9 +61,9 @@ def show_if_slow(items: Sequence[Item], description: str) -> Iterator[Item]:
         [1, 2]
     """
     with bar_if_slow(len(items), description) as advance:
-        for item in items:
+        for done, item in enumerate(items):
+            advance(min(done, 1))  # before an item, so that no bar is drawn for what is over
             yield item
-            advance(1)
 
 
 @contextmanager

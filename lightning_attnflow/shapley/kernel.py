@@ -20,8 +20,8 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     The additive game ``b(S) = sum of phi_i over S`` with ``b(N) = v(N) - v(empty)`` that fits the payoffs best under
     the weights ``1 / (C(n, s) s (n - s))`` has the Shapley values as its coefficients. Sizes are drawn in proportion to
     their weight, without replacement; a size that the budget covers is taken completely. The draws are evened out
-    (``shapley.layers``); the standard errors are those of independent ones, which err more: up to three times in the
-    games of ``recipes/benchmarks/coverage.py``, and more where the game is nearly additive.
+    (``shapley.layers``); the standard errors are those of independent ones, which err more, the more so the closer the
+    game is to an additive one: ``recipes/benchmarks/coverage.py`` prints by how much.
 
     Args:
         game: the game.

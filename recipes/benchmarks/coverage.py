@@ -115,7 +115,7 @@ def study_budgets(name: str, subject: Subject, runs: int) -> list[str]:
             continue  # exact
         print(f"{name:<22}{per_player:>7}", end="")
         for label, method in METHODS.items():
-            repeats = max(3, round(runs / 5 * min(1.0, 10 / per_player)))
+            repeats = max(20, round(runs / 5 * min(1.0, 10 / per_player)))
             results = [method(game, budget=budget, seed=seed) for seed in range(repeats)]
             coverage = np.mean([subject.holds(*result.interval()) for result in results])
             error = np.sqrt(np.mean([(result.values - subject.values) ** 2 for result in results]))

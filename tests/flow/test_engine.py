@@ -198,7 +198,7 @@ def test_work_that_asks_for_work_does_not_wait_for_a_thread_for_ever() -> None:
         assert cores.all([partial(depth_of, level) for level in (5, 3)]) == [5, 3]
 
 
-def test_error_of_one_network_is_raised_and_ends_the_others() -> None:
+def test_error_of_one_call_is_raised_and_sets_the_stop_flag() -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
