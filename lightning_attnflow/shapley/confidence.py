@@ -12,6 +12,7 @@ deviation or the root mean square over the players of theirs, whichever is large
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -24,6 +25,7 @@ from lightning_attnflow.shapley.statistics import UnitStatistics
 FloatArray = NDArray[np.float64]
 Interval = tuple[FloatArray, FloatArray]
 _EXACT_DEGREES = 200  # above, the expansion of the t quantile is right to 10 digits
+_GROWTH = 5  # so many times more units at once: what few units say of the spread is itself uncertain
 
 
 def permutation_interval(
@@ -54,7 +56,7 @@ def permutation_interval(
         radius = np.full_like(mean, np.inf)
     else:
         own = np.maximum(statistics.high - mean, mean - statistics.low)
-        unseen = np.maximum(own, np.sqrt(np.mean(own**2)) if own.size else 0.0)
+        unseen = np.maximum(own, math.sqrt(own @ own / max(own.size, 1)))
         if bounds is not None:
             unseen = np.minimum(unseen, np.maximum(bounds[1] - mean, mean - bounds[0]))
         squares = statistics.m2 - math.log(1 - confidence) * unseen**2
@@ -65,6 +67,39 @@ def permutation_interval(
     if m > 0:
         radius = np.minimum(radius, (high - low) * math.sqrt(math.log(2 / (1 - confidence)) / (2 * m)))
     return np.clip(mean - radius, low, high), np.clip(mean + radius, low, high)
+
+
+def units_wanted(statistics: UnitStatistics, radius: FloatArray, room: FloatArray, further: FloatArray) -> int:
+    """How many units in all are likely to bring every player's radius down to ``room``.
+
+    Args:
+        statistics: of the units so far, two or more.
+        radius: (n,), of their 95% intervals by `permutation_interval`, without bounds.
+        room: (n,), for the radius and what is added to it.
+        further: (n,), what is added and falls as one over the number of units.
+
+    Returns:
+        More than there are, at most five times as many.
+
+    Example:
+        >>> few = UnitStatistics.of(np.array([[0.0], [1.0], [0.0], [1.0]]))
+        >>> low, high = permutation_interval(few)
+        >>> units_wanted(few, (high - low) / 2, room=np.array([0.5]), further=np.zeros(1))
+        10
+    """
+    widest = int(np.argmax((radius + further) / room))
+    count, m2 = statistics.count, float(statistics.m2[widest])
+    allowed, added = float(room[widest]), float(further[widest])
+    unseen = count * (count - 1) * (float(radius[widest]) / student_quantile(0.95, count - 1)) ** 2 - m2
+
+    def is_enough(more: int) -> bool:
+        squares = m2 * (more - 1) / (count - 1) + unseen
+        return (
+            student_quantile(0.95, more - 1) * math.sqrt(squares / (more - 1) / more) + added * count / more <= allowed
+        )
+
+    counts = range(count + 1, _GROWTH * count)
+    return counts.start + bisect_left(counts, True, key=is_enough)
 
 
 def student_interval(mean: FloatArray, stderr: FloatArray, degrees: float, confidence: float = 0.95) -> Interval:

@@ -49,7 +49,7 @@ class UnitStatistics:
         """The statistics of unit means, float (units, n)."""
         if len(units) == 0:
             return cls.empty(units.shape[1])
-        mean = units.mean(axis=0)
+        mean = units.sum(axis=0) / len(units)
         return cls(len(units), mean, ((units - mean) ** 2).sum(axis=0), units.min(axis=0), units.max(axis=0))
 
     def __add__(self, other: UnitStatistics) -> UnitStatistics:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import FunctionGame, Game, MaxPermutations, exact_shapley, permutation_shapley
-from lightning_attnflow.shapley.confidence import permutation_interval, student_quantile
+from lightning_attnflow.shapley.confidence import permutation_interval, student_quantile, units_wanted
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
 
@@ -90,3 +90,26 @@ def _coverage(game: Game, values: np.ndarray, n_orders: int, runs: int) -> tuple
         ours.append((low - 1e-12 <= values) & (values <= high + 1e-12))
         normal.append(np.abs(result.values - values) <= 1.96 * result.stderr + 1e-12)
     return float(np.mean(ours)), float(np.mean(normal))
+
+
+@pytest.mark.parametrize("further", [0.0, 0.01])
+def test_the_units_wanted_bring_the_widest_radius_into_its_room(further: float) -> None:
+    units = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 2.0, 0.1]
+    few, room = UnitStatistics.of(units[:10]), np.array([0.9, 0.9, 0.9])
+
+    def radius_of(statistics: UnitStatistics) -> np.ndarray:
+        low, high = permutation_interval(statistics)
+        return (high - low) / 2
+
+    wanted = units_wanted(few, radius_of(few), room, np.full(3, further))
+
+    def of_the_same_spread(count: int) -> UnitStatistics:
+        return UnitStatistics(count, few.mean, few.variance * (count - 1), few.low, few.high)
+
+    widest = [(radius_of(of_the_same_spread(count)) + further * 10 / count).max() for count in (wanted - 1, wanted)]
+    assert widest[1] <= 0.9 < widest[0]
+
+
+def test_no_more_than_five_times_the_units_are_wanted_at_once() -> None:
+    few = UnitStatistics.of(np.array([[0.0], [1.0], [0.0], [1.0]]))
+    assert units_wanted(few, np.array([1.0]), np.array([1e-9]), np.zeros(1)) == 20

@@ -11,7 +11,7 @@ from lightning_attnflow.flow.engine.sizes import least_of_supply
 from lightning_attnflow.flow.engine.solve import Flags, Ints
 from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, undo
 from lightning_attnflow.flow.solvers.jit import compiled
-from lightning_attnflow.shapley.confidence import permutation_interval
+from lightning_attnflow.shapley.confidence import permutation_interval, units_wanted
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
 Floats = NDArray[np.float64]
@@ -62,10 +62,10 @@ def corrections(
         units = units + UnitStatistics.of((outside - inside).reshape(2, n_pairs, n).mean(axis=0))
         unseen = _RULE_OF_THREE / (2 * units.count) * most
         low, high = permutation_interval(units)
-        beyond = float((((high - low) / 2 + unseen) / room).max())
-        if beyond <= 1.0 or units.count >= _MOST_PAIRS or stop[0]:
+        radius = (high - low) / 2
+        if (radius + unseen <= room).all() or units.count >= _MOST_PAIRS or stop[0]:
             return units, unseen
-        n_pairs = int(np.clip(units.count * (min(beyond, 3.0) ** 2 - 0.9), _FIRST_PAIRS, 4 * units.count))
+        n_pairs = max(_FIRST_PAIRS, units_wanted(units, radius, room, unseen) - units.count)
 
 
 def _usual(excess: Ints) -> Floats:

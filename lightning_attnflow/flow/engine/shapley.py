@@ -14,14 +14,14 @@ from lightning_attnflow.flow.engine.network import LayerGame
 from lightning_attnflow.flow.engine.orders import CoalitionBounds, sample_bounds, sample_separable
 from lightning_attnflow.flow.engine.solve import Flags
 from lightning_attnflow.flow.layer import EXACT_PLAYERS
-from lightning_attnflow.shapley.confidence import permutation_interval
+from lightning_attnflow.shapley.confidence import permutation_interval, units_wanted
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import FunctionGame
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
 Floats = NDArray[np.float64]
 
-_FIRST_ORDERS = 256
+_FIRST_ORDERS = 384
 _MOST_RINGS = 2**20
 
 
@@ -45,7 +45,7 @@ def shapley_values(game: LayerGame, tolerance: float, seed: int, stop: Flags) ->
         stop: (1,), set to 1 by another thread to give up.
     """
     values, n = game.values, len(game.values.alone)
-    if np.array_equal(values.alone, values.last):
+    if (values.alone == values.last).all():
         return _exact(values.alone.astype(np.float64))
     bounds = game.solver.bounds(values) if game.solver is not None else None
     closed = _closed_form(values, bounds)
@@ -84,13 +84,13 @@ def _closed_form(values: Coalitions, bounds: CoalitionBounds | None) -> Floats |
         return pairwise
     if bounds is None or bounds.reader == NOWHERE:
         return None
-    others = np.arange(n) != bounds.reader
-    for cut in np.flatnonzero(bounds.gap_without_reader == 0):
-        if not bounds.slack[cut, others].any():
-            phi: Floats = bounds.weights[cut] / 2 + bounds.constants[cut] / n
-            phi[bounds.reader] = values.total - phi[others].sum()
-            return phi
-    return None
+    loose = np.count_nonzero(bounds.slack, axis=1) - (bounds.slack[:, bounds.reader] != 0)
+    tight = np.flatnonzero((loose == 0) & (bounds.gap_without_reader == 0))
+    if len(tight) == 0:
+        return None
+    phi: Floats = bounds.weights[tight[0]] / 2 + bounds.constants[tight[0]] / n
+    phi[bounds.reader] += values.total - phi.sum()
+    return phi
 
 
 def _sampled(
@@ -98,7 +98,7 @@ def _sampled(
 ) -> Estimate:
     """Sample rings of orders until the interval is narrow enough, with flows only if the bounds are too loose."""
     n = len(game.values.alone)
-    state, generator = seeds.generate_state(1, dtype=np.uint64).astype(np.uint64), np.random.default_rng(seeds)
+    state = seeds.generate_state(1, dtype=np.uint64).astype(np.uint64)
     rings, before, after = UnitStatistics.empty(n), np.zeros(n), np.zeros(n)
     n_rings = max(3, _FIRST_ORDERS // (2 * n))
     while True:
@@ -113,17 +113,16 @@ def _sampled(
         rings = rings + UnitStatistics.of(units)
         doubt = (before + after) / 2
         loose = doubt.max() > 0.5 * tolerance
-        room = 0.7 * tolerance if loose else tolerance - doubt.max()
-        excess = _radius(rings).max() / room
-        if excess <= 1.0 or rings.count >= _MOST_RINGS or stop[0]:
+        radius, room = _radius(rings), 0.7 * tolerance if loose else tolerance - doubt.max()
+        if radius.max() <= room or rings.count >= _MOST_RINGS or stop[0]:
             break
-        n_rings = int(np.clip(rings.count * (min(excess, 3.0) ** 2 - 0.9), 1, 4 * rings.count))
-    radius, stderr, n_orders = _radius(rings), rings.stderr, 2 * n * rings.count
+        n_rings = units_wanted(rings, radius, np.full(n, room), np.zeros(n)) - rings.count
+    stderr, n_orders = rings.stderr, 2 * n * rings.count
     if loose:
         assert bounds is not None
         assert game.solver is not None  # a separable game has no bounds that could be loose
         left = np.sqrt(np.maximum(tolerance**2 - radius**2, (0.3 * tolerance) ** 2))
-        pairs, unseen = corrections(game.solver, bounds, left, generator, stop)
+        pairs, unseen = corrections(game.solver, bounds, left, np.random.default_rng(seeds), stop)
         values = rings.mean + pairs.mean
         radius = np.hypot(radius, _radius(pairs) + unseen)
         stderr = np.hypot(stderr, pairs.stderr)
