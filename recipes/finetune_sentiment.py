@@ -119,7 +119,7 @@ def main(
         lr: highest learning rate of AdamW.
         max_length: longer sentences are cut after so many tokens.
         seed: of the split, the weights of the head, the order and the dropout.
-        log_dir: where the TensorBoard log and the picture go.
+        log_dir: where the TensorBoard log, the picture and the fine-tuned model go.
     """
     sentences, classes = (
         (binary_sentences(), ["negative", "positive"])
@@ -155,7 +155,14 @@ def main(
     print(
         f"\nheld-out accuracy {accuracy:.1%} on {val_size} sentences after {seconds:.1f} s of training on {train_size}"
     )
-    print(f"log directory     {logger.log_dir}   (tensorboard --logdir {log_dir})\nheat map          {picture}")
+    checkpoint = Path(logger.log_dir) / "checkpoint"
+    module.encoder.config.id2label = dict(enumerate(classes))
+    module.encoder.eval().save_pretrained(checkpoint)
+    tokenizer.save_pretrained(checkpoint)
+    print(
+        f"log directory     {logger.log_dir}   (tensorboard --logdir {log_dir})\nheat map          {picture}\n"
+        f"checkpoint        {checkpoint}   (transformers; python recipes/which_are_shapley_values.py --checkpoint)"
+    )
     return {"accuracy": accuracy, "seconds": seconds}
 
 

@@ -1,13 +1,13 @@
 """Which explanation methods are Shapley values? The propositions of the paper, on real held-out sentences.
 
     python recipes/which_are_shapley_values.py
-    python recipes/which_are_shapley_values.py --checkpoint DIR    # a Hugging Face classifier of your own
+    python recipes/which_are_shapley_values.py --checkpoint DIR    # of the main recipe, or a classifier of your own
 
-Fine-tunes MiniLM on 800 movie-review sentences (or loads your classifier) and prints, from the model itself: each
-method against each axiom with its worst violation and a witness; Propositions 1 to 3 and the layer reading of section 6
-with an example each; agreement with exact token Shapley values; what the flow into each layer is worth; values of words
-by two roads; faithfulness over 200 sentences. Writes coloured sentences (HTML) and a bar chart (PNG). About ten
-minutes on two CPU cores; --quick takes a few sentences, to see that everything runs.
+Fine-tunes MiniLM on 800 movie-review sentences (or loads a Hugging Face classifier) and prints, from the model itself:
+each method against each axiom with its worst violation and a witness; Propositions 1 to 3 and the layer reading of
+section 6 with an example each; agreement with exact token Shapley values; what the flow into each layer is worth;
+values of words by two roads; faithfulness over 200 sentences. Writes coloured sentences (HTML) and a bar chart (PNG).
+About ten minutes on two CPU cores; --quick takes a few sentences, to see that everything runs.
 """
 
 from __future__ import annotations
@@ -58,6 +58,19 @@ def fine_tune(train: list[tuple[str, int]], epochs: int, seed: int) -> tuple[Any
     return module.encoder.eval(), tokenizer
 
 
+def load(checkpoint: Path) -> tuple[Any, Any]:
+    """Return the classifier and the tokenizer of a directory."""
+    if not (checkpoint / "config.json").is_file():
+        raise InputError(
+            "checkpoint",
+            got=f"{checkpoint}, which has no config.json",
+            expected="the directory of a Hugging Face sequence classifier with its tokenizer",
+            remedy="recipes/finetune_sentiment.py writes and names one; save_pretrained(...) writes your own.",
+        )
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    return model, AutoTokenizer.from_pretrained(checkpoint)
+
+
 def of_length(
     texts: list[str], tokenizer: Any, lengths: tuple[int, int], count: int, *, split: bool = False
 ) -> list[str]:
@@ -101,8 +114,7 @@ def main(
     if checkpoint is None:
         model, tokenizer = fine_tune(train, epochs=1 if quick else 2, seed=seed)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        model, tokenizer = load(checkpoint)
     texts = [text for text, _ in held_out]
     audited = of_length(texts, tokenizer, lengths, n_audited)
     scored = of_length(texts, tokenizer, SCORED_LENGTHS, n_scored)

@@ -138,13 +138,13 @@ def _flow(
         "low": result.lower[0],
         "high": result.upper[0],
         "interval": "maximum flows",
-        "stderr": None if result.stderr is None else result.stderr[0],
+        "stderr": result.stderr[0],
         "details": {"saturation": float(result.saturation[0]), "ambiguity": float(result.ambiguity[0])},
     }
     if not quotient:
         return sentence.by_position(result.values[0], name, "players", **facts)
     rows = np.arange(len(groups))  # the groups asked for come first
-    facts.update({key: facts[key][rows] for key in ("low", "high", "stderr") if facts[key] is not None})
+    facts.update({key: facts[key][rows] for key in ("low", "high", "stderr")})
     return sentence.by_player(groups, result.values[0][rows], name, **facts)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune_sentiment.py"
 
@@ -50,6 +51,11 @@ def test_it_learns_a_file_of_the_users_own_and_shows_it(run, small_file: Path, t
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert list(tmp_path.glob("finetune_sentiment/version_0/events.*"))
     assert "readout 'first'" in caplog.text
+    (checkpoint,) = tmp_path.glob("finetune_sentiment/version_0/checkpoint")
+    assert str(checkpoint) in printed
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    tokens = AutoTokenizer.from_pretrained(checkpoint)(["the cat was fine", "the cat was awful"], return_tensors="pt")
+    assert [model.config.id2label[int(row.argmax())] for row in model(**tokens).logits] == ["y", "n"]
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from lightning_attnflow.errors import InputError
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def main():
     sys.path.insert(0, str(RECIPES))
     try:
         from which_are_shapley_values import main
     finally:
         sys.path.remove(str(RECIPES))
+    return main
+
+
+@pytest.fixture(scope="module")
+def result(main, tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Lightning and captum say of a training on 32 sentences
         out = tmp_path_factory.mktemp("pictures")
@@ -54,3 +61,8 @@ def test_writes_its_pictures(result):
     page = (out / "tokens.html").read_text(encoding="utf-8")
     assert page.count("integrated_gradients of") == 1
     assert (out / "bars.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_checkpoint_that_is_not_there_is_said(main, tmp_path):
+    with pytest.raises(InputError, match=r"no config\.json.*finetune_sentiment"):
+        main(checkpoint=tmp_path / "nowhere")
