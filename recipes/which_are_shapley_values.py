@@ -7,7 +7,7 @@ Fine-tunes MiniLM on 800 movie-review sentences (or loads a Hugging Face classif
 each method against each axiom with its worst violation and a witness; Propositions 1 to 3 and the layer reading of
 section 6 with an example each; agreement with exact token Shapley values; what the flow into each layer is worth;
 values of words by two roads; faithfulness over 200 sentences. Writes coloured sentences (HTML) and a bar chart (PNG).
-About ten minutes on two CPU cores; --quick takes a few sentences, to see that everything runs.
+About ten minutes on two CPU cores; --quick true takes a few sentences, to see that everything runs.
 """
 
 from __future__ import annotations
