@@ -19,6 +19,7 @@ from lightning_attnflow.flow.engine.facts import lower_bounds, upper_bounds
 from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.network import layer_games
 from lightning_attnflow.flow.engine.orders import _two_cut_marginals, bounds_along
+from lightning_attnflow.flow.engine.shapley import _efficient
 from lightning_attnflow.flow.engine.sizes import LeastBySize, least_of_supply
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.shapley import FunctionGame, GroupedGame, exact_shapley
@@ -73,6 +74,11 @@ def test_facts_of_a_layer_bound_every_coalition_of_the_next(network: AttentionNe
         prefixes = np.concatenate([[0], np.cumsum(1 << order)])
         assert (low <= exact[prefixes]).all()
         assert (exact[prefixes] <= high).all()
+        again, size = high.copy(), int(np.random.default_rng(seed).integers(len(order) + 1))
+        other = np.concatenate([order[:size][::-1], order[size:]])
+        reached = bounds_along.py_func(bounds, other, low, again, scratch[0], scratch[1])
+        again[reached:] = bounds.total
+        assert again[size] == high[size]  # a bound that depended on the order would have no Shapley values
 
 
 @given(network=networks(max_layers=5, max_positions=6) | weighted_networks())
@@ -155,7 +161,7 @@ def test_sampled_values_are_within_tolerance_and_their_intervals_hold(kind: str,
         assert ((flow.high - flow.low) / 2 <= tolerance + ROUNDING).all()
         assert (flow.lower - ROUNDING <= flow.low).all()
         assert (flow.high <= flow.upper + ROUNDING).all()
-        np.testing.assert_allclose(flow.values.sum(axis=1), flow.total, atol=1e-6)
+        np.testing.assert_allclose(flow.values.sum(axis=1), flow.total, atol=ROUNDING)
         inside.append((flow.low - ROUNDING <= exact) & (exact <= flow.high + ROUNDING))
     sampled = flow.n_orders > 0
     assert sampled.any()
@@ -163,6 +169,50 @@ def test_sampled_values_are_within_tolerance_and_their_intervals_hold(kind: str,
     covered = np.stack(inside)[:, sampled]
     assert covered.mean() >= 0.95  # nominal, over n_seeds x players x layers
     np.testing.assert_allclose(flow.values[~sampled], exact[~sampled], atol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("kind", "readout", "n", "n_layers", "residual", "seed", "layer", "tolerance"),
+    [
+        ("sharp", "last", 13, 4, 0.05, 1932717574, 1, 2e-3),  # upper bounds that no single cut gives
+        ("causal", "mean", 11, 5, 0.1, 126224807, 1, 5e-4),  # loose bounds that few orders meet
+        ("causal", "mean", 13, 5, 0.1, 1922937209, 0, 5e-3),
+    ],
+)
+def test_intervals_hold_where_bounds_are_loose(
+    kind: str, readout: str, n: int, n_layers: int, residual: float, seed: int, layer: int, tolerance: float
+) -> None:
+    network = AttentionNetwork(stochastic(n_layers, n, seed, kind, residual), readout_vector(readout, n, 0))
+    exact = exact_shapley(FlowGame(network, layer)).values
+    covered, n_orders = [], []
+    for run in range(12):
+        flow = attention_flow(network, layers=[layer], tolerance=tolerance, seed=run)
+        n_orders.append(int(flow.n_orders[0]))
+        covered.append((flow.low[0] - ROUNDING <= exact) & (exact <= flow.high[0] + ROUNDING))
+    assert any(count % (2 * n) for count in n_orders)  # beside rings, orders walked by flows
+    assert np.mean(covered) >= 0.95
+    assert min(np.mean(covered, axis=1)) >= 0.7
+
+
+@given(seed=st.integers(0, 2**16), n=st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_the_nearest_efficient_values_between_their_bounds(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    low = rng.random(n) * (rng.random(n) < 0.5)
+    high = low + rng.random(n) * (rng.random(n) < 0.8)
+    total = float(low.sum() + rng.random() * (high - low).sum())
+    start = rng.normal(size=n)
+    found = _efficient(start, low, high, total)
+    assert found.sum() == pytest.approx(total, abs=1e-12)
+    assert (low <= found).all()
+    assert (found <= high).all()
+    free = (low < found) & (found < high)  # the condition of Karush, Kuhn and Tucker: one shift for all that is free
+    moved = found - start
+    shift = moved[free].mean() if free.any() else 0.0
+    np.testing.assert_allclose(moved[free], shift, atol=1e-12)
+    if free.any():
+        assert (moved[found == low] >= shift - 1e-12)[low[found == low] < high[found == low]].all()
+        assert (moved[found == high] <= shift + 1e-12)[low[found == high] < high[found == high]].all()
 
 
 def test_result_depends_on_the_seed_alone() -> None:

@@ -22,27 +22,36 @@ _RULE_OF_THREE = -np.log(0.05)
 
 
 def corrections(
-    solver: LayerSolver, bounds: CoalitionBounds, room: Floats, generator: np.random.Generator, stop: Flags
+    solver: LayerSolver,
+    bounds: CoalitionBounds,
+    gaps: Floats,
+    n_known: int,
+    room: Floats,
+    generator: np.random.Generator,
+    stop: Flags,
 ) -> tuple[UnitStatistics, Floats]:
     """Sample what the Shapley values of the upper bounds are off by, until the 95% interval is narrow enough.
 
     Args:
         solver: of the layer.
         bounds: of its game.
+        gaps: (2, n), how much less than its upper bound a coalition may be paid, mean over ``n_known`` pairs of orders:
+            the coalition that a player completes, and the one that it joins.
+        n_known: how many pairs of orders that was.
         room: (n,), half-width to reach.
         generator: of the orders.
         stop: (1,), set to 1 by another thread to give up.
 
     Returns:
         The corrections, an order with its reverse a unit, and (n,) what orders that were not seen may add to the
-        half-width, by the rule of three.
+        half-width: by the rule of three, or because ``gaps`` tells of more than was seen, whichever is more.
     """
     n = len(room)
-    units, most, n_pairs = UnitStatistics.empty(n), np.zeros(n), _FIRST_PAIRS
+    units, seen, most, n_pairs = UnitStatistics.empty(n), np.zeros((2, n)), np.zeros(n), _FIRST_PAIRS
     while True:
         forward = generator.permuted(np.tile(np.arange(n), (n_pairs, 1)), axis=1)
         orders = np.concatenate([forward, forward[:, ::-1]])
-        excess, gaps = np.zeros((2, 2 * n_pairs, n), dtype=np.int64)
+        excess, possible, bounded = np.zeros((3, 2 * n_pairs, n), dtype=np.int64)
         players, (net, first) = solver.players, solver.nets.above(solver.players.layer)
         _walk(
             net,
@@ -53,14 +62,17 @@ def corrections(
             bounds,
             orders,
             excess,
-            gaps,
+            possible,
+            bounded,
             stop,
         )
         inside, outside = _shares(orders, excess - _usual(excess))
-        most_inside, most_outside = _shares(orders, gaps)
-        most += (np.maximum(most_inside, most_outside).mean(axis=0) - most) * (n_pairs / (units.count + n_pairs))
+        share = n_pairs / (units.count + n_pairs)
+        most += (np.maximum(*_shares(orders, possible)).mean(axis=0) - most) * share
+        seen += (np.mean(_shares(orders, bounded), axis=1) - seen) * share
         units = units + UnitStatistics.of((outside - inside).reshape(2, n_pairs, n).mean(axis=0))
-        unseen = _RULE_OF_THREE / (2 * units.count) * most
+        pooled = n_known / (n_known + units.count)
+        unseen = np.maximum(_RULE_OF_THREE / (2 * units.count) * most, pooled * (gaps - seen).max(axis=0))
         low, high = permutation_interval(units)
         radius = (high - low) / 2
         if (radius + unseen <= room).all() or units.count >= _MOST_PAIRS or stop[0]:
@@ -101,7 +113,8 @@ def _walk(
     bounds: CoalitionBounds,
     orders: Ints,
     excess: Ints,
-    gap: Ints,
+    possible: Ints,
+    bounded: Ints,
     stop: Flags,
 ) -> None:
     """Find the exact value of every prefix of some orders.
@@ -115,7 +128,8 @@ def _walk(
         bounds: of the game.
         orders: (m, n).
         excess: (m, n), zeros, written to: by size of the prefix, its upper bound less its value.
-        gap: (m, n), zeros, written to: the most that could have been, without a flow.
+        possible: (m, n), zeros, written to: the most that could have been, without a flow.
+        bounded: (m, n), zeros, written to: the most that could have been by ``bounds`` alone.
         stop: (1,), set to 1 by another thread to give up.
     """
     n = orders.shape[1]
@@ -127,6 +141,7 @@ def _walk(
             return
         order = orders[row]
         reached = bounds_along(bounds, order, low, high, sums, least)
+        bounded[row, 1:reached] = high[1:reached] - low[1:reached]
         sources[:], supply[:] = 0, 0
         pushed, value, proven = 0, 0, 0
         for size in range(1, reached):
@@ -144,5 +159,5 @@ def _walk(
             if value < high[size]:
                 pushed += maximise(net, first, sources, net.left.shape[0], 0, high[size] - pushed)
                 value = pushed
-            gap[row, size], excess[row, size] = high[size] - proven, high[size] - value
+            possible[row, size], excess[row, size] = high[size] - proven, high[size] - value
         undo(net)

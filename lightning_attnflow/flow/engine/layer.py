@@ -153,6 +153,7 @@ class LayerSolver:
             intake = above.constant + int(above.weights.sum()) - int(above.weights[above.reader])
             constants = np.concatenate([[intake], constants])
             weights = np.concatenate([players.sent[None, :, above.reader], weights])
+        weights = np.minimum(weights, values.alone)  # v(S) <= v(A) + sum of v({i}) over S - A, with A the lighter ones
         full = np.flatnonzero(values.alone == values.total)
         reader = int(full[0]) if len(full) == 1 else NOWHERE
         at_all = constants + weights.sum(axis=1) - values.total

@@ -39,6 +39,8 @@ class CoalitionBounds(NamedTuple):
 def bounds_along(bounds: CoalitionBounds, order: Ints, low: Ints, high: Ints, sums: Ints, least: Ints) -> int:
     """Write bounds of v at the prefixes of ``order`` into ``low`` and ``high`` (n + 1,).
 
+    The upper ones depend on the members of a prefix only, not on their order: they are a game with Shapley values.
+
     Returns the size from which on every prefix is known to be paid v(N); larger ones are not written.
     """
     n = len(order)
@@ -57,7 +59,7 @@ def bounds_along(bounds: CoalitionBounds, order: Ints, low: Ints, high: Ints, su
         all_alone += alone
         with_reader = with_reader or player == bounds.reader
         lower = max(best_alone, best_excess + all_last, low[t] + last, bounds.least[t + 1])
-        upper = min(bounds.total, all_alone, high[t] + alone)
+        upper = min(bounds.total, all_alone)
         for cut in range(n_cuts):
             sums[cut] += bounds.weights[cut, player]
             least[cut] = min(least[cut], bounds.slack[cut, player])

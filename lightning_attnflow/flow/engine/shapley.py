@@ -69,7 +69,7 @@ def _values(game: LayerGame, coalitions: NDArray[np.bool_]) -> Floats:
 
 
 def _closed_form(values: Coalitions, bounds: CoalitionBounds | None) -> Floats | None:
-    """Return the Shapley values if the game is proven to be one of three simple ones.
+    """Return the Shapley values if the game is proven to be one of two simple ones.
 
     *Any two reach it.* No two players are paid less than v(N): a player adds v({i}) as the first and what
     is missing after another as the second.
@@ -122,7 +122,8 @@ def _sampled(
         assert bounds is not None
         assert game.solver is not None  # a separable game has no bounds that could be loose
         left = np.sqrt(np.maximum(tolerance**2 - radius**2, (0.3 * tolerance) ** 2))
-        pairs, unseen = corrections(game.solver, bounds, left, np.random.default_rng(seeds), stop)
+        gaps, n_known = np.stack([after, before]), n * rings.count
+        pairs, unseen = corrections(game.solver, bounds, gaps, n_known, left, np.random.default_rng(seeds), stop)
         values = rings.mean + pairs.mean
         radius = np.hypot(radius, _radius(pairs) + unseen)
         stderr = np.hypot(stderr, pairs.stderr)
@@ -130,15 +131,26 @@ def _sampled(
     else:
         values = rings.mean + (before - after) / 2
         radius = radius + doubt
-    values = values + (game.values.total - values.sum()) / n  # the sum is known
     low, high = game.values.last.astype(np.float64), game.values.alone.astype(np.float64)
+    values = _efficient(values, low, high, float(game.values.total))
     return Estimate(
-        np.clip(values, low, high),
-        stderr,
+        values,
+        np.where(low < high, stderr, 0.0),
         np.clip(values - radius, low, high),
         np.clip(values + radius, low, high),
         n_orders,
     )
+
+
+def _efficient(values: Floats, low: Floats, high: Floats, total: float) -> Floats:
+    """The nearest values between ``low`` and ``high`` that add up to ``total``: the true ones do both."""
+    shifted: Floats = values + (total - values.sum()) / len(values)
+    if (low <= shifted).all() and (shifted <= high).all():
+        return shifted
+    shifts = np.sort(np.concatenate([low - values, high - values]))  # between two of them the sum is linear
+    totals = np.clip(values[:, None] + shifts, low[:, None], high[:, None]).sum(axis=0)
+    nearest: Floats = np.clip(values + np.interp(total, totals, shifts), low, high)
+    return nearest
 
 
 def _radius(statistics: UnitStatistics) -> Floats:
