@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-from lightning_attnflow.flow.engine import facts, orders, solve
+import pytest
+
+from lightning_attnflow.flow.engine import corrections, facts, orders, sizes, solve
 from lightning_attnflow.flow.solvers import dinic, jit, native
 
 
@@ -23,9 +27,24 @@ def test_every_kernel_is_kept_under_the_digest_of_all_sources() -> None:
     digest = jit.sources_digest(Path(jit.__file__).parents[1])
     kernels = [
         kernel
-        for module in (dinic, native, facts, orders, solve)
+        for module in (dinic, native, facts, sizes, orders, corrections, solve)
         for kernel in vars(module).values()
         if hasattr(kernel, "py_func")
     ]
     assert len(kernels) > 10
     assert {kernel._cache._cache_file._source_stamp for kernel in kernels} == {digest}
+
+
+def test_compiling_is_said_once_and_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    code = (
+        "import numpy as np; from lightning_attnflow import AttentionNetwork; from lightning_attnflow.flow import *;"
+        "game = FlowGame(AttentionNetwork(np.full((2, 3, 3), 1 / 3), np.eye(3)[0]), 0); game(np.eye(3, dtype=bool))"
+    )
+    notices = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.count(
+            "compiling"
+        )
+        for _ in range(2)
+    ]
+    assert notices == [1, 0]

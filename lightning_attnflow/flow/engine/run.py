@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Sequence
-from functools import cache, partial
-
-import numpy as np
+from functools import partial
 
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.flow.engine.cores import WIDE, Cores, n_cores
@@ -16,8 +12,6 @@ from lightning_attnflow.flow.engine.network import LayerGame, layer_games
 from lightning_attnflow.flow.engine.shapley import shapley_values
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.flow.layer import LayerFlow, point_values
-
-_NOTICE_AFTER_SECONDS = 1.0
 
 
 def run(
@@ -42,7 +36,6 @@ def run(
     Returns:
         For each network a `LayerFlow` a wanted layer.
     """
-    _compile()
     wide = any(network.n_positions >= WIDE for network in networks)
     n_threads = n_cores() if wide else min(n_cores(), len(networks))
     with Cores(max(1, n_threads)) as cores:
@@ -83,21 +76,3 @@ def _shapley_flow(tolerance: float, seed: int, cores: Cores, game: LayerGame, sc
     estimate = shapley_values(game, tolerance * scale, seed, cores.stop)
     values, stderr, low, high = (array / scale for array in estimate[:4])
     return flow._replace(values=values, stderr=stderr, low=low, high=high, n_orders=estimate.n_orders)
-
-
-@cache
-def _compile() -> None:
-    """Run every kernel once on small networks, and say so if that compiles them rather than loads them."""
-    notice = threading.Timer(
-        _NOTICE_AFTER_SECONDS,
-        lambda: print("lightning-attnflow: compiling the flow engine, once (about 10 s) ...", file=sys.stderr),
-    )
-    notice.daemon = True
-    notice.start()
-    try:
-        n, n_layers = 9, 5
-        skewed = np.random.default_rng(0).random((n_layers, n, n)) ** 6
-        network = AttentionNetwork(skewed / skewed.sum(axis=2, keepdims=True), np.full(n, 1.0 / n))
-        _flows(network, range(n_layers + 1), None, True, 0.05, 0, Cores())
-    finally:
-        notice.cancel()

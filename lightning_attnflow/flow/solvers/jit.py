@@ -1,8 +1,9 @@
-"""Numba, set up once: cached compilation that survives a read-only install, and the bit scan that LLVM knows."""
+"""Numba, set up once: cached compilation that says so and survives a read-only install, and LLVM's bit scan."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,27 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import event
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Notice(event.Listener):
+    """Says once a process that kernels of this library are being compiled rather than loaded from the cache."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        if not self.said and event.data["dispatcher"].py_func.__module__.startswith("lightning_attnflow."):
+            self.said = True
+            print("lightning-attnflow: compiling the flow engine, once (10 to 15 s in all) ...", file=sys.stderr)
+
+    def on_end(self, event: event.Event) -> None:
+        """Nothing to say."""
+
+
+event.register("numba:compile", _Notice())  # type: ignore[no-untyped-call]
 
 
 def compiled(function: Function) -> Function:
