@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.confidence import RULE_OF_THREE, UNITS_ALIKE, FloatArray
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, coalition_table
 from lightning_attnflow.shapley.game import Game, evaluate, evaluate_ends
 from lightning_attnflow.shapley.orders import check_seed
@@ -49,16 +51,7 @@ def banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     coalitions = generator.random((budget - 2, n)) < 0.5
     payoffs = evaluate(game, coalitions)
     v_empty, v_full = evaluate_ends(game)
-    present = coalitions.sum(axis=0)
-    absent = len(coalitions) - present
-    values, stderr = np.zeros(n), np.full(n, np.inf)
-    centred = payoffs - payoffs.mean()
-    for player in range(n):
-        with_player, without = centred[coalitions[:, player]], centred[~coalitions[:, player]]
-        if min(len(with_player), len(without)) > 0:
-            values[player] = with_player.mean() - without.mean()
-        if min(len(with_player), len(without)) > 1:
-            stderr[player] = np.sqrt(with_player.var(ddof=1) / present[player] + without.var(ddof=1) / absent[player])
+    values, stderr = _differences(coalitions, payoffs)
     return ShapleyResult(
         values=values,
         stderr=stderr,
@@ -68,7 +61,28 @@ def banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
         method="banzhaf",
         seed=seed,
         n_evaluations=int(budget),
+        degrees=float(len(coalitions) - 2),
     )
+
+
+def _differences(coalitions: NDArray[np.bool_], payoffs: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean payoff with each player less that without, (n,), and the standard error, with what was not seen counted in.
+
+    By the rule of three as in `permutation_interval`: three payoffs more as far from the mean as any. Where all
+    payoffs are alike nothing is known of the error until there are enough for the rule to make another one rare.
+    """
+    centred = payoffs - payoffs.mean()
+    m, present = len(coalitions), coalitions.sum(axis=0)
+    absent = m - present
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.stack([centred @ ~coalitions / absent, centred @ coalitions / present])  # (2, n): without, with
+        squares = centred @ centred - present * means[1] ** 2 - absent * means[0] ** 2
+        unseen = RULE_OF_THREE * np.max(np.abs(centred)) ** 2
+        stderr = np.sqrt((np.maximum(squares, 0.0) + unseen) / (m - 2) * (1 / present + 1 / absent))
+    one_sided = np.minimum(present, absent) == 0
+    if unseen == 0 and m < UNITS_ALIKE:
+        stderr[:] = np.inf
+    return np.where(one_sided, 0.0, means[1] - means[0]), np.where(one_sided, np.inf, stderr)
 
 
 def _exact(game: Game) -> ShapleyResult:

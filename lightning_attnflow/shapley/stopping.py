@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import check_confidence
+from lightning_attnflow.shapley.confidence import UNITS_ALIKE, check_confidence
 
 _FIRST_LOOK = 10  # units before a criterion looks at errors: fewer tell nothing about a variance
 _GROWTH = 1.1  # from look to look the sample grows by a tenth: every look is one more chance to stop by luck
@@ -191,7 +191,9 @@ class _LooksAtErrors(Stop):
     """A criterion on errors: it looks first after ten units and then each time the sample has grown by a tenth."""
 
     def is_met(self, progress: Progress) -> bool:
-        return progress.n_permutations >= _FIRST_LOOK * progress.orders_per_unit and self._is_met(progress)
+        units = progress.n_permutations // progress.orders_per_unit
+        enough = _FIRST_LOOK if (progress.stderr > 0).any() else UNITS_ALIKE
+        return units >= enough and self._is_met(progress)
 
     def room(self, progress: Progress) -> float:
         units = progress.n_permutations // progress.orders_per_unit

@@ -18,6 +18,7 @@ from lightning_attnflow.shapley import (
     SignDecided,
     StandardErrorBelow,
     TopDecided,
+    exact_shapley,
     permutation_shapley,
 )
 
@@ -120,3 +121,14 @@ class TestStopping:
             permutation_shapley(self.game, stop=100)
         with pytest.raises(TypeError):
             MaxPermutations(3) | 100
+
+    def test_differences_that_no_order_showed_yet_do_not_stop_it(self) -> None:
+        rare = FunctionGame(lambda c: (c[:, :3].all(axis=1) & ~c[:, 3:5].any(axis=1)) * 1.0, 8)
+        exact = exact_shapley(rare).values
+        covered = []
+        for seed in range(60):
+            result = permutation_shapley(rare, stop=IntervalBelow(0.1), seed=seed)
+            low, high = result.interval()
+            covered.append((low <= exact) & (exact <= high))
+        assert np.mean(covered) >= 0.93
+        assert permutation_shapley(games.modular(np.ones(3))[0], stop=IntervalBelow(0.1)).n_permutations >= 120

@@ -11,14 +11,12 @@ from lightning_attnflow.flow.engine.sizes import least_of_supply
 from lightning_attnflow.flow.engine.solve import Flags, Ints
 from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, undo
 from lightning_attnflow.flow.solvers.jit import compiled
-from lightning_attnflow.shapley.confidence import permutation_interval, units_wanted
+from lightning_attnflow.shapley.confidence import RULE_OF_THREE, permutation_interval, units_wanted
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
 Floats = NDArray[np.float64]
 _FIRST_PAIRS = 8
 _MOST_PAIRS = 2**20
-_RULE_OF_THREE = -np.log(0.05)
-"""What m observations did not show has, at 95%, a probability of at most this over m (Hanley & Lippman-Hand 1983)."""
 
 
 def corrections(
@@ -72,7 +70,7 @@ def corrections(
         seen += (np.mean(_shares(orders, bounded), axis=1) - seen) * share
         units = units + UnitStatistics.of((outside - inside).reshape(2, n_pairs, n).mean(axis=0))
         pooled = n_known / (n_known + units.count)
-        unseen = np.maximum(_RULE_OF_THREE / (2 * units.count) * most, pooled * (gaps - seen).max(axis=0))
+        unseen = np.maximum(RULE_OF_THREE / (2 * units.count) * most, pooled * (gaps - seen).max(axis=0))
         low, high = permutation_interval(units)
         radius = (high - low) / 2
         if (radius + unseen <= room).all() or units.count >= _MOST_PAIRS or stop[0]:

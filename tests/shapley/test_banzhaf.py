@@ -1,0 +1,57 @@
+"""Banzhaf values by maximum sample reuse: against all coalitions, and intervals that hold on rare payoffs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lightning_attnflow.shapley import FunctionGame, Game, banzhaf
+
+SEATS = np.array([40, 25, 20, 10, 5, 4, 3, 2])
+
+
+def rare() -> Game:
+    """One coalition of the first five players in 32 is paid."""
+    return FunctionGame(lambda c: (c[:, :3].all(axis=1) & ~c[:, 3:5].any(axis=1)) * 1.0, 8)
+
+
+def voting() -> Game:
+    return FunctionGame(lambda c: (c @ SEATS > 50) * 1.0, 8)
+
+
+@pytest.mark.parametrize("game", [rare(), voting()], ids=["rare", "voting"])
+@pytest.mark.parametrize("budget", [10, 20, 50, 100])
+def test_intervals_hold_also_where_payoffs_are_rare(game: Game, budget: int) -> None:
+    exact = banzhaf(game, budget=2**8).values
+    covered = []
+    for seed in range(100):
+        low, high = banzhaf(game, budget=budget, seed=seed).interval()
+        covered.append((low <= exact) & (exact <= high))
+    assert np.mean(covered) >= 0.93
+
+
+def test_values_are_the_mean_payoff_with_a_player_less_that_without() -> None:
+    game, n, budget, seed = voting(), 8, 40, 3
+    coalitions = np.random.default_rng(np.random.SeedSequence(seed)).random((budget - 2, n)) < 0.5
+    payoffs = game(coalitions)
+    expected = [payoffs[coalitions[:, i]].mean() - payoffs[~coalitions[:, i]].mean() for i in range(n)]
+    np.testing.assert_allclose(banzhaf(game, budget=budget, seed=seed).values, expected, atol=1e-12)
+
+
+def test_errors_shrink_as_the_budget_grows_and_are_those_of_many_seeds() -> None:
+    runs = [banzhaf(voting(), budget=100, seed=seed) for seed in range(200)]
+    spread = np.std([run.values for run in runs], axis=0)
+    stated = np.mean([run.stderr for run in runs], axis=0)
+    assert ((0.9 * spread < stated) & (stated < 1.3 * spread)).all()
+
+
+def test_payoffs_that_are_all_alike_tell_nothing_until_there_are_sixty() -> None:
+    constant = FunctionGame(lambda c: np.ones(len(c)), 9)
+    assert np.isinf(banzhaf(constant, budget=61).stderr).all()
+    assert (banzhaf(constant, budget=62).stderr == 0).all()
+
+
+def test_a_player_in_none_or_all_of_the_coalitions_has_no_error_to_state() -> None:
+    seeds = [seed for seed in range(50) if np.isinf(banzhaf(voting(), budget=6, seed=seed).stderr).any()]
+    assert seeds
+    assert all(np.isfinite(banzhaf(voting(), budget=6, seed=seed).values).all() for seed in seeds)
