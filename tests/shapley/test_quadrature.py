@@ -126,6 +126,16 @@ def test_a_seed_gives_the_same_values_again_and_runs_merge(tmp_path) -> None:
     np.testing.assert_array_equal(ShapleyResult.load(tmp_path / "merged.npz").interval(), merged.interval())
 
 
+def test_more_than_quadrature_can_take_goes_to_stratified_sampling_once_that_is_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lightning_attnflow.shapley.choose.MAX_PAIRS", 50)
+    large = FunctionGame(lambda c: c.sum(axis=1) * 1.0, 40)
+    middling = shapley(large, budget=7999)
+    assert (middling.method, middling.n_evaluations) == ("quadrature_shapley", 102)
+    assert shapley(large, budget=8000).method == "stratified_shapley"
+
+
 def test_budgets_and_players_out_of_range_are_errors_that_name_the_range() -> None:
     game = games.OF_TEN_OR_SO["airport"][0]
     with pytest.raises(InputError, match=">= 22 for 10 players"):
@@ -134,7 +144,6 @@ def test_budgets_and_players_out_of_range_are_errors_that_name_the_range() -> No
     large = FunctionGame(lambda c: c.sum(axis=1) * 1.0, 40)
     with pytest.raises(InputError, match="at most 4098"):
         quadrature_shapley(large, budget=4100)
-    assert shapley(large, budget=4100).method == "stratified_shapley"
     huge = FunctionGame(lambda c: c.sum(axis=1) * 1.0, 257)
     with pytest.raises(InputError, match="at most 256"):
         quadrature_shapley(huge, budget=600)
