@@ -42,10 +42,11 @@ def corrections(
 
     Returns:
         The corrections, an order with its reverse a unit, and (n,) what orders that were not seen may add to the
-        half-width: by the rule of three, or because ``gaps`` tells of more than was seen, whichever is more.
+        half-width: by the rule of three, or because ``gaps`` tells of more than was seen and chance (two standard
+        errors) explains, whichever is more.
     """
     n = len(room)
-    units, seen, most, n_pairs = UnitStatistics.empty(n), np.zeros((2, n)), np.zeros(n), _FIRST_PAIRS
+    units, seen, most, n_pairs = UnitStatistics.empty(n), UnitStatistics.empty(2 * n), np.zeros(n), _FIRST_PAIRS
     while True:
         forward = generator.permuted(np.tile(np.arange(n), (n_pairs, 1)), axis=1)
         orders = np.concatenate([forward, forward[:, ::-1]])
@@ -65,12 +66,12 @@ def corrections(
             stop,
         )
         inside, outside = _shares(orders, excess - _usual(excess))
-        share = n_pairs / (units.count + n_pairs)
-        most += (np.maximum(*_shares(orders, possible)).mean(axis=0) - most) * share
-        seen += (np.mean(_shares(orders, bounded), axis=1) - seen) * share
+        most += (np.maximum(*_shares(orders, possible)).mean(axis=0) - most) * (n_pairs / (units.count + n_pairs))
+        seen = seen + UnitStatistics.of(np.hstack(_shares(orders, bounded)).reshape(2, n_pairs, 2 * n).mean(axis=0))
         units = units + UnitStatistics.of((outside - inside).reshape(2, n_pairs, n).mean(axis=0))
+        missing = gaps - (seen.mean + 2 * seen.stderr).reshape(2, n)
         pooled = n_known / (n_known + units.count)
-        unseen = np.maximum(RULE_OF_THREE / (2 * units.count) * most, pooled * (gaps - seen).max(axis=0))
+        unseen = np.maximum(RULE_OF_THREE / (2 * units.count) * most, pooled * missing.max(axis=0))
         low, high = permutation_interval(units)
         radius = (high - low) / 2
         if (radius + unseen <= room).all() or units.count >= _MOST_PAIRS or stop[0]:
