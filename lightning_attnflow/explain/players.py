@@ -37,12 +37,12 @@ class Players:
     def __len__(self) -> int:
         return len(self.names)
 
-    def membership(self, n_positions: int) -> NDArray[np.bool_]:
-        """Return bool (n, T): which position belongs to which player."""
-        member = np.zeros((len(self), n_positions), dtype=bool)
+    def owners(self, n_positions: int) -> NDArray[np.intp]:
+        """Return intp (T,): the player that a position belongs to, -1 for none."""
+        owner = np.full(n_positions, -1, dtype=np.intp)
         for player, group in enumerate(self.positions):
-            member[player, list(group)] = True
-        return member
+            owner[list(group)] = player
+        return owner
 
 
 def make_players(encoded: EncodedText, players: PlayersArgument, special_tokens: str) -> Players:

@@ -79,8 +79,8 @@ class TokenGame:
         self.batch_size = batch_size
         self.n_forwarded = 0
         self._mask_id: int | None = tokenizer.mask_token_id if self.absent == "mask" else None
-        self._member = self.players.membership(len(self.encoded))  # (n, T)
-        self._free: NDArray[np.bool_] = ~np.any(self._member, axis=0)  # (T,) positions that no player holds
+        self._owner = self.players.owners(len(self.encoded))  # (T,)
+        self._free: NDArray[np.bool_] = self._owner < 0  # (T,) positions that no player holds
         whole = self._logits(np.ones((1, len(self.encoded)), dtype=bool))[0]  # (C,)
         self.target = checked_target(target, whole)
         if self.absent == "drop":
@@ -92,15 +92,17 @@ class TokenGame:
             return np.empty(0)
         distinct, where = np.unique(coalitions, axis=0, return_inverse=True)
         self.n_forwarded += len(distinct)
-        rows = self.present(distinct)
-        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        batches = [distinct[start : start + self.batch_size] for start in range(0, len(distinct), self.batch_size)]
         # A batch's logits go as soon as it is paid: a language model has 50,000 of them a row.
-        payoffs = [self._payoff(self._logits(batch), self.target) for batch in show_if_slow(batches, "coalitions")]
+        payoffs = [
+            self._payoff(self._logits(self.present(batch)), self.target) for batch in show_if_slow(batches, "coalitions")
+        ]
         return torch.cat(payoffs).numpy()[where.reshape(-1)]
 
     def present(self, coalitions: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return bool (m, T): which positions are present in coalitions, bool (m, n_players)."""
-        present: NDArray[np.bool_] = (coalitions[:, :, None] & self._member).any(axis=1) | self._free
+        present = np.ones((len(coalitions), len(self.encoded)), dtype=bool)
+        present[:, ~self._free] = coalitions[:, self._owner[~self._free]]
         return present
 
     def embeddings(self) -> torch.Tensor:

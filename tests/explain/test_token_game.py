@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -227,3 +228,14 @@ def test_refuses_models_without_class_logits(encoder, tokenizer):
         TokenGame(torch.nn.Linear(2, 2), tokenizer, TEXT)
     with pytest.raises(InputError, match="AutoModelForSequenceClassification"):
         TokenGame(encoder.bert, tokenizer, TEXT)
+
+
+def test_a_call_needs_memory_for_positions_not_for_players_times_positions(encoder, tokenizer):
+    game = TokenGame(encoder, tokenizer, "fine " * 30, payoff=lambda logits, target: logits[:, target])
+    coalitions = some_coalitions(m=4000, n=30)
+    game._logits = lambda present: torch.zeros(len(present), 3)  # the model's own memory is not the question
+    tracemalloc.start()
+    game(coalitions)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 15 * coalitions.nbytes  # a bool (m, n, T) alone is 32 times as large
