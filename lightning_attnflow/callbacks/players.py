@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.explain.text import word_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,10 +89,10 @@ def players_of(
 
 
 def _from_encoding(encoding: Any, text: str, tokenizer: PreTrainedTokenizerBase, words: bool) -> Players:
-    """Group positions by word id; special tokens have none and stay alone."""
+    """Group positions by word; special tokens have none and stay alone."""
     groups: list[list[int]] = []
     previous = None
-    for position, word in enumerate(encoding.word_ids()):
+    for position, word in enumerate(word_numbers(encoding, text)):
         if words and word is not None and word == previous:
             groups[-1].append(position)
         else:

@@ -65,7 +65,8 @@ def explain(
             ``flow_pairwise``, ``flow_single``; game family: ``leave_one_out``, ``exact_shapley``, ``shapley``
             (sampled, unless the budget covers all coalitions), ``kernel_shap``, ``banzhaf``; gradient family (captum):
             ``saliency``, ``input_x_gradient``, ``integrated_gradients``, ``smooth_grad``.
-        players: ``tokens``, ``words`` (the tokenizer's pre-split) or spans, pairs of character offsets.
+        players: ``tokens``, ``words`` (the tokenizer's pre-split, or white space where it has none) or spans, pairs of
+            character offsets.
         special_tokens: ``present`` (they stay and have no value: usual for games and gradients) or ``players`` (they
             have a value: usual for attention, marked by ``is_special``); None takes what is usual.
         truncate: explain the beginning of a text longer than the model instead of refusing it.

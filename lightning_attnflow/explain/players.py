@@ -50,7 +50,8 @@ def make_players(encoded: EncodedText, players: PlayersArgument, special_tokens:
 
     Args:
         encoded: the tokenised sentence.
-        players: ``tokens``; ``words`` (the tokenizer's own pre-split: a mark of punctuation is a word);
+        players: ``tokens``; ``words`` (the tokenizer's pre-split, where a mark of punctuation is a word; white space if
+            it has none);
             or spans, pairs (first character, one past the last) that cover every token once.
         special_tokens: ``present`` or ``players``.
 

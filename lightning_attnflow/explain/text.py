@@ -25,7 +25,7 @@ class EncodedText:
         inputs: what the tokenizer made of it, keyword -> integer tensor (1, T).
         tokens: (T,) names a person can read: slices of the text, ``##`` kept on continued WordPieces.
         is_special: bool (T,), True on tokens the tokenizer added ([CLS], [SEP], <s>).
-        words: (T,) number of the word a position belongs to, None on special tokens.
+        words: (T,) number of the word a position belongs to, None on special tokens; see `word_numbers`.
         spans: (T,) first and one-past-last character of a position in ``text``.
     """
 
@@ -77,9 +77,44 @@ def encode_text(tokenizer: Any, text: str, *, max_length: int | None = None, tru
         inputs={key: torch.tensor([value]) for key, value in encoding.items() if key not in aside},
         tokens=tuple(_readable(text, piece, *span) for piece, span in zip(pieces, spans, strict=True)),
         is_special=is_special,
-        words=tuple(None if special else word for word, special in zip(encoding.word_ids(), is_special, strict=True)),
+        words=word_numbers(encoding, text),
         spans=spans,
     )
+
+
+def word_numbers(encoding: Any, text: str) -> tuple[int | None, ...]:
+    """Return the number of the word that each position belongs to, None on special tokens.
+
+    Words are the tokenizer's own pre-split. Tokenizers of the Llama kind have none and call the whole text one word:
+    their words are those between white space.
+
+    Args:
+        encoding: of a fast tokenizer, with ``offset_mapping`` and ``special_tokens_mask``.
+        text: what was tokenised.
+
+    Raises:
+        InputError: a tokenizer that tells no word, and no offsets either, of a token of the text.
+    """
+    special = [bool(mark) for mark in encoding["special_tokens_mask"]]
+    told = [None if mark else word for word, mark in zip(encoding.word_ids(), special, strict=True)]
+    own = [word for word, mark in zip(told, special, strict=True) if not mark]
+    if None not in own and (len(set(own)) > 1 or len(text.split()) < 2):
+        return tuple(told)
+    spans = encoding["offset_mapping"]
+    if any(end <= start for (start, end), mark in zip(spans, special, strict=True) if not mark):
+        raise InputError(
+            "tokenizer",
+            got="a token of the text with neither a word nor offsets",
+            expected="a fast tokenizer that tells the words, or the characters, of its tokens",
+            remedy="Load it with AutoTokenizer.from_pretrained(...).",
+        )
+    return tuple(None if mark else _word_at(text, start) for (start, _), mark in zip(spans, special, strict=True))
+
+
+def _word_at(text: str, start: int) -> int:
+    """Number of the word between white space that has the first character at or after ``start`` which is no space."""
+    first = len(text) - len(text[start:].lstrip())
+    return len(text[: first + 1].split()) - 1
 
 
 def _check_length(text: str, is_special: NDArray[np.bool_], limit: int) -> None:

@@ -95,7 +95,8 @@ class TokenGame:
         batches = [distinct[start : start + self.batch_size] for start in range(0, len(distinct), self.batch_size)]
         # A batch's logits go as soon as it is paid: a language model has 50,000 of them a row.
         payoffs = [
-            self._payoff(self._logits(self.present(batch)), self.target) for batch in show_if_slow(batches, "coalitions")
+            self._payoff(self._logits(self.present(batch)), self.target)
+            for batch in show_if_slow(batches, "coalitions")
         ]
         return torch.cat(payoffs).numpy()[where.reshape(-1)]
 
