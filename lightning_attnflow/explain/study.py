@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.explain.dispatch import Options
 
 FAITHFULNESS_SCORES = ("aopc_comprehensiveness", "aopc_sufficiency", "mean_log_odds")
+_SCORED_WITH = ("target", "absent", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def faithfulness_study(
 ) -> dict[str, dict[str, MeanScore]]:
     """Average the erasure scores of every method over sentences.
 
-    The class is the predicted one; the players are tokens; ``random`` is added as a method, a random order of the
-    tokens, which every method should beat.
+    The class is the predicted one unless ``target`` names one; the players are tokens; ``random`` is added as a
+    method, a random order of the tokens, which every method should beat.
 
     Args:
         model, tokenizer: as for ``explain``.
@@ -135,7 +136,8 @@ def faithfulness_study(
         methods: methods to compare.
         fractions: shares of the tokens that count as top.
         seed: of sampled methods, of ``random`` and of the bootstrap.
-        options: of the methods, each given to those that take it; ``absent`` also says how erased tokens look.
+        options: of the methods, each given to those that take it; the scores use ``target``, ``batch_size`` and
+            ``absent`` (how erased tokens look) too.
 
     Returns:
         method -> score (``aopc_comprehensiveness``, ``aopc_sufficiency``, ``mean_log_odds``) -> mean and interval.
@@ -144,13 +146,13 @@ def faithfulness_study(
         InputError: no sentence, or what ``explain_all`` refuses.
     """
     scores: dict[str, list[list[float]]] = {}
-    absent = options.get("absent")
-    if not any("absent" in get_method(method).options for method in methods):
-        options.pop("absent", None)  # the scores use it even if no method does
+    of_game: Any = {name: value for name, value in options.items() if name in _SCORED_WITH}
+    taken = {option for method in methods for option in get_method(method).options}
+    of_methods: Any = {name: value for name, value in options.items() if name in taken or name not in of_game}
     random = np.random.default_rng(np.random.SeedSequence(seed))
     for text in show_if_slow(texts, "sentences") if isinstance(texts, Sequence) else texts:
-        game = TokenGame(model, tokenizer, text, absent=absent)
-        explanations = explain_all(model, tokenizer, text, methods=methods, seed=seed, **options)
+        game = TokenGame(model, tokenizer, text, **of_game)
+        explanations = explain_all(model, tokenizer, text, methods=methods, seed=seed, **of_methods)
         values = {name: attribution.without_special().values for name, attribution in explanations.items()}
         values["random"] = random.permutation(game.n_players).astype(np.float64)
         cached = CachedGame(game)

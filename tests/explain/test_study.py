@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.explain import TokenAttribution, TokenGame, explain_all
+from lightning_attnflow.explain import TokenAttribution, TokenGame, explain, explain_all
 from lightning_attnflow.explain.faithfulness import bootstrap_interval, faithfulness
 from lightning_attnflow.explain.study import agreement_study, faithfulness_study, mean_score
 
@@ -62,6 +62,25 @@ def test_faithfulness_study_erases_as_told_even_if_no_method_cares(encoder, toke
     )
     score = "aopc_comprehensiveness"
     assert masked["rollout"][score].mean != pytest.approx(dropped["rollout"][score].mean, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["leave_one_out", "rollout"])
+def test_faithfulness_study_scores_the_class_that_is_explained(encoder, tokenizer, method, monkeypatch):
+    predicted = TokenGame(encoder, tokenizer, TEXTS[0]).target
+    target = (predicted + 1) % 3
+    seen = []
+    monkeypatch.setattr(
+        "lightning_attnflow.explain.study.TokenGame",
+        lambda *args, **options: seen.append(options) or TokenGame(*args, **options),
+    )
+    study = faithfulness_study(encoder, tokenizer, TEXTS[:2], methods=[method], target=target, batch_size=3)
+    assert seen == [{"target": target, "batch_size": 3}] * 2
+    options = {"target": target} if method == "leave_one_out" else {}
+    expected = []
+    for text in TEXTS[:2]:
+        values = explain(encoder, tokenizer, text, method=method, **options).without_special().values
+        expected.append(faithfulness(TokenGame(encoder, tokenizer, text, target=target), values).mean_log_odds)
+    assert study[method]["mean_log_odds"].mean == pytest.approx(np.mean(expected), abs=1e-5)
 
 
 def test_faithfulness_study_refuses_an_empty_collection(encoder, tokenizer):
