@@ -38,6 +38,8 @@ class LogitReader:
             )
         self.model = model
         self.is_causal_lm = bool(getattr(model, "can_generate", lambda: False)())
+        # A classifier that looks for the last token refuses batches if it does not know the padding; nothing is padded.
+        self._row_by_row = not self.is_causal_lm and getattr(config.get_text_config(), "pad_token_id", None) is None
 
     @property
     def embedding(self) -> torch.nn.Module:
@@ -56,7 +58,15 @@ class LogitReader:
         """Positions the model has, or None where its config names no limit."""
         config: Any = self.model.config
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-        return None if limit is None else int(limit)
+        return None if limit is None else int(limit) - self._unused_positions()
+
+    def _unused_positions(self) -> int:
+        """Rows of the position embedding that no token gets: models after RoBERTa count from ``padding_idx + 1``."""
+        for name, module in self.model.named_modules():
+            padding = getattr(module, "padding_idx", None)
+            if name.split(".")[-1] == "position_embeddings" and padding is not None:
+                return int(padding) + 1
+        return 0
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +79,10 @@ class LogitReader:
         Raises:
             InputError: an output that is neither class logits nor the logits of a causal LM, or a single class.
         """
+        n_rows = len(next(iter(inputs.values())))
+        if self._row_by_row and n_rows > 1:
+            rows = [{key: value[row : row + 1] for key, value in inputs.items()} for row in range(n_rows)]
+            return torch.cat([self(**row) for row in rows])
         output = self.model(**inputs)
         logits: torch.Tensor | None = getattr(output, "logits", None)
         if logits is not None and logits.ndim == 3 and self.is_causal_lm:  # (m, T, V)

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2ForSequenceClassification
 
 import lightning_attnflow
 from lightning_attnflow.attention.capture import capture_attention
@@ -83,6 +84,25 @@ def test_every_method_on_a_causal_model(causal, causal_tokenizer, method):
     assert len(result) == 9
     assert np.isfinite(result.values).all()
     assert np.abs(result.values).max() > 0
+
+
+@pytest.fixture(scope="module")
+def causal_classifier(causal):
+    torch.manual_seed(1)
+    model = GPT2ForSequenceClassification(GPT2Config(**causal.config.to_dict() | {"num_labels": 3})).eval()
+    assert model.config.pad_token_id is None
+    return model
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_on_a_causal_classifier_that_knows_no_padding(causal_classifier, causal_tokenizer, method):
+    result = explain(causal_classifier, causal_tokenizer, "good film", method=method)
+    causal_classifier.config.pad_token_id = len(causal_tokenizer) - 1  # not in the text
+    try:
+        padded = explain(causal_classifier, causal_tokenizer, "good film", method=method)
+    finally:
+        causal_classifier.config.pad_token_id = None
+    np.testing.assert_allclose(result.values, padded.values, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
 from lightning_attnflow.callbacks.players import players_of
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.explain import explain
 from lightning_attnflow.explain.players import make_players
 from lightning_attnflow.explain.text import encode_text, word_numbers
 
@@ -56,3 +57,15 @@ def test_words_that_cannot_be_told_are_refused():
     mute = Encoding(special_tokens_mask=[0, 0], offset_mapping=[(0, 0), (0, 0)])
     with pytest.raises(InputError, match="neither a word nor offsets"):
         word_numbers(mute, "a film")
+
+
+def test_positions_of_roberta_begin_after_the_padding(unsplit_tokenizer):
+    size = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    config = RobertaConfig(vocab_size=len(unsplit_tokenizer), max_position_embeddings=20, pad_token_id=1, **size)
+    model = RobertaForSequenceClassification(config).eval()
+    longest = explain(model, unsplit_tokenizer, "b" * 16, method="leave_one_out")  # with <s> and the space, 18
+    assert len(longest) == 17
+    for n_letters in (17, 18):
+        with pytest.raises(InputError, match="at most the 18 positions"):
+            explain(model, unsplit_tokenizer, "b" * n_letters, method="rollout")
+        assert len(explain(model, unsplit_tokenizer, "b" * n_letters, method="leave_one_out", truncate=True)) == 17
