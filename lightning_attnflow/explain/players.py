@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.text import EncodedText
 
-PLAYER_KINDS = ("tokens", "words", "spans")
 SPECIAL_POLICIES = ("present", "players")
 PlayersArgument = str | Sequence[tuple[int, int]]
 
@@ -89,6 +88,7 @@ def _owners(encoded: EncodedText, players: PlayersArgument) -> list[int | None]:
             return [None if special else position for position, special in enumerate(encoded.is_special)]
         if players == "words":
             return list(encoded.words)
+    if isinstance(players, str) or not _are_pairs(players):
         raise InputError(
             "players",
             got=repr(players),
@@ -96,6 +96,15 @@ def _owners(encoded: EncodedText, players: PlayersArgument) -> list[int | None]:
             remedy="For spans pass e.g. players=[(0, 4), (5, 11)].",
         )
     return _span_owners(encoded, players)
+
+
+def _are_pairs(spans: object) -> bool:
+    return isinstance(spans, (Sequence, np.ndarray)) and all(
+        isinstance(span, (Sequence, np.ndarray))
+        and len(span) == 2
+        and all(isinstance(offset, (int, np.integer)) for offset in span)
+        for span in spans
+    )
 
 
 def _span_owners(encoded: EncodedText, spans: Sequence[tuple[int, int]]) -> list[int | None]:
@@ -120,4 +129,4 @@ def _name(encoded: EncodedText, group: tuple[int, ...], kind: str) -> str:
     if kind == "tokens" or encoded.is_special[group[0]]:
         return encoded.tokens[group[0]]
     start, end = encoded.spans[group[0]][0], encoded.spans[group[-1]][1]
-    return encoded.text[start:end].strip()
+    return encoded.text[start:end].strip() or encoded.tokens[group[0]]

@@ -69,3 +69,11 @@ def test_positions_of_roberta_begin_after_the_padding(unsplit_tokenizer):
         with pytest.raises(InputError, match="at most the 18 positions"):
             explain(model, unsplit_tokenizer, "b" * n_letters, method="rollout")
         assert len(explain(model, unsplit_tokenizer, "b" * n_letters, method="leave_one_out", truncate=True)) == 17
+
+
+def test_a_word_that_is_all_white_space_has_the_name_of_its_token():
+    inner = Tokenizer(models.BPE({letter: index for index, letter in enumerate("abĊĠ")}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoded = encode_text(PreTrainedTokenizerFast(tokenizer_object=inner), "ab\nb")
+    assert make_players(encoded, "words", "present").names == ("ab", "Ċ", "b")
+    assert make_players(encoded, [(0, 2), (2, 3), (3, 4)], "present").names == ("ab", "Ċ", "b")
