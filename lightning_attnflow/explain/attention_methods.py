@@ -9,7 +9,7 @@ import numpy as np
 
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.explain.arguments import check_layer
 from lightning_attnflow.explain.attribution import TokenAttribution
 from lightning_attnflow.explain.players import Players
 from lightning_attnflow.explain.registry import register
@@ -41,8 +41,8 @@ def attention_mean(sentence: Sentence, *, heads: Heads = "mean", readout: Any = 
 def received_attention(sentence: Sentence, *, heads: Heads = "mean", layer: int | None = None) -> TokenAttribution:
     """Attention received from all positions together, of one layer (0..L-1) or the mean over the layers (Prop. 1)."""
     raw = sentence.network(heads=heads, residual=0.0)
-    if layer is not None and not 0 <= layer < raw.n_layers:
-        raise InputError("layer", got=layer, expected=f"0..{raw.n_layers - 1}", remedy="None averages over all.")
+    if layer is not None:
+        layer = check_layer(layer, raw.n_layers - 1, "None averages over all.")
     matrix = raw.capacities.mean(axis=0) if layer is None else raw.capacities[layer]  # (T, T) [query, key]
     return sentence.by_position(matrix.sum(axis=0), "received_attention", "players", layer=layer)
 
@@ -53,7 +53,7 @@ def rollout(
 ) -> TokenAttribution:
     """Attention rollout into one layer: one maximum flow among many."""
     network = sentence.network(heads=heads, residual=residual, readout=readout)
-    layer = default_layer(network.n_layers) if layer is None else layer
+    layer = chosen_layer(layer, network.n_layers)
     values = attention_rollout(network, layers=[layer])[0]
     return sentence.by_position(values, "rollout", "players", layer=layer)
 
@@ -114,6 +114,13 @@ def default_layer(n_layers: int) -> int:
     return min(n_layers - 1, max(n_layers - 3, (n_layers + 1) // 2))
 
 
+def chosen_layer(layer: int | None, n_layers: int) -> int:
+    """Return the layer of positions (0..L) asked for, the default for None; raise if there is no such layer."""
+    if layer is None:
+        return default_layer(n_layers)
+    return check_layer(layer, n_layers, f"{n_layers} is what the readout reads; None takes {default_layer(n_layers)}.")
+
+
 def _flow(
     sentence: Sentence,
     kind: str,
@@ -126,7 +133,7 @@ def _flow(
     **options: Any,
 ) -> TokenAttribution:
     network = sentence.network(heads=heads, residual=residual, readout=readout)
-    layer = default_layer(network.n_layers) if layer is None else layer
+    layer = chosen_layer(layer, network.n_layers)
     groups = sentence.groups("players")
     quotient = check_grouping(grouping) == "quotient" and groups.kind != "tokens"
     if quotient:

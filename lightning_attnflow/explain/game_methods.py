@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.explain.arguments import check_count
 from lightning_attnflow.explain.attribution import TokenAttribution
 from lightning_attnflow.explain.payoff import Payoff
 from lightning_attnflow.explain.registry import Compute, register
@@ -82,8 +82,8 @@ def _sampled(solve: Callable[[Game, int, int], ShapleyResult], name: str, summar
         confidence: float = 0.95,
     ) -> TokenAttribution:
         check_confidence(confidence)
-        if budget is not None and budget < 1:
-            raise InputError("budget", got=budget, expected="evaluations, an integer >= 1", remedy="Pass budget=1000.")
+        if budget is not None:
+            check_count("budget", budget, "It counts evaluations: pass budget=1000.")
 
         def run(game: Game) -> tuple[ShapleyResult, dict[str, Any]]:
             result = solve(game, _default_budget(game.n_players) if budget is None else budget, sentence.seed)

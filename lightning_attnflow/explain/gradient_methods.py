@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow.explain.arguments import check_count, check_positive
 from lightning_attnflow.explain.attribution import TokenAttribution
 from lightning_attnflow.explain.payoff import Payoff, get_payoff
 from lightning_attnflow.explain.progress import bar_if_slow
@@ -54,7 +55,8 @@ def integrated_gradients(
     batch_size: int = 32,
 ) -> TokenAttribution:
     """Gradients integrated from the sentence with all tokens absent to the whole: adds up to the payoff's change."""
-    _at_least_one(n_steps=n_steps, batch_size=batch_size)
+    check_count("n_steps", n_steps)
+    check_count("batch_size", batch_size)
     setup = _Setup(sentence, payoff, target, absent)
     with untouched(sentence.model), _gradients_on(sentence.model):
         baseline = setup.game.baseline_embeddings().detach()
@@ -80,9 +82,9 @@ def smooth_grad(
     batch_size: int = 32,
 ) -> TokenAttribution:
     """Norm of the gradient averaged over noisy embeddings; ``noise`` in standard deviations of the embeddings."""
-    _at_least_one(n_samples=n_samples, batch_size=batch_size)
-    if not noise > 0:
-        raise InputError("noise", got=noise, expected="a number > 0", remedy="0.1 is usual; 0 would be saliency.")
+    check_count("n_samples", n_samples)
+    check_count("batch_size", batch_size)
+    check_positive("noise", noise, "0.1 is usual; 0 would be saliency.")
     setup = _Setup(sentence, payoff, target, None)
 
     def attribute(attr: Any, forward: Forward, at: torch.Tensor) -> torch.Tensor:
@@ -117,17 +119,33 @@ class _Setup:
         attr = _captum()
         model = self.sentence.model
         with untouched(model), _gradients_on(model), bar_if_slow(n_rows, "gradients") as advance:
+            own = self.game.embeddings().detach()  # of half precision in some models; captum then works in float32
 
             def forward(embeddings: torch.Tensor) -> torch.Tensor:
                 advance(len(embeddings))
-                return self._payoff(self.game.embedded_logits(embeddings), self.game.target)
+                payoffs = self._payoff(self.game.embedded_logits(embeddings.to(own.dtype)), self.game.target)
+                return _differentiable(payoffs, len(embeddings))
 
-            at = self.game.embeddings().detach().requires_grad_()
+            at = own.to(torch.promote_types(own.dtype, torch.float32)).requires_grad_()
             found: torch.Tensor = attribute(attr, forward, at)[0]
         return found.detach().double().cpu().numpy()
 
     def attribution(self, method: str, values: NDArray[np.float64], **facts: Any) -> TokenAttribution:
         return self.sentence.by_position(values, method, "present", **self._facts, **facts)
+
+
+def _differentiable(payoffs: Any, n_rows: int) -> torch.Tensor:
+    if not isinstance(payoffs, torch.Tensor) or payoffs.shape != (n_rows,) or not payoffs.requires_grad:
+        got = type(payoffs).__name__
+        if isinstance(payoffs, torch.Tensor):
+            got = f"{'' if payoffs.requires_grad else 'detached '}payoffs of shape {tuple(payoffs.shape)}"
+        raise InputError(
+            "payoff",
+            got=got,
+            expected=f"a tensor ({n_rows},), one number a row of logits, with a gradient",
+            remedy="Compute it from the logits in torch, without detach(), item() or no_grad().",
+        )
+    return payoffs
 
 
 @contextmanager
@@ -155,9 +173,3 @@ def _captum() -> Any:
             remedy="pip install 'lightning-attnflow[gradients]'",
         ) from error
     return attr
-
-
-def _at_least_one(**options: int) -> None:
-    for name, value in options.items():
-        if value < 1:
-            raise InputError(name, got=value, expected="an integer >= 1", remedy="The default will do.")

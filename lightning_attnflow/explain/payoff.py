@@ -61,7 +61,7 @@ def get_payoff(payoff: str | Payoff, *, differentiable: bool = False) -> tuple[s
     """
     if callable(payoff):
         return getattr(payoff, "__name__", type(payoff).__name__), payoff
-    if payoff not in PAYOFFS:
+    if not isinstance(payoff, str) or payoff not in PAYOFFS:
         raise InputError("payoff", got=repr(payoff), expected=f"one of {', '.join(PAYOFFS)}", remedy="Or a function.")
     if differentiable and payoff in _STEP_PAYOFFS:
         raise InputError(

@@ -67,7 +67,7 @@ def get_method(name: str) -> Method:
     Raises:
         InputError: an unknown name; the message lists the known ones.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise InputError("method", got=repr(name), expected=f"one of {', '.join(METHODS)}", remedy="Pick one.")
     return METHODS[name]
 

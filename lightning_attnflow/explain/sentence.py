@@ -20,6 +20,7 @@ from lightning_attnflow.explain.reader import LogitReader
 from lightning_attnflow.explain.text import EncodedText, encode_text
 from lightning_attnflow.explain.token_game import TokenGame
 from lightning_attnflow.shapley import CachedGame
+from lightning_attnflow.shapley.orders import check_seed
 
 Heads = Literal["mean", "max", "min"] | int
 
@@ -36,6 +37,9 @@ class Sentence:
         special_tokens: ``present``, ``players``, or None: the policy usual for the method.
         truncate: cut a text that is too long.
         seed: of everything random.
+
+    Raises:
+        InputError: no Hugging Face model, or a seed that is no integer >= 0.
     """
 
     model: torch.nn.Module
@@ -45,6 +49,10 @@ class Sentence:
     special_tokens: str | None = None
     truncate: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        LogitReader(self.model)  # refuses what no method can read
+        check_seed(self.seed)
 
     @cached_property
     def encoded(self) -> EncodedText:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.absence import absent_inputs, resolve_absent
+from lightning_attnflow.explain.arguments import check_count
 from lightning_attnflow.explain.payoff import Payoff, get_payoff
 from lightning_attnflow.explain.players import PlayersArgument, make_players
 from lightning_attnflow.explain.progress import show_if_slow
@@ -68,8 +69,7 @@ class TokenGame:
         batch_size: int = 32,
         truncate: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise InputError("batch_size", got=batch_size, expected="an integer >= 1", remedy="32 suits a CPU.")
+        check_count("batch_size", batch_size, "32 suits a CPU.")
         self._reader = LogitReader(model)
         self.encoded = encode_text(tokenizer, text, max_length=self._reader.max_length, truncate=truncate)
         self.players = make_players(self.encoded, players, special_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import random
 import warnings
@@ -298,12 +299,50 @@ def test_explain_all_gives_each_method_what_it_takes(encoder, tokenizer):
         ({"method": "flow", "solver": "magic"}, "solver"),
         ({"method": "rollout", "readout": "middle"}, "readout"),
         ({"method": "exact_shapley", "text": "a " * 21}, "20"),
+        ({"method": ["flow"]}, "method"),
+        *(
+            ({"method": method, "layer": layer}, "layer: got .*an integer in")
+            for method in ("flow", "rollout", "received_attention")
+            for layer in (1.5, "a", True)
+        ),
+        ({"method": "shapley", "budget": "a"}, "budget"),
+        ({"method": "shapley", "budget": True}, "budget"),
+        ({"method": "shapley", "batch_size": "a"}, "batch_size"),
+        ({"method": "exact_shapley", "batch_size": 2.5}, "batch_size"),
+        ({"method": "integrated_gradients", "n_steps": 2.5}, "n_steps"),
+        ({"method": "integrated_gradients", "batch_size": 2.5}, "batch_size"),
+        ({"method": "smooth_grad", "n_samples": 2.5}, "n_samples"),
+        ({"method": "smooth_grad", "noise": "a"}, "noise"),
+        ({"method": "smooth_grad", "noise": float("nan")}, "noise"),
+        *(({"method": "flow", "players": players}, "pairs of character offsets") for players in (None, [5], ["ab"])),
+        ({"method": "flow", "players": [("a", "b")]}, "pairs of character offsets"),
+        ({"method": "exact_shapley", "payoff": ["a"]}, "payoff"),
+        ({"method": "saliency", "payoff": lambda logits, target: logits[:, target].detach()}, "detached"),
+        ({"method": "saliency", "payoff": lambda logits, target: logits[:, target].sum()}, r"shape \(\)"),
+        ({"method": "saliency", "payoff": lambda logits, target: logits}, r"payoffs of shape \(1, 3\)"),  # noqa: ARG005
+        ({"method": "saliency", "payoff": lambda logits, target: 1.0}, "got float"),  # noqa: ARG005
     ],
 )
 def test_refuses_what_a_method_does_not_take(encoder, tokenizer, keywords, message):
     text = keywords.pop("text", TEXT)
     with pytest.raises(InputError, match=message):
         explain(encoder, tokenizer, text, **keywords)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("seed", ["a", -1, 1.5])
+def test_every_method_refuses_what_is_no_seed_and_no_model(encoder, tokenizer, method, seed):
+    with pytest.raises(InputError, match="seed: got"):
+        explain(encoder, tokenizer, TEXT, method=method, seed=seed)
+    with pytest.raises(InputError, match="model: got NoneType"):
+        explain(None, tokenizer, TEXT, method=method)
+
+
+@pytest.mark.parametrize("method", GRADIENTS)
+def test_gradients_of_a_model_of_half_precision(encoder, tokenizer, method):
+    exact = explain(encoder, tokenizer, TEXT, method=method, target=1)
+    half = explain(copy.deepcopy(encoder).bfloat16(), tokenizer, TEXT, method=method, target=1)
+    assert np.abs(half.values - exact.values).max() < 0.1 * np.abs(exact.values).max()
 
 
 def test_missing_captum_says_what_to_install(encoder, tokenizer, monkeypatch):
