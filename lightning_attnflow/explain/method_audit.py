@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.explain.attention_methods import SaturatedFlowWarning, default_layer
-from lightning_attnflow.explain.attribution import TokenAttribution
+from lightning_attnflow.explain.attention_methods import SaturatedFlowWarning, chosen_layer
 from lightning_attnflow.explain.game_methods import Values, solve_game
 from lightning_attnflow.explain.payoff import log_probability
 from lightning_attnflow.explain.registry import Method, get_method
@@ -82,7 +81,7 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
     attention, Prop. 1); for all others the token game of the log-probability.
 
     Args:
-        sentence: model and sentence; its players must be tokens, at most 12, special tokens included for attention.
+        sentence: model and sentence; its players must be tokens, at most 12; for attention special tokens play too.
         method: its name.
         layer: for flow and rollout; default three below the readout.
 
@@ -93,6 +92,8 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
         InputError: more than 12 players, or players that are not tokens.
     """
     chosen = get_method(method)
+    if chosen.family == "attention" and sentence.special_tokens == "present":
+        sentence = replace(sentence, special_tokens="players")  # all positions play in the games of attention
     if len(sentence.encoded) > MAX_EXHAUSTIVE_PLAYERS or sentence.players != "tokens":
         raise InputError(
             "sentence",
@@ -109,7 +110,7 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
     else:
         with warnings.catch_warnings():  # an axiom is met or not, however little a saturated layer says
             warnings.simplefilter("ignore", SaturatedFlowWarning)
-            attribution = _on_players(chosen(sentence, options), game.n_players)
+            attribution = chosen(sentence, options)
         values, stderr, tokens = attribution.values, attribution.stderr, attribution.tokens
     additivity = _additivity(sentence, chosen, game, layer)
     checks = [*audit_axioms(game, values, tolerance=AUDIT_TOLERANCE).checks, *([additivity] if additivity else [])]
@@ -131,7 +132,7 @@ def own_game(sentence: Sentence, method: Method, layer: int | None = None) -> tu
     """Return the game a method is about, and that game in words."""
     if method.name in ("rollout", "flow", "flow_pairwise", "flow_single"):
         network = sentence.network()
-        layer = default_layer(network.n_layers) if layer is None else layer
+        layer = chosen_layer(layer, network.n_layers)
         return CachedGame(FlowGame(network, layer)), f"flow into layer {layer}"
     if method.name == "attention_last":
         raw = sentence.network(residual=0.0)
@@ -184,10 +185,6 @@ def _all_coalitions_solver(method: str, seed: int) -> Callable[[Game], Values]:
     return lambda game: solve_game(method, game, budget=max(2**game.n_players, 2 * game.n_players), seed=seed)
 
 
-def _on_players(attribution: TokenAttribution, n_players: int) -> TokenAttribution:
-    return attribution if len(attribution) == n_players else attribution.without_special()
-
-
 def _additivity(sentence: Sentence, method: Method, game: Game, layer: int | None) -> AxiomCheck | None:
     if method.family == "game":
         other = sentence.remembered_game(_other_class)
@@ -197,7 +194,7 @@ def _additivity(sentence: Sentence, method: Method, game: Game, layer: int | Non
         return _additivity_of_payoffs(lambda payoff: method(sentence, {"payoff": payoff}).values)
     if method.name in ("flow", "flow_pairwise"):
         network = sentence.network(readout="mean")
-        other = CachedGame(FlowGame(network, default_layer(network.n_layers) if layer is None else layer))
+        other = CachedGame(FlowGame(network, chosen_layer(layer, network.n_layers)))
         rule = exact_shapley if method.name == "flow" else _alone
         return audit_additivity(rule, game, other, tolerance=AUDIT_TOLERANCE)
     return None  # takes no payoff that could be added

@@ -8,7 +8,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.explain.attention_methods import default_layer
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.explain.attention_methods import chosen_layer
 from lightning_attnflow.explain.layer_reading import last_layer_with_flow
 from lightning_attnflow.explain.sentence import Sentence
 from lightning_attnflow.flow import FlowGame, attention_flow
@@ -44,10 +45,20 @@ def propositions(sentence: Sentence, *, layer: int | None = None, reading_tolera
 
     Returns:
         Prop. 1, its extension to rollout, Prop. 2 twice (for the Shapley flow and read literally), Prop. 3, section 6.
+
+    Raises:
+        InputError: a sentence of one position, or of too many players; a layer that does not exist.
     """
     tokens = sentence.encoded.tokens
+    if len(tokens) < 2:
+        raise InputError(
+            "sentence",
+            got=f"{sentence.text!r}, a single position",
+            expected="at least two positions, which attend to one another",
+            remedy="Pass a longer sentence.",
+        )
     network = sentence.network()
-    layer = default_layer(network.n_layers) if layer is None else layer
+    layer = chosen_layer(layer, network.n_layers)
     raw = sentence.network(residual=0.0).capacities
     return [
         _handed_out("Prop. 1", "attention received is no Shapley value", "receives", raw.mean(axis=0), tokens),

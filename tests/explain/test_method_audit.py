@@ -123,6 +123,29 @@ def test_worst_audits_prefer_violations_and_cases_that_apply(encoder, tokenizer,
     assert worst["saliency", "efficiency"][0] is efficiency
 
 
+@pytest.mark.parametrize("method", ["flow", "rollout", "attention_last", "received_attention", "saliency"])
+def test_the_policy_for_special_tokens_does_not_matter_where_the_method_has_its_own(encoder, tokenizer, method):
+    policies = {"saliency": None}.get(method, "players")
+    told = audit_method(Sentence(encoder, tokenizer, "a fine film", special_tokens="present"), method)
+    usual = audit_method(Sentence(encoder, tokenizer, "a fine film", special_tokens=policies), method)
+    assert told.tokens == usual.tokens
+    assert told.shapley_gap == pytest.approx(usual.shapley_gap)
+    assert len(told.tokens) == (3 if method == "saliency" else 5)
+
+
+def test_propositions_of_a_single_position_are_refused(causal, causal_tokenizer):
+    with pytest.raises(InputError, match="a single position; expected at least two"):
+        propositions(Sentence(causal, causal_tokenizer, "a"))
+
+
+@pytest.mark.parametrize("layer", [1.5, "a", True, 9])
+def test_audits_and_propositions_refuse_layers_that_do_not_exist(sentence, layer):
+    with pytest.raises(InputError, match="layer"):
+        audit_method(sentence, "flow", layer=layer)
+    with pytest.raises(InputError, match="layer"):
+        propositions(sentence, layer=layer)
+
+
 def test_refuses_sentences_that_cannot_be_enumerated(encoder, tokenizer):
     with pytest.raises(InputError, match="12 positions"):
         audit_method(Sentence(encoder, tokenizer, "a " * 11), "saliency")
