@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout
 from lightning_attnflow.explain.arguments import check_layer
-from lightning_attnflow.explain.attribution import TokenAttribution
+from lightning_attnflow.explain.attribution import MAXIMUM_FLOWS, TokenAttribution
 from lightning_attnflow.explain.players import Players
 from lightning_attnflow.explain.registry import register
 from lightning_attnflow.explain.sentence import Heads, Sentence, check_grouping
@@ -144,7 +145,7 @@ def _flow(
         "layer": layer,
         "low": result.lower[0],
         "high": result.upper[0],
-        "interval": "maximum flows",
+        "interval": MAXIMUM_FLOWS,
         "stderr": result.stderr[0],
         "details": {"saturation": float(result.saturation[0]), "ambiguity": float(result.ambiguity[0])},
     }
@@ -173,5 +174,14 @@ def _warn_if_saturated(saturation: float, layer: int, network: AttentionNetwork)
         f"flow into layer {layer} of {network.n_layers}: a trivial cut decides {saturation:.0%} of the tokens, so "
         f"their values say little. {advice}",
         SaturatedFlowWarning,
-        stacklevel=6,
+        stacklevel=_level_of_the_user(),
     )
+
+
+def _level_of_the_user() -> int:
+    """Return the ``stacklevel`` at which a warning of the calling function names a line outside the package."""
+    package = __name__.partition(".")[0]
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level

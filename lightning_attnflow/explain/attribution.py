@@ -14,6 +14,7 @@ from lightning_attnflow.explain.html import colour_tokens
 
 FloatArray = NDArray[np.float64]
 _ARRAYS = ("values", "stderr", "low", "high")
+MAXIMUM_FLOWS, BOUNDS_ON_MAXIMUM_FLOWS = "maximum flows", "bounds on maximum flows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,9 @@ class TokenAttribution:
         grouping: how several tokens became one player, ``sum`` or ``quotient``; None where every token plays alone.
         stderr: float (n,) of sampled methods, else None.
         low, high: float (n,) or None; what they bound is said by ``interval``.
-        interval: ``confidence 0.95`` or ``maximum flows`` (all values that some maximum flow attains), or None.
+        interval: ``confidence 0.95``; ``maximum flows`` (all values that some maximum flow attains); ``bounds on
+            maximum flows`` (sums of those of several tokens: no maximum flow is outside, not all inside are attained,
+            since the tokens of a word need not have their least or most flow at once); or None.
         v_empty, v_full: payoff of nobody and of everybody, None for methods without a game.
         details: further numbers of the method, by name (evaluations, saturation, ambiguity).
 
@@ -117,7 +120,8 @@ class TokenAttribution:
     def grouped(self, groups: Sequence[Sequence[int]], names: Sequence[str], kind: str) -> TokenAttribution:
         """Return one value a group of players, the sum of its players' values.
 
-        Standard errors and intervals are added up too, which is safe whatever the correlation of the errors.
+        Standard errors and intervals are added up too, which is safe whatever the correlation of the errors. Ranges
+        over maximum flows become bounds on them.
 
         Args:
             groups: player indices, each in one group; a player in none is dropped.
@@ -125,8 +129,10 @@ class TokenAttribution:
             kind: ``words`` or ``spans``.
         """
         summed = self._columns(lambda column: np.array([column[list(group)].sum() for group in groups]))
+        joined = any(len(group) > 1 for group in groups)
         return replace(
             self,
+            interval=BOUNDS_ON_MAXIMUM_FLOWS if joined and self.interval == MAXIMUM_FLOWS else self.interval,
             tokens=tuple(names),
             positions=tuple(tuple(p for player in g for p in self.positions[player]) for g in groups),
             is_special=np.array([bool(self.special[list(g)].all()) for g in groups], dtype=bool),
@@ -162,6 +168,8 @@ class TokenAttribution:
         facts += [f"{self.payoff} of class {self.target}"] if self.payoff is not None else []
         facts += [f"absent: {self.absent}"] if self.absent is not None else []
         facts += [f"interval: {self.interval}"] if self.interval is not None else []
+        if "tokens_in_all" in self.details:
+            facts += [f"text cut: {self.details['tokens_kept']:.0f} of {self.details['tokens_in_all']:.0f} tokens"]
         return ", ".join(facts)
 
     def __str__(self) -> str:

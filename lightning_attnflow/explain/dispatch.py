@@ -69,7 +69,7 @@ def explain(
             character offsets.
         special_tokens: ``present`` (they stay and have no value: usual for games and gradients) or ``players`` (they
             have a value: usual for attention, marked by ``is_special``); None takes what is usual.
-        truncate: explain the beginning of a text longer than the model instead of refusing it.
+        truncate: explain the beginning of a text longer than the model instead of refusing it; the result says so.
         seed: of everything that is sampled.
         options: those the method takes (``METHODS[method].options``); any other is an error. Games and gradients:
             ``payoff`` (``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy``

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -121,7 +123,7 @@ class Sentence:
     ) -> TokenAttribution:
         """Return the attribution of values (T,), one a position, summed over the positions of a player."""
         tokens = make_players(self.encoded, "tokens", "players")
-        attribution = _of_players(tokens, values, method, self.text, **facts)
+        attribution = self._of_players(tokens, values, method, **facts)
         groups = self.groups(default_policy)
         if groups.kind != "tokens":
             return replace(self.summed(attribution, groups), special_tokens=groups.special_tokens)
@@ -131,21 +133,31 @@ class Sentence:
     def by_player(self, groups: Players, values: NDArray[np.float64], method: str, **facts: Any) -> TokenAttribution:
         """Return the attribution of values (n,), one a player."""
         grouping = None if groups.kind == "tokens" else "quotient"
-        return _of_players(groups, values, method, self.text, grouping=grouping, **facts)
+        return self._of_players(groups, values, method, grouping=grouping, **facts)
 
-
-def _of_players(groups: Players, values: NDArray[np.float64], method: str, text: str, **facts: Any) -> TokenAttribution:
-    return TokenAttribution(
-        tokens=groups.names,
-        values=values,
-        method=method,
-        positions=groups.positions,
-        is_special=groups.is_special,
-        players=groups.kind,
-        special_tokens=groups.special_tokens,
-        text=text,
-        **facts,
-    )
+    def _of_players(
+        self,
+        groups: Players,
+        values: NDArray[np.float64],
+        method: str,
+        *,
+        details: Mapping[str, float] = MappingProxyType({}),
+        **facts: Any,
+    ) -> TokenAttribution:
+        kept, in_all = len(self.encoded), self.encoded.n_uncut
+        cut = {"tokens_kept": float(kept), "tokens_in_all": float(in_all)} if kept < in_all else {}
+        return TokenAttribution(
+            tokens=groups.names,
+            values=values,
+            method=method,
+            positions=groups.positions,
+            is_special=groups.is_special,
+            players=groups.kind,
+            special_tokens=groups.special_tokens,
+            text=self.text,
+            details={**details, **cut},
+            **facts,
+        )
 
 
 def _is_causal(attentions: list[NDArray[np.float64]]) -> bool:

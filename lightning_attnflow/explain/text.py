@@ -27,6 +27,7 @@ class EncodedText:
         is_special: bool (T,), True on tokens the tokenizer added ([CLS], [SEP], <s>).
         words: (T,) number of the word a position belongs to, None on special tokens; see `word_numbers`.
         spans: (T,) first and one-past-last character of a position in ``text``.
+        n_uncut: tokens of the whole text; more than T if it was cut.
     """
 
     text: str
@@ -35,6 +36,7 @@ class EncodedText:
     is_special: NDArray[np.bool_]
     words: tuple[int | None, ...]
     spans: tuple[tuple[int, int], ...]
+    n_uncut: int
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -79,6 +81,7 @@ def encode_text(tokenizer: Any, text: str, *, max_length: int | None = None, tru
         is_special=is_special,
         words=word_numbers(encoding, text),
         spans=spans,
+        n_uncut=len(tokenizer(text, verbose=False)["input_ids"]) if len(spans) == limit else len(spans),
     )
 
 

@@ -6,6 +6,7 @@ import copy
 import inspect
 import random
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -263,8 +264,35 @@ def test_a_saturated_layer_warns(encoder, tokenizer, attentions):
     saturation = attention_flow(network, method="pairwise").saturation
     layer = int(saturation.argmax())
     assert saturation[layer] > 0.5
-    with pytest.warns(SaturatedFlowWarning, match=f"layer {layer} of 4"):
-        explain(encoder, tokenizer, TEXT, layer=layer)
+    for call in (explain, lightning_attnflow.explain, partial(explain_all, methods=["flow"])):
+        with pytest.warns(SaturatedFlowWarning, match=f"layer {layer} of 4") as found:
+            call(encoder, tokenizer, TEXT, layer=layer)
+        assert found[0].filename == __file__
+
+
+def test_ranges_of_summed_tokens_are_bounds_and_say_so(encoder, tokenizer):
+    ranges = {
+        grouping: explain(encoder, tokenizer, TEXT, players="words", grouping=grouping, layer=1)
+        for grouping in ("sum", "quotient")
+    }
+    assert ranges["sum"].interval == "bounds on maximum flows"
+    assert ranges["quotient"].interval == "maximum flows"
+    assert (ranges["sum"].low <= ranges["quotient"].low + 1e-9).all()
+    assert (ranges["sum"].high >= ranges["quotient"].high - 1e-9).all()
+    alone = explain(encoder, tokenizer, "a fine film", players="words", grouping="sum", layer=1)
+    assert alone.interval == "maximum flows"  # every word is one token
+
+
+@pytest.mark.parametrize("method", ["flow", "rollout", "leave_one_out", "saliency"])
+@pytest.mark.parametrize("players", ["tokens", "words"])
+def test_a_text_that_was_cut_says_so(encoder, tokenizer, method, players):
+    result = explain(encoder, tokenizer, "fine " * 40, method=method, players=players, truncate=True)
+    assert (result.details["tokens_kept"], result.details["tokens_in_all"]) == (32, 42)
+    assert "text cut: 32 of 42 tokens" in str(result)
+    assert "text cut: 32 of 42 tokens" in result._repr_html_()
+    for text in ("fine " * 30, "fine " * 20):
+        whole = explain(encoder, tokenizer, text, method=method, players=players, truncate=True)
+        assert "tokens_in_all" not in whole.details
 
 
 def test_explain_all_gives_each_method_what_it_takes(encoder, tokenizer):
