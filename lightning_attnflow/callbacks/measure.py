@@ -11,12 +11,12 @@ import numpy as np
 
 from lightning_attnflow.attention.capture import capture_attention
 from lightning_attnflow.attention.network import AttentionNetwork, Floats, Heads, Readout
-from lightning_attnflow.attention.rollout import attention_rollout
 from lightning_attnflow.callbacks.batches import real_tokens
 from lightning_attnflow.callbacks.players import Players, players_of
 from lightning_attnflow.callbacks.readouts import choose_readout, is_causal
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.reporting.records import SentenceFlow, layer_name
+from lightning_attnflow.reporting.sentence_flow import shown_flow
 from lightning_attnflow.reporting.summaries import drift, normalised_entropy, rank_agreement, special_share
 
 if TYPE_CHECKING:
@@ -91,18 +91,7 @@ def measure(
     groups = [player.groups for player in players]
     flows = attention_flow(networks, method=settings.method, seed=settings.seed, groups=groups)
     records = [
-        SentenceFlow(
-            labels=who.labels,
-            special=who.special,
-            values=flow.values,
-            lower=flow.lower,
-            upper=flow.upper,
-            rollout=_by_player(attention_rollout(network), who),
-            ambiguity=flow.ambiguity,
-            saturation=flow.saturation,
-            text=who.text,
-            key=key,
-        )
+        shown_flow(network, flow, who.groups, labels=who.labels, special=who.special, text=who.text, key=key)
         for network, who, flow, key in zip(networks, players, flows, keys, strict=True)
     ]
     wanted_words = settings.words and tokenizer is not None
@@ -147,7 +136,3 @@ def pooled_shares(flows: Sequence[SentenceFlow], layer: int) -> Floats:
 
 def _comparable(flow: SentenceFlow, previous: Mapping[str, Floats]) -> bool:
     return flow.key in previous and previous[flow.key].shape == flow.values.shape
-
-
-def _by_player(values: Floats, players: Players) -> Floats:
-    return np.stack([values[:, list(group)].sum(axis=1) for group in players.groups], axis=1)

@@ -8,6 +8,7 @@ from lightning_attnflow.reporting.intervals import interval_chart
 from lightning_attnflow.reporting.ranking import Ranking
 from lightning_attnflow.reporting.records import SentenceFlow
 from lightning_attnflow.reporting.removal_curve import RemovalCurve
+from lightning_attnflow.reporting.sentence_flow import sentence_flow
 from lightning_attnflow.reporting.tables import flow_table, top_words_table
 from lightning_attnflow.reporting.tokens_html import save_tokens_html, tokens_html
 from lightning_attnflow.reporting.tokens_table import attribution_table
@@ -22,6 +23,7 @@ __all__ = [
     "flow_table",
     "interval_chart",
     "save_tokens_html",
+    "sentence_flow",
     "tokens_html",
     "top_words_table",
 ]
