@@ -8,6 +8,7 @@ import numpy as np
 
 from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.explain.attribution import TokenAttribution
+from lightning_attnflow.reporting.lettering import word_families
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +58,9 @@ def bar_chart(attribution: TokenAttribution, *, limit: int | None = None, title:
         low, high = attribution.low[drawn], attribution.high[drawn]
         middle, reach = (low + high) / 2, (high - low) / 2
         axes.errorbar(middle, rows, xerr=reach, fmt="none", ecolor="black", elinewidth=1, capsize=2.5)
-    axes.set_yticks(rows, [_short(attribution.tokens[player]) for player in drawn], parse_math=False)
+    axes.set_yticks(
+        rows, [_short(attribution.tokens[player]) for player in drawn], parse_math=False, fontfamily=word_families()
+    )
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("value" if attribution.payoff is None else f"value ({attribution.payoff.replace('_', ' ')})")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError, MissingDependencyError
-from lightning_attnflow.reporting.lettering import draw_outlines, outline
+from lightning_attnflow.reporting.lettering import draw_outlines, outline, word_families
 from lightning_attnflow.reporting.records import SentenceFlow, shortened
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
     0 to 100%. Rows where trivial cuts decide most tokens are hatched and say so: they are not importance.
 
     Args:
-        sentence: the flow of one sentence.
+        sentence: the flow of one sentence: `sentence_flow(Sentence(model, tokenizer, text))`, or what the monitor
+            kept.
         title: default: the text of the sentence.
         max_words: draw at most so many words, and say below the picture how many are not drawn.
 
@@ -73,6 +74,7 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
         va="top",
         weight="bold",
         parse_math=False,
+        fontfamily=word_families(),
     )
     figure.text(0.01, 0.08 / height, _caption(len(sentence.labels) - n_words, n_words), fontsize=9, color="0.3")
     return figure
@@ -101,6 +103,7 @@ def _name_cells(axes: Axes, labels: list[str], sentence: SentenceFlow, *, slante
     from matplotlib.transforms import ScaledTranslation
 
     axes.set_axis_off()
+    families = word_families()
     for word, (label, special) in enumerate(zip(labels, sentence.special, strict=False)):
         axes.annotate(
             label,
@@ -114,6 +117,7 @@ def _name_cells(axes: Axes, labels: list[str], sentence: SentenceFlow, *, slante
             va="top",
             fontsize=_LABEL_SIZE,
             color="0.45" if special else "black",
+            fontfamily=families,
             parse_math=False,  # "$5 or $6" is no formula
             gid="word",
         )

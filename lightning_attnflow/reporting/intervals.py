@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.flow.result import AttentionFlow
+from lightning_attnflow.reporting.lettering import word_families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,7 +190,7 @@ def draw_intervals(
             _checked(name, values, labels), rows + lane, marker, color=colour, label=name,
             markersize=7.5, markeredgecolor="white", markeredgewidth=0.6, linestyle="none", zorder=4, clip_on=False,
         )  # fmt: skip
-    axes.set_yticks(rows, list(labels), fontsize=12, parse_math=False)
+    axes.set_yticks(rows, list(labels), fontsize=12, parse_math=False, fontfamily=word_families())
     axes.set_ylim(len(labels) - 0.45, -0.55)
     axes.set_xlim(left=min(0.0, float(low.min(initial=0.0))))
     axes.tick_params(axis="y", length=0, pad=9)  # markers at 0 reach over the axis

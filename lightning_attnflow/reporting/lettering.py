@@ -15,6 +15,29 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 
+_CJK_FAMILIES = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Arial Unicode MS",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+)
+
+
+def word_families() -> list[str]:
+    """Return the font families for words of any language: the user's, then one with CJK glyphs if it is installed."""
+    from matplotlib import rcParams
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return [*rcParams["font.family"], *[family for family in _CJK_FAMILIES if family in installed][:1]]
+
+
 @cache
 def _glyph(character: str) -> tuple[NDArray[np.float64], NDArray[np.uint8], float]:
     """Return vertices (m, 2) and codes (m,) of a character at size 1, and its width."""

@@ -65,3 +65,15 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"lightning-attnflow\[plots\]"):
         bar_chart(ATTRIBUTION)
+
+
+@pytest.mark.parametrize("installed", [[], ["Yu Gothic", "Noto Sans CJK JP"]])
+def test_words_fall_back_on_a_cjk_font_if_there_is_one(monkeypatch, installed):
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    fonts = [font for font in fontManager.ttflist if font.name.startswith("DejaVu")]
+    known = [FontEntry(fname=fonts[0].fname, name=name) for name in installed]
+    monkeypatch.setattr(fontManager, "ttflist", [*fonts, *known])
+    (axes,) = bar_chart(ATTRIBUTION).axes
+    families = axes.get_yticklabels()[0].get_fontfamily()
+    assert families == ["sans-serif", *installed[1:]]
