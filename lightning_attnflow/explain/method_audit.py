@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.attention_methods import SaturatedFlowWarning, chosen_layer
+from lightning_attnflow.explain.attribution import TokenAttribution
 from lightning_attnflow.explain.game_methods import Values, solve_game
 from lightning_attnflow.explain.payoff import log_probability
 from lightning_attnflow.explain.registry import Method, get_method
@@ -92,8 +93,6 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
         InputError: more than 12 players, or players that are not tokens.
     """
     chosen = get_method(method)
-    if chosen.family == "attention" and sentence.special_tokens == "present":
-        sentence = replace(sentence, special_tokens="players")  # all positions play in the games of attention
     if len(sentence.encoded) > MAX_EXHAUSTIVE_PLAYERS or sentence.players != "tokens":
         raise InputError(
             "sentence",
@@ -110,7 +109,7 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
     else:
         with warnings.catch_warnings():  # an axiom is met or not, however little a saturated layer says
             warnings.simplefilter("ignore", SaturatedFlowWarning)
-            attribution = chosen(sentence, options)
+            attribution = _on_players(chosen, sentence, options, game.n_players)
         values, stderr, tokens = attribution.values, attribution.stderr, attribution.tokens
     additivity = _additivity(sentence, chosen, game, layer)
     checks = [*audit_axioms(game, values, tolerance=AUDIT_TOLERANCE).checks, *([additivity] if additivity else [])]
@@ -183,6 +182,14 @@ def _verdict(gap: float, stderr: float, *, largest_payoff: float) -> str:
 def _all_coalitions_solver(method: str, seed: int) -> Callable[[Game], Values]:
     """A method of the game family with a budget of all coalitions, which makes KernelSHAP and Banzhaf values exact."""
     return lambda game: solve_game(method, game, budget=max(2**game.n_players, 2 * game.n_players), seed=seed)
+
+
+def _on_players(method: Method, sentence: Sentence, options: dict[str, Any], n_players: int) -> TokenAttribution:
+    """Values of the players of the game: of all positions if it is about attention, whatever the sentence says."""
+    if method.family == "attention" and sentence.special_tokens == "present":
+        sentence = replace(sentence, special_tokens="players")
+    attribution = method(sentence, options)
+    return attribution if len(attribution) == n_players else attribution.without_special()
 
 
 def _additivity(sentence: Sentence, method: Method, game: Game, layer: int | None) -> AxiomCheck | None:

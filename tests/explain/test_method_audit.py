@@ -13,6 +13,7 @@ from lightning_attnflow.explain.layer_reading import last_layer_with_flow
 from lightning_attnflow.explain.layer_table import layer_table
 from lightning_attnflow.explain.method_audit import _allowing, audit_method, worst_audits
 from lightning_attnflow.explain.propositions import propositions
+from lightning_attnflow.explain.registry import METHODS
 from lightning_attnflow.explain.sentence import Sentence
 from lightning_attnflow.flow import attention_flow
 from lightning_attnflow.shapley import AxiomCheck, MaxPermutations, permutation_shapley
@@ -123,14 +124,17 @@ def test_worst_audits_prefer_violations_and_cases_that_apply(encoder, tokenizer,
     assert worst["saliency", "efficiency"][0] is efficiency
 
 
-@pytest.mark.parametrize("method", ["flow", "rollout", "attention_last", "received_attention", "saliency"])
-def test_the_policy_for_special_tokens_does_not_matter_where_the_method_has_its_own(encoder, tokenizer, method):
-    policies = {"saliency": None}.get(method, "players")
-    told = audit_method(Sentence(encoder, tokenizer, "a fine film", special_tokens="present"), method)
-    usual = audit_method(Sentence(encoder, tokenizer, "a fine film", special_tokens=policies), method)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_present_special_tokens_are_what_is_usual_and_can_play_too(encoder, tokenizer, method):
+    told, usual, playing = (
+        audit_method(Sentence(encoder, tokenizer, "a fine film", special_tokens=policy), method)
+        for policy in ("present", None, "players")
+    )
     assert told.tokens == usual.tokens
     assert told.shapley_gap == pytest.approx(usual.shapley_gap)
-    assert len(told.tokens) == (3 if method == "saliency" else 5)
+    of_attention = METHODS[method].family == "attention" and method != "attention_mean"  # the others: the token game
+    assert len(told.tokens) == (5 if of_attention else 3)
+    assert len(playing.tokens) == 5
 
 
 def test_propositions_of_a_single_position_are_refused(causal, causal_tokenizer):
