@@ -19,6 +19,7 @@ from lightning_attnflow.explain.progress import show_if_slow
 from lightning_attnflow.explain.registry import get_method
 from lightning_attnflow.explain.token_game import TokenGame
 from lightning_attnflow.shapley import CachedGame
+from lightning_attnflow.shapley.orders import check_seed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -149,7 +150,7 @@ def faithfulness_study(
     of_game: Any = {name: value for name, value in options.items() if name in _SCORED_WITH}
     taken = {option for method in methods for option in get_method(method).options}
     of_methods: Any = {name: value for name, value in options.items() if name in taken or name not in of_game}
-    random = np.random.default_rng(np.random.SeedSequence(seed))
+    random = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
     for text in show_if_slow(texts, "sentences") if isinstance(texts, Sequence) else texts:
         game = TokenGame(model, tokenizer, text, **of_game)
         explanations = explain_all(model, tokenizer, text, methods=methods, seed=seed, **of_methods)

@@ -83,6 +83,8 @@ def test_faithfulness_study_scores_the_class_that_is_explained(encoder, tokenize
     assert study[method]["mean_log_odds"].mean == pytest.approx(np.mean(expected), abs=1e-5)
 
 
-def test_faithfulness_study_refuses_an_empty_collection(encoder, tokenizer):
+def test_faithfulness_study_refuses_an_empty_collection_and_what_is_no_seed(encoder, tokenizer):
     with pytest.raises(InputError, match="no sentence"):
         faithfulness_study(encoder, tokenizer, [], methods=["rollout"])
+    with pytest.raises(InputError, match="seed: got 'a'"):
+        faithfulness_study(encoder, tokenizer, [], methods=["rollout"], seed="a")
