@@ -60,7 +60,7 @@ class AxiomReport:
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{check.axiom:<12} {'holds' if check.holds else 'FAILS':<6} {check.violation:<10.4g} "
+            f"{check.axiom:<12} {_verdict(check):<6} {check.violation:<10.4g} "
             f"{'all coalitions' if check.exhaustive else 'sampled':<15} {check.explanation}"
             for check in self.checks
         )
@@ -71,21 +71,22 @@ def audit_axioms(
 ) -> AxiomReport:
     """Check efficiency, the null player axiom and symmetry of values on a game.
 
-    Up to 12 players all coalitions are looked at. Above, coalitions are sampled: a player is then taken for null, or
-    two for symmetric, if no sampled coalition says otherwise, and the checks are labelled so.
+    Up to 12 players all coalitions are looked at. Above, those of no player, of one, of all, and of all but one, and a
+    sample of others: a player is then taken for null, or two for symmetric, if none of them says otherwise. The checks
+    are labelled so, and print ``FAILS?``, since a coalition that was not looked at may be what tells them apart.
 
     Args:
         game: the game.
         values: float (n,), whoever made them.
-        tolerance: of payoffs and values, relative to the largest payoff (less v(empty)) seen.
-        n_samples: coalitions to sample above 12 players; each costs up to n + 1 evaluations.
+        tolerance: of payoffs and values, relative to the largest payoff (less v(empty)) seen, >= 0.
+        n_samples: coalitions to sample above 12 players, >= 1; each costs up to n + 1 evaluations.
         seed: of the sample.
 
     Returns:
         The report.
 
     Raises:
-        InputError: if the values are not n finite numbers.
+        InputError: if the values are not n finite numbers; a tolerance or a number of samples out of range.
         GameError: if the game raises or returns what is not a payoff.
 
     Source: Shapley (1953); Ethayarajh & Jurafsky (2021), section 2.
@@ -101,11 +102,12 @@ def audit_axioms(
     n = game.n_players
     if values.shape != (n,) or not np.isfinite(values).all():
         raise InputError("values", got=f"shape {values.shape}", expected=f"{n} finite numbers", remedy="One a player.")
+    _check_looks(tolerance, n_samples)
     exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
     joined, v_empty, v_full = _payoffs_of_joining(game, n_samples, check_seed(seed))
     slack = tolerance * _scale(joined, v_empty, v_full)
     return AxiomReport(
-        _efficiency(values, v_full - v_empty, slack, exhaustive),
+        _efficiency(values, v_full - v_empty, slack),
         _null_player(values, joined, slack, exhaustive),
         _symmetry(values, joined, slack, exhaustive),
     )
@@ -175,30 +177,38 @@ class Modularity:
 def is_modular(game: Game, *, tolerance: float = 1e-9, n_samples: int = 1000, seed: int = 0) -> Modularity:
     """Whether each coalition is paid the sum of what its players are paid alone.
 
-    Up to 12 players all coalitions are looked at; above, those that lack one player and ``n_samples`` random ones.
+    Up to 12 players all coalitions are looked at; above, all players, all but one, all pairs if they are no more than
+    ``n_samples``, and ``n_samples`` random coalitions.
 
     Args:
         game: the game.
-        tolerance: relative to the largest payoff (less v(empty)) seen.
-        n_samples: random coalitions above 12 players.
+        tolerance: relative to the largest payoff (less v(empty)) seen, >= 0.
+        n_samples: random coalitions above 12 players, >= 1.
         seed: of the sample.
 
     Returns:
         The answer with the worst coalition.
+
+    Raises:
+        InputError: a tolerance or a number of samples out of range.
+        GameError: if the game raises or returns what is not a payoff.
 
     Example:
         >>> is_modular(FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=3))
         Modularity(modular=False, violation=6.0, witness=(0, 1, 2), exhaustive=True)
     """
     n = game.n_players
+    _check_looks(tolerance, n_samples)
     exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
     generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
     singles = np.eye(n, dtype=bool)
-    coalitions = (
-        coalitions_of(np.arange(2**n), n)
-        if exhaustive
-        else np.concatenate([np.zeros((1, n), bool), ~singles, _random_coalitions(n, n_samples, generator)])
-    )
+    if exhaustive:
+        coalitions = coalitions_of(np.arange(2**n), n)
+    else:
+        first, second = np.triu_indices(n, 1)
+        pairs = singles[first] | singles[second] if len(first) <= n_samples else singles[:0]
+        ends = np.stack([np.zeros(n, dtype=bool), np.ones(n, dtype=bool)])
+        coalitions = np.concatenate([ends, ~singles, pairs, _random_coalitions(n, n_samples, generator)])
     gains = evaluate(game, coalitions)
     v_empty = gains[0]
     gains = gains - v_empty
@@ -211,7 +221,11 @@ def is_modular(game: Game, *, tolerance: float = 1e-9, n_samples: int = 1000, se
 
 
 def _payoffs_of_joining(game: Game, n_samples: int, seed: int) -> tuple[FloatArray, float, float]:
-    """For coalitions S, ``v(S + i)`` of each player outside and ``v(S)`` in the last column; NaN for those inside."""
+    """For coalitions S, ``v(S + i)`` of each player outside and ``v(S)`` in the last column; NaN for those inside.
+
+    What all but one, and all but two, are paid stands in one row more of the same differences where it is not such a
+    coalition: ``v(empty) + v(N) - v(N - i)`` for each player, and ``v(empty)``.
+    """
     n = game.n_players
     if n <= MAX_EXHAUSTIVE_PLAYERS:
         table = coalition_table(game)
@@ -220,14 +234,16 @@ def _payoffs_of_joining(game: Game, n_samples: int, seed: int) -> tuple[FloatArr
         joined = np.where(indices[:, None] & masks, np.nan, table[indices[:, None] | masks])
         return np.column_stack([joined, table]), float(table[0]), float(table[-1])
     generator = np.random.default_rng(np.random.SeedSequence(seed))
-    coalitions = _random_coalitions(n, n_samples, generator)
-    joined = np.full((len(coalitions), n + 1), np.nan)
+    coalitions = np.concatenate([np.zeros((1, n), dtype=bool), _random_coalitions(n, n_samples, generator)])
+    joined = np.full((len(coalitions) + 1, n + 1), np.nan)
     for row, coalition in enumerate(coalitions):
         outside = np.flatnonzero(~coalition)
         asked = np.repeat(coalition[None], len(outside) + 1, axis=0)
         asked[np.arange(len(outside)), outside] = True
         joined[row, [*outside.tolist(), n]] = evaluate(game, asked)
-    return joined, *evaluate_ends(game)
+    v_empty, v_full = evaluate_ends(game)
+    joined[-1] = [*(v_empty + v_full - evaluate(game, ~np.eye(n, dtype=bool))), v_empty]
+    return joined, v_empty, v_full
 
 
 def _random_coalitions(n_players: int, n_samples: int, generator: np.random.Generator) -> Coalitions:
@@ -241,10 +257,10 @@ def _scale(joined: FloatArray, v_empty: float, v_full: float) -> float:
     return max(float(np.nanmax(np.abs(joined - v_empty))), abs(v_full - v_empty))
 
 
-def _efficiency(values: FloatArray, total: float, slack: float, exhaustive: bool) -> AxiomCheck:
+def _efficiency(values: FloatArray, total: float, slack: float) -> AxiomCheck:
     gap = abs(total - float(values.sum()))
     explanation = f"values add up to {values.sum():.6g}, v(N) - v(empty) = {total:.6g}"
-    return AxiomCheck("efficiency", gap, tuple(range(len(values))), gap <= slack, exhaustive, explanation)
+    return AxiomCheck("efficiency", gap, tuple(range(len(values))), gap <= slack, True, explanation)
 
 
 def _null_player(values: FloatArray, joined: FloatArray, slack: float, exhaustive: bool) -> AxiomCheck:
@@ -253,7 +269,8 @@ def _null_player(values: FloatArray, joined: FloatArray, slack: float, exhaustiv
     if len(null) == 0:
         return AxiomCheck("null player", 0.0, (), True, exhaustive, "there is no null player")
     worst = int(null[np.abs(values[null]).argmax()])
-    explanation = f"player {worst} never changes the payoff and has value {values[worst]:.6g}"
+    changes = "never changes the payoff" if exhaustive else "changed the payoff of no coalition looked at"
+    explanation = f"player {worst} {changes} and has value {values[worst]:.6g}"
     violation = float(abs(values[worst]))
     return AxiomCheck("null player", violation, (worst,), violation <= slack, exhaustive, explanation)
 
@@ -270,10 +287,22 @@ def _symmetry(values: FloatArray, joined: FloatArray, slack: float, exhaustive: 
     if not worst[1]:
         return AxiomCheck("symmetry", 0.0, (), True, exhaustive, "no two players are interchangeable")
     one, other = worst[1]
-    explanation = (
-        f"players {one} and {other} are interchangeable and have values {values[one]:.6g} and {values[other]:.6g}"
-    )
+    alike = "are interchangeable" if exhaustive else "were interchangeable wherever looked"
+    explanation = f"players {one} and {other} {alike} and have values {values[one]:.6g} and {values[other]:.6g}"
     return AxiomCheck("symmetry", worst[0], worst[1], worst[0] <= slack, exhaustive, explanation)
+
+
+def _verdict(check: AxiomCheck) -> str:
+    if check.holds:
+        return "holds"
+    return "FAILS" if check.exhaustive else "FAILS?"
+
+
+def _check_looks(tolerance: float, n_samples: int) -> None:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.number)) or not 0 <= tolerance < np.inf:
+        raise InputError("tolerance", got=repr(tolerance), expected="a number >= 0", remedy="1e-9 is for exact values.")
+    if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+        raise InputError("n_samples", got=repr(n_samples), expected="an integer >= 1", remedy="200 is usual.")
 
 
 def _values(returned: ShapleyResult | ArrayLike) -> FloatArray:

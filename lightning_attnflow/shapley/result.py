@@ -104,7 +104,11 @@ class ShapleyResult:
         return permutation_interval(self.statistics, confidence, bounds=self.bounds)
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
-        """Merge two independent runs of one game: other seeds, same method, same ends."""
+        """Merge two independent runs of one game: other seeds, same method, same ends.
+
+        Raises:
+            InputError: what does not merge, results of quadrature among it: they err alike, towards what they assume.
+        """
         if not isinstance(other, ShapleyResult):
             return NotImplemented
         _check_mergeable(self, other)
@@ -186,7 +190,7 @@ class ShapleyResult:
 
 def _check_mergeable(left: ShapleyResult, right: ShapleyResult) -> None:
     common = set(left.seeds) & set(right.seeds)
-    problem = None
+    problem, remedy = None, "Run the second with another seed."
     if left.seed is None or right.seed is None:
         problem = "a result without a seed, to which another run adds nothing"
     elif common:
@@ -195,6 +199,9 @@ def _check_mergeable(left: ShapleyResult, right: ShapleyResult) -> None:
         problem = f"{left.n_players} and {right.n_players} players"
     elif left.method != right.method:
         problem = f"methods {left.method!r} and {right.method!r}"
+    elif left.method == "quadrature_shapley":
+        problem = "two results of quadrature, whose errors are largely one and the same"
+        remedy = "Run it once, with the budget of both."
     elif not np.allclose((left.v_empty, left.v_full), (right.v_empty, right.v_full), rtol=1e-9, atol=1e-12):
         problem = f"payoffs (empty, all) {left.v_empty, left.v_full} and {right.v_empty, right.v_full}"
     if problem is not None:
@@ -202,5 +209,5 @@ def _check_mergeable(left: ShapleyResult, right: ShapleyResult) -> None:
             "results to merge",
             got=problem,
             expected="independent runs of one method on one game, each with a seed of its own",
-            remedy="Run the second with another seed.",
+            remedy=remedy,
         )

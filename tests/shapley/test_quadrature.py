@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import (
     FunctionGame,
-    ShapleyResult,
     exact_shapley,
     quadrature_shapley,
     shapley,
@@ -115,15 +114,16 @@ def test_payoffs_in_other_units_give_values_in_those(unit: float) -> None:
     np.testing.assert_allclose(scaled.stderr / unit, ours.stderr, rtol=1e-5)
 
 
-def test_a_seed_gives_the_same_values_again_and_runs_merge(tmp_path) -> None:
-    game, values = games.OF_TEN_OR_SO["coverage"]
+def test_a_seed_gives_the_same_values_again() -> None:
+    game, _ = games.OF_TEN_OR_SO["coverage"]
     left, again, right = (quadrature_shapley(game, budget=80, seed=seed) for seed in (1, 1, 2))
     assert left.values.tolist() == again.values.tolist() != right.values.tolist()
-    merged = left + right
-    np.testing.assert_allclose(merged.values, (left.values + right.values) / 2)
-    assert (np.abs(merged.values - values) < 5 * merged.stderr).all()
-    merged.save(tmp_path / "merged.npz")
-    np.testing.assert_array_equal(ShapleyResult.load(tmp_path / "merged.npz").interval(), merged.interval())
+
+
+def test_runs_do_not_merge_since_they_err_alike() -> None:
+    game, _ = games.OF_TEN_OR_SO["coverage"]
+    with pytest.raises(InputError, match="budget of both"):
+        quadrature_shapley(game, budget=80, seed=1) + quadrature_shapley(game, budget=80, seed=2)
 
 
 def test_more_than_quadrature_can_take_goes_to_stratified_sampling_once_that_is_better(
