@@ -47,8 +47,8 @@ def layer_flow(flow_game: FlowGame, members: Bools, method: str, tolerance: floa
         tolerance: half-width of the 95% interval at which sampling stops.
         seed: of the orders.
     """
-    single = bool((members.sum(axis=1) == 1).all())
-    game: Game = flow_game if single else GroupedGame(flow_game, [np.flatnonzero(row).tolist() for row in members])
+    in_place = np.array_equal(members, np.eye(flow_game.n_players, dtype=bool))
+    game: Game = flow_game if in_place else GroupedGame(flow_game, [np.flatnonzero(row).tolist() for row in members])
     n = game.n_players
     alone = np.eye(n, dtype=bool)
     payoffs = game(np.concatenate([alone, ~alone, np.ones((1, n), dtype=bool)]))  # (2n + 1,)

@@ -18,6 +18,9 @@ from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollo
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow import METHODS, FlowGame
 from lightning_attnflow.flow.binding import binding_cuts
+from lightning_attnflow.flow.game import GAMES
+from lightning_attnflow.flow.solvers import SOLVERS
+from lightning_attnflow.shapley import GroupedGame, exact_shapley
 
 NETWORK = AttentionNetwork(stochastic(3, 5, seed=1), readout_vector("first", 5, 0))
 
@@ -33,6 +36,30 @@ def test_shapes_and_totals_of_every_method(method: str, solver: str) -> None:
     np.testing.assert_allclose(flow.total, 1.0)
     if method != "pairwise":
         np.testing.assert_allclose(flow.values.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("method", ["shapley", "pairwise"])
+@pytest.mark.parametrize("groups", [[[3], [0], [4], [1], [2]], [[4, 1], [0], [2, 3]]])
+def test_columns_follow_the_groups(solver: str, game: str, method: str, groups: list[list[int]]) -> None:
+    flow = attention_flow(NETWORK, method=method, solver=solver, game=game, groups=groups)
+    for layer in range(NETWORK.n_layers + 1):
+        quotient = GroupedGame(FlowGame(NETWORK, layer), groups)
+        alone = quotient(np.eye(len(groups), dtype=bool))
+        expected = exact_shapley(quotient).values if method == "shapley" else alone
+        np.testing.assert_allclose(flow.values[layer], expected, atol=1e-7)  # SciPy takes 30 bits
+        np.testing.assert_allclose(flow.upper[layer], alone, atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("game", GAMES)
+def test_columns_of_a_single_flow_follow_the_groups(solver: str, game: str) -> None:
+    order = [3, 0, 4, 1, 2]
+    flow = attention_flow(NETWORK, method="single", solver=solver, game=game)
+    permuted = attention_flow(NETWORK, method="single", solver=solver, game=game, groups=[[i] for i in order])
+    for name in ("values", "lower", "upper", "binding_cut"):
+        np.testing.assert_array_equal(getattr(permuted, name), getattr(flow, name)[:, order])
 
 
 def test_flow_into_the_last_layer_is_its_attention_row() -> None:
