@@ -147,6 +147,8 @@ def _rows(
     tasks: Sequence[_Task], method: str, solver: str, tolerance: float, seed: int, game: str
 ) -> list[dict[int, LayerFlow]]:
     """Return for each task a `LayerFlow` a wanted layer."""
+    if not any(task.layers for task in tasks):
+        return [{} for _ in tasks]
     if solver == "native" and game == "source":
         from lightning_attnflow.flow.engine import run  # numba takes a moment to import
 

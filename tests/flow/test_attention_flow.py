@@ -82,9 +82,12 @@ def test_one_token_and_one_layer() -> None:
     np.testing.assert_allclose(shallow.values.sum(axis=1), 1.0)
 
 
-def test_no_network_and_no_layer() -> None:
-    assert attention_flow([]) == []
-    assert attention_flow(NETWORK, layers=[]).values.shape == (0, 5)
+@pytest.mark.parametrize("method", METHODS)
+def test_no_network_and_no_layer(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr("lightning_attnflow.flow.engine.run", None)  # nothing is solved
+    assert attention_flow([], method=method) == []
+    assert attention_flow(NETWORK, method=method, layers=[]).values.shape == (0, 5)
+    assert [flow.total.shape for flow in attention_flow([NETWORK, NETWORK], method=method, layers=[])] == [(0,)] * 2
 
 
 def test_binding_cuts_by_hand() -> None:
@@ -179,7 +182,7 @@ def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
         "import numpy as np\n"
         "from lightning_attnflow.flow.solvers.dinic import edges_of, pack_nodes, residual_of, maximise\n"
         "net = residual_of(edges_of(np.array([[[3, 1], [2, 2]]]), np.array([4, 0])))\n"
-        "print(maximise(net, 0, pack_nodes(np.array([True, False])), 2, 0, 2**62))"
+        "print(maximise(net, 0, pack_nodes(np.array([True, False])), 2**62))"
     )
     environment = {"NUMBA_CACHE_DIR": str(blocked / "cache"), "PATH": "/usr/bin:/bin", "HOME": str(blocked)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

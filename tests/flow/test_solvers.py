@@ -59,7 +59,7 @@ def test_undo_restores_the_network_bit_for_bit(log_capacity: int) -> None:
     capacities = quantise_stochastic(n_layers=4, n=9)
     net = residual_of(edges_of(capacities, capacities[0, 0]), log_capacity)
     before = [array.copy() for array in (net.left, net.edges, net.ahead, net.behind)]
-    pushed = maximise(net, 0, pack_nodes(np.arange(9) == 4), 5, 0, UNBOUNDED)
+    pushed = maximise(net, 0, pack_nodes(np.arange(9) == 4), UNBOUNDED)
     assert pushed > 0
     assert net.logged[0] > 1
     undo(net)

@@ -156,7 +156,7 @@ def _walk(
                 break
             value = max(value, proven)
             if value < high[size]:
-                pushed += maximise(net, first, sources, net.left.shape[0], 0, high[size] - pushed)
+                pushed += maximise(net, first, sources, high[size] - pushed)
                 value = pushed
             possible[row, size], excess[row, size] = high[size] - proven, high[size] - value
         undo(net)

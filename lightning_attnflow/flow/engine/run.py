@@ -60,7 +60,7 @@ def _flows(
     defer = cores.later if shapley and network.n_positions >= WIDE else partial
     flows = {
         game.layer: defer(flow_of, game, integers.scale)
-        for game in layer_games(integers, min(layers, default=0), members, cores)
+        for game in layer_games(integers, min(layers), members, cores)
         if game.layer in layers
     }
     return {layer: flow() for layer, flow in flows.items()}

@@ -103,7 +103,7 @@ def solve(
         if stop[0]:
             return
         bound = min(upper[row], pool_bound(pool, sent[row]))
-        value = maximise(net, first, masks[row], net.left.shape[0], 0, bound)
+        value = maximise(net, first, masks[row], bound)
         if value < bound:
             _add_cut(pool, net.unseen[first + 1], sent[row], value)
         undo(net)

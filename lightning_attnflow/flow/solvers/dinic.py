@@ -86,25 +86,25 @@ def pack_nodes(members: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 
 @compiled
-def maximise(net: Residual, first: int, sources: Words, target_layer: int, target: int, limit: int) -> int:
-    """Push up to ``limit`` more from ``sources`` (W words, nodes of layer ``first``) to the target; return the amount.
+def maximise(net: Residual, first: int, sources: Words, limit: int) -> int:
+    """Push up to ``limit`` more from ``sources`` (W words, nodes of layer ``first``) to the sink; return the amount.
 
     Below ``limit`` the flow is maximum, and ``net.unseen`` is the sink side of a minimum cut.
     """
     pushed = 0
-    while pushed < limit and _search(net, first, sources, target_layer, target):
+    while pushed < limit and _search(net, first, sources):
         for w in range(len(sources)):
             starts = sources[w]
             while starts and pushed < limit:
                 source = (w << 6) + lowest_bit(starts)
                 starts &= starts - _ONE
-                pushed += _descend(net, first, source, target_layer, target, limit - pushed)
+                pushed += _descend(net, first, source, limit - pushed)
     return pushed
 
 
 @compiled_inner
-def _search(net: Residual, first: int, sources: Words, target_layer: int, target: int) -> bool:
-    """Label nodes by distance from the sources, one word at a time; tell whether the target was reached."""
+def _search(net: Residual, first: int, sources: Words) -> bool:
+    """Label nodes by distance from the sources, one word at a time; tell whether the sink was reached."""
     n = net.left.shape[1]
     top = net.left.shape[0]
     words = sources.shape[0]
@@ -123,7 +123,6 @@ def _search(net: Residual, first: int, sources: Words, target_layer: int, target
             levels[0, layer, w] = sources[w] if layer == first else _ZERO
     distance = 0
     lowest, highest = first, first
-    goal_word, goal_bit = target >> 6, _ONE << np.uint64(target & 63)
     while True:
         for layer in range(max(first, lowest - 1), highest + 2):
             for w in range(words):
@@ -153,25 +152,23 @@ def _search(net: Residual, first: int, sources: Words, target_layer: int, target
         if next_highest < 0:
             return False
         distance += 1
-        if next_lowest <= target_layer <= next_highest and levels[distance, target_layer, goal_word] & goal_bit:
+        if next_highest == top:
             for layer in range(next_lowest, next_highest + 1):  # no path goes on from any other node this far away
                 for w in range(words):
                     levels[distance, layer, w] = _ZERO
-            levels[distance, target_layer, goal_word] = goal_bit
+            levels[distance, top, 0] = _ONE
             return True
-        highest = min(next_highest, top - 1)  # nothing leads on from the sink
-        lowest = next_lowest
-        if lowest > highest:
-            return False
+        lowest, highest = next_lowest, next_highest
 
 
 @compiled_inner
-def _descend(net: Residual, first: int, source: int, target_layer: int, target: int, limit: int) -> int:
+def _descend(net: Residual, first: int, source: int, limit: int) -> int:
     """Push a blocking flow from one source along the levels of the last search; return the amount.
 
     What passes a node is added up on the way, so that an edge is updated once, when the search returns over it.
     """
     words = net.levels.shape[2]
+    top = net.left.shape[0]
     stack, levels = net.stack, net.levels
     stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = first, source, limit, 0
     depth = 0
@@ -210,7 +207,7 @@ def _descend(net: Residual, first: int, source: int, target_layer: int, target: 
         else:
             residual = net.left[layer, i, j] if step == 1 else net.edges[layer - 1, j, i] - net.left[layer - 1, j, i]
             amount = min(room, residual)
-            if layer + step != target_layer or j != target:
+            if layer + step != top:
                 depth += 1
                 stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = layer + step, j, amount, 0
                 continue

@@ -28,7 +28,7 @@ class NativeSolver(Solver):
         """Return one maximum flow."""
         net = residual_of(edges_of(capacities, readout))
         n_layers = len(capacities)
-        value = maximise(net, 0, pack_nodes(sources), n_layers + 1, 0, UNBOUNDED)
+        value = maximise(net, 0, pack_nodes(sources), UNBOUNDED)
         flow = net.edges - net.left
         return MaxFlow(int(value), flow[:n_layers].transpose(0, 2, 1), flow[n_layers, :, 0])
 
@@ -41,6 +41,6 @@ class NativeSolver(Solver):
 def _values(net: Residual, sources: Words) -> Ints:
     values = np.empty(len(sources), dtype=np.int64)
     for row in range(len(sources)):
-        values[row] = maximise(net, 0, sources[row], net.left.shape[0], 0, UNBOUNDED)
+        values[row] = maximise(net, 0, sources[row], UNBOUNDED)
         undo(net)
     return values
