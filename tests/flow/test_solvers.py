@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupts import interruptible
 from networks import networks, stochastic, weighted_networks
 
 from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.flow.integers import quantise
-from lightning_attnflow.flow.solvers import SOLVERS, get_solver, registry
-from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, edges_of, maximise, pack_nodes, residual_of, undo
+from lightning_attnflow.flow.solvers import SOLVERS, get_solver, native, registry
+from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, Residual, edges_of, maximise, pack_nodes, residual_of, undo
 from lightning_attnflow.flow.solvers.protocol import cut_capacity, source_side
 
 
@@ -52,6 +56,34 @@ def test_native_solver_over_several_words_of_nodes() -> None:
     solution = native.max_flow(capacities, readout, sources)
     assert solution.value == reference.max_flow(capacities, readout, sources).value
     assert cut_capacity(capacities, readout, source_side(capacities, readout, sources, solution)) == solution.value
+
+
+def test_native_values_do_not_depend_on_how_many_a_call_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    capacities = quantise_stochastic(n_layers=4, n=9)
+    sources = np.random.default_rng(0).random((50, 9)) < 0.5
+    values = [get_solver("native").values(capacities, capacities[0, 0], sources)]
+    for flows_a_call in (1, 7):
+        monkeypatch.setattr(native, "_EDGES_A_CALL", flows_a_call * 5 * 9 * 9)
+        values.append(get_solver("native").values(capacities, capacities[0, 0], sources))
+    np.testing.assert_array_equal(values[1:], values[:1] * 2)
+    assert get_solver("native").values(capacities, capacities[0, 0], sources[:0]).tolist() == []
+
+
+def test_ctrl_c_stops_the_native_solver_between_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, solve = [], native._solve
+
+    def counted(net: Residual, sources: np.ndarray, values: np.ndarray) -> None:
+        calls.append(len(sources))
+        solve(net, sources, values)
+
+    monkeypatch.setattr(native, "_solve", counted)
+    capacities = quantise_stochastic(n_layers=8, n=64)
+    sources = np.random.default_rng(0).random((50_000, 64)) < 0.5  # 20 s
+    get_solver("native").values(capacities, capacities[0, 0], sources[:1])  # compiled before the clock starts
+    threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        get_solver("native").values(capacities, capacities[0, 0], sources)
+    assert sum(calls) < len(sources)
 
 
 @pytest.mark.parametrize("log_capacity", [1, 2**18])

@@ -18,6 +18,9 @@ from lightning_attnflow.flow.solvers.dinic import (
 from lightning_attnflow.flow.solvers.jit import compiled
 from lightning_attnflow.flow.solvers.protocol import Bools, MaxFlow, Solver
 
+_EDGES_A_CALL = 2**22
+"""Edges of all flows that one call of the kernel finds: some 0.1 s, after which Python may react to Ctrl-C."""
+
 
 class NativeSolver(Solver):
     """Dinic's algorithm on bit masks, see `lightning_attnflow.flow.solvers.dinic`."""
@@ -34,13 +37,17 @@ class NativeSolver(Solver):
 
     def values(self, capacities: Ints, readout: Ints, sources: Bools) -> Ints:
         """Return the value of the maximum flow from each of the sets ``sources``, bool (m, T), as int64 (m,)."""
-        return _values(residual_of(edges_of(capacities, readout)), pack_nodes(sources))
+        net, masks = residual_of(edges_of(capacities, readout)), pack_nodes(sources)
+        values = np.empty(len(sources), dtype=np.int64)
+        size = max(1, _EDGES_A_CALL // net.edges.size)
+        for start in range(0, len(sources), size):
+            _solve(net, masks[start : start + size], values[start : start + size])
+        return values
 
 
 @compiled
-def _values(net: Residual, sources: Words) -> Ints:
-    values = np.empty(len(sources), dtype=np.int64)
+def _solve(net: Residual, sources: Words, values: Ints) -> None:
+    """Write the value of the maximum flow from each row of ``sources``, (m, W), into ``values``, (m,)."""
     for row in range(len(sources)):
         values[row] = maximise(net, 0, sources[row], UNBOUNDED)
         undo(net)
-    return values
