@@ -170,6 +170,15 @@ def _checked(values: Any, name: str, expected: str) -> Floats:
             expected=f"{expected}, finite and non-negative",
             remedy="Look for a NaN in the model's forward, or take the positive part of weighted attention.",
         )
+    with np.errstate(over="ignore"):
+        total = array.sum()
+    if not np.isfinite(total):
+        raise InputError(
+            name,
+            got=f"entries up to {array.max():g}",
+            expected=f"{expected}, with a sum below {np.finfo(np.float64).max:.1e}",
+            remedy="Divide the capacities and the readout by one number; every flow is divided by it too.",
+        )
     return array
 
 

@@ -6,7 +6,8 @@ number it takes, and the range over all maximum flows stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -17,6 +18,7 @@ from lightning_attnflow.attention.rollout import attention_rollout, checked_laye
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.binding import binding_cuts, saturation
 from lightning_attnflow.flow.game import FlowGame, check_game
+from lightning_attnflow.flow.integers import check_rounding
 from lightning_attnflow.flow.layer import Groups, LayerFlow, layer_flow, point_values
 from lightning_attnflow.flow.result import AttentionFlow
 from lightning_attnflow.flow.solvers import get_solver
@@ -81,9 +83,13 @@ def attention_flow(
     Returns:
         An `AttentionFlow`; a list of them for a sequence of networks.
 
+    Warns:
+        UserWarning: if all positive capacities into a position, or out of it, are rounded to 0.
+
     Raises:
         InputError: an unknown method, solver or game, a layer outside 0..L, tolerance <= 0, groups that are no
-            partition, rollout of capacities that are no probabilities.
+            partition, rollout of capacities that are no probabilities, capacities of a layer that all vanish beside
+            the largest, or all below 1e-293.
         MissingDependencyError: if the solver's package is not installed.
 
     Source: Ethayarajh & Jurafsky (2021); Abnar & Zuidema (2020); Megiddo (1974).
@@ -98,7 +104,7 @@ def attention_flow(
         ([0.7, 0.0, 0.0], [1.0, 0.25, 0.25])
     """
     _check_arguments(method, tolerance, game)
-    get_solver(solver)
+    bits = get_solver(solver).bits
     single = isinstance(network, AttentionNetwork)
     networks = [network] if isinstance(network, AttentionNetwork) else list(network)
     partitions: list[Any] = [groups] if single else [None] * len(networks) if groups is None else list(groups)
@@ -109,10 +115,12 @@ def attention_flow(
             expected="one partition or None for each network",
             remedy="Pass groups=None for positions.",
         )
-    tasks = [
-        _Task(one, checked_layers(layers, one.n_layers), membership(partition, one.n_positions), partition is not None)
-        for one, partition in zip(networks, partitions, strict=True)
-    ]
+    tasks = []
+    for index, (one, partition) in enumerate(zip(networks, partitions, strict=True)):
+        name = "" if single else f"network[{index}]"
+        with _naming(name):
+            tasks.append(_checked_task(one, layers, partition, method))
+            check_rounding(one, bits, name, stacklevel=2)
     rows = _rows(tasks, method, solver, tolerance, seed, game)
     flows = [_assembled(task, flow, method, solver, seed, game) for task, flow in zip(tasks, rows, strict=True)]
     return flows[0] if single else flows
@@ -123,6 +131,31 @@ class _Task(NamedTuple):
     layers: list[int]
     members: NDArray[np.bool_]  # (n, T)
     grouped: bool
+
+
+@contextmanager
+def _naming(network: str) -> Iterator[None]:
+    """Say in an error which network of several it is about."""
+    try:
+        yield
+    except InputError as error:
+        if not network:
+            raise
+        raise InputError(
+            f"{network}: {error.what}", got=error.got, expected=error.expected, remedy=error.remedy
+        ) from None
+
+
+def _checked_task(network: AttentionNetwork, layers: Sequence[int] | None, groups: Groups | None, method: str) -> _Task:
+    wanted, members = checked_layers(layers, network.n_layers), membership(groups, network.n_positions)
+    if method == "rollout" and not network.is_probability:
+        raise InputError(
+            "method",
+            got=f"'rollout' with a readout of sum {network.readout.sum():g}",
+            expected="rows and a readout that are probabilities",
+            remedy="Use method='shapley', which is defined for all capacities.",
+        )
+    return _Task(network, wanted, members, groups is not None)
 
 
 def _check_arguments(method: str, tolerance: float, game: str) -> None:
@@ -163,9 +196,7 @@ def _rows(
     else:
         rows = [
             {
-                layer: layer_flow(
-                    FlowGame(task.network, layer, solver=solver, game=game), task.members, method, tolerance, seed
-                )
+                layer: layer_flow(_game_of(task, layer, solver, game), task.members, method, tolerance, seed)
                 for layer in task.layers
             }
             for task in tasks
@@ -175,19 +206,16 @@ def _rows(
     return rows
 
 
+def _game_of(task: _Task, layer: int, solver: str, game: str) -> FlowGame:
+    return FlowGame(task.network, layer, solver=solver, game=game, check=False)
+
+
 def _with_outflow(task: _Task, row: dict[int, LayerFlow], method: str, solver: str, game: str) -> dict[int, LayerFlow]:
     """Replace the values by the outflow of one maximum flow: the solver's, or rollout."""
-    if method == "rollout" and not task.network.is_probability:
-        raise InputError(
-            "method",
-            got=f"'rollout' with a readout of sum {task.network.readout.sum():g}",
-            expected="rows and a readout that are probabilities",
-            remedy="Use method='shapley', which is defined for all capacities.",
-        )
     outflows = {
         layer: attention_rollout(task.network, layers=[layer])[0]
         if method == "rollout"
-        else FlowGame(task.network, layer, solver=solver, game=game).single_flow()
+        else _game_of(task, layer, solver, game).single_flow()
         for layer in row
     }
     return {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lightning_attnflow.attention.network import AttentionNetwork, Floats
 from lightning_attnflow.attention.rollout import checked_layers
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.flow.integers import quantise
+from lightning_attnflow.flow.integers import check_rounding, quantise
 from lightning_attnflow.flow.solvers import get_solver
 from lightning_attnflow.flow.solvers.protocol import Bools, MaxFlow, cut_off
 
@@ -31,12 +31,17 @@ class FlowGame:
         game: "source" lets the flow start at the coalition, v_k(S) above. "through" starts it at all positions of
             layer 0 and lets it pass layer k at the coalition only. For rows and a readout that are probabilities both
             are the same game; for the readout "all" they differ, and "through" need not be submodular.
+        check: whether to look for capacities that vanish beside the largest.
 
     Attributes:
         n_players: T.
 
+    Warns:
+        UserWarning: if all positive capacities into a position, or out of it, are rounded to 0.
+
     Raises:
-        InputError: a layer outside 0..L, an unknown solver or game.
+        InputError: a layer outside 0..L, an unknown solver or game, capacities of a layer that all vanish beside the
+            largest, or all below 1e-293.
 
     Source: Ethayarajh & Jurafsky (2021), section 3; Megiddo (1974), Optimal flows in networks with multiple sources
     and sinks.
@@ -48,13 +53,23 @@ class FlowGame:
         [1.0, 1.0]
     """
 
-    def __init__(self, network: AttentionNetwork, layer: int, *, solver: str = "native", game: str = "source") -> None:
+    def __init__(
+        self,
+        network: AttentionNetwork,
+        layer: int,
+        *,
+        solver: str = "native",
+        game: str = "source",
+        check: bool = True,
+    ) -> None:
         checked_layers([layer], network.n_layers)
         check_game(game)
         self.layer = layer
         self.game = game
         self.n_players = network.n_positions
         self._solver = get_solver(solver)
+        if check:
+            check_rounding(network, self._solver.bits, stacklevel=2)
         self._network = quantise(network, self._solver.bits)
         self._bounds: tuple[Floats, Floats] | None = None
 

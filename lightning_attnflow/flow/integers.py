@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import warnings
 from dataclasses import dataclass
 
@@ -57,11 +59,8 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
     Returns:
         The integer network.
 
-    Warns:
-        UserWarning: if all positive capacities of a position were rounded to 0.
-
     Raises:
-        InputError: if every capacity of a layer, or of the readout, is too small to be seen beside the largest.
+        InputError: as `scale_of`.
 
     Example:
         >>> import numpy as np
@@ -69,33 +68,77 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
         >>> integers.capacities.tolist(), integers.scale
         ([[[11, 5], [6, 10]]], 16.0)
     """
-    largest = max(float(network.capacities.max()), float(network.readout.sum()))
-    scale = float(2.0 ** (bits - np.ceil(np.log2(largest))))
+    scale = scale_of(network, bits)
     capacities = np.empty(network.capacities.shape, dtype=np.int64)
     for layer, exact in zip(capacities, network.capacities, strict=True):  # one by one, to take no more memory
         layer[:] = np.rint(exact * scale)
     readout = np.rint(network.readout * scale).astype(np.int64)
-    if not readout.any() or not capacities.any(axis=(1, 2)).all():
-        raise InputError(
-            "capacities",
-            got=f"a layer or readout whose capacities all vanish beside the largest, {largest:g}",
-            expected=f"capacities of at least {0.5 / scale:g}",
-            remedy="Rescale the layers to a common size, for example each row to sum 1.",
-        )
-    silenced = int(((network.capacities > 0).any(axis=1) & (capacities == 0).all(axis=1)).sum())
-    silenced += int(((network.readout > 0) & (readout == 0)).sum())
-    if silenced:
-        warnings.warn(
-            f"{silenced} positions have no capacity left: theirs are positive, but all below {0.5 / scale:.1e}, half a "
-            "unit of the integer capacities, so that their flow is exactly 0",
-            UserWarning,
-            stacklevel=2,
-        )
     conserves = network.is_probability
     if conserves:
         _keep_sums(capacities.reshape(-1, network.n_positions), int(scale))
         _keep_sums(readout[None], int(scale))
     return IntegerNetwork(capacities, readout, scale, conserves)
+
+
+def scale_of(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> float:
+    """Return how many units a flow of 1 becomes, see `quantise`.
+
+    Raises:
+        InputError: if all capacities are so small that the number overflows.
+    """
+    largest = max(float(network.capacities.max()), float(network.readout.sum()))
+    exponent = bits - math.ceil(math.log2(largest))
+    if exponent >= sys.float_info.max_exp:
+        raise InputError(
+            "capacities",
+            got=f"capacities and a readout of at most {largest:g}",
+            expected=f"at least {2.0 ** (bits + 1 - sys.float_info.max_exp):.0e} for the largest",
+            remedy="Multiply the capacities and the readout by one number; every flow is multiplied by it too.",
+        )
+    return 2.0**exponent
+
+
+def check_rounding(network: AttentionNetwork, bits: int, name: str = "", *, stacklevel: int) -> None:
+    """Refuse layers that rounding to integers would empty, and warn of positions that it would cut off.
+
+    Args:
+        network: the network.
+        bits: as for `quantise`.
+        name: what to call the network, nothing if there is only one.
+        stacklevel: of the warning, 2 for who calls this function.
+
+    Warns:
+        UserWarning: if all positive capacities into a position, or out of it, are rounded to 0.
+
+    Raises:
+        InputError: if all positive capacities of a layer, or of the readout, are, and as `scale_of`.
+    """
+    half_unit = 0.5 / scale_of(network, bits)
+
+    def vanish(largest: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return (largest > 0) & (largest <= half_unit)
+
+    into, out_of = network.capacities.max(axis=2), network.capacities.max(axis=1)  # (L, T)
+    if vanish(into.max(axis=1)).any() or vanish(network.readout.max(keepdims=True)).any():
+        raise InputError(
+            "capacities",
+            got="a layer or readout whose capacities all vanish beside the largest, "
+            f"{max(into.max(), network.readout.sum()):g}",
+            expected=f"capacities of at least {half_unit:g}",
+            remedy="Rescale the layers to a common size, for example each row to sum 1.",
+        )
+    cut_off = np.zeros((network.n_layers + 1, network.n_positions), dtype=bool)
+    cut_off[1:] = vanish(into)
+    cut_off[:-1] |= vanish(out_of)
+    cut_off[-1] |= vanish(network.readout)
+    if cut_off.any():
+        warnings.warn(
+            f"{name}{': ' if name else ''}{cut_off.sum()} positions have no capacity left: what they take in or pass "
+            f"on is positive, but all below {half_unit:.1e}, half a unit of the integer capacities, so that the flow "
+            "through them is exactly 0",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _keep_sums(rows: Ints, total: int) -> None:

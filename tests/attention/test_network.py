@@ -123,6 +123,8 @@ def test_attentions_that_cannot_be_used(attentions: list[np.ndarray], message: s
         (np.full((1, 2, 2), np.nan), np.ones(2), "capacities: got an entry nan"),
         (np.ones((1, 2, 2)), np.ones(3), r"readout: got shape \(3,\)"),
         (np.ones((1, 2, 2)), np.zeros(2), "with sum 0"),
+        (np.full((1, 2, 2), 1e308), np.ones(2), r"capacities: got entries up to 1e\+308; .* a sum below 1.8e\+308"),
+        (np.ones((1, 2, 2)), np.full(2, 1e308), r"readout: got entries up to 1e\+308"),
     ],
 )
 def test_capacities_that_cannot_be_used(capacities: np.ndarray, readout: np.ndarray, message: str) -> None:

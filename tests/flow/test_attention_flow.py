@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,55 @@ def test_a_position_or_layer_whose_capacities_vanish() -> None:
     assert flow.upper[0, 1] == 0.0
     with pytest.raises(InputError, match="vanish beside the largest"):
         attention_flow(AttentionNetwork(np.stack([np.ones((3, 3)), np.full((3, 3), 1e-30)]), np.ones(3)))
+
+
+CUT_OFF = np.ones((2, 3, 3))  # the one position that the readout's position takes from takes in next to nothing
+CUT_OFF[0, 1, :] = 1e-20
+CUT_OFF[1, 0, [0, 2]] = 0
+
+
+@pytest.mark.parametrize("solver", ["native", "ortools"])
+def test_warning_of_a_position_that_takes_in_nothing_names_the_network_and_the_caller(solver: str) -> None:
+    networks = [NETWORK, AttentionNetwork(CUT_OFF, np.eye(3)[0])]
+    with pytest.warns(UserWarning, match=r"network\[1\]: 1 positions have no capacity left") as caught:
+        flows = attention_flow(networks, layers=[0], solver=solver)
+    assert not flows[1].values.any()
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(UserWarning, match="^1 positions have no capacity left") as caught:
+        FlowGame(networks[1], 0, solver=solver)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_error_names_the_network_of_several() -> None:
+    vanishing = AttentionNetwork(np.stack([np.ones((3, 3)), np.full((3, 3), 1e-30)]), np.ones(3))
+    with pytest.raises(InputError, match=r"^network\[1\]: capacities: got a layer .* vanish beside the largest"):
+        attention_flow([NETWORK, vanishing])
+    with pytest.raises(InputError, match=r"^network\[1\]: layers: got \[3\]; expected layers in 0\.\.2"):
+        attention_flow([NETWORK, vanishing], layers=[3])
+    with pytest.raises(InputError, match=r"^capacities: "):
+        attention_flow(vanishing)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("readout", [[1, 0, 0], [1, 1, 1]])
+def test_layer_without_any_capacity_lets_nothing_through(solver: str, readout: list[int]) -> None:
+    capacities = np.ones((3, 3, 3))
+    capacities[1] = 0
+    flow = attention_flow(AttentionNetwork(capacities, readout), solver=solver)
+    assert flow.total.tolist() == [0, 0, sum(readout), sum(readout)]
+    np.testing.assert_allclose(flow.values.sum(axis=1), flow.total)
+
+
+@pytest.mark.parametrize("size", [1e-290, 1e290])
+def test_flow_of_very_small_and_very_large_capacities(size: float) -> None:
+    flow = attention_flow(AttentionNetwork(np.full((1, 2, 2), size), np.full(2, 1.5 * size)))
+    np.testing.assert_allclose(flow.values / size, [[1.5, 1.5], [1.5, 1.5]])
+
+
+@pytest.mark.parametrize("make", [attention_flow, lambda network: FlowGame(network, 0)])
+def test_capacities_too_small_for_integers(make: Callable[[AttentionNetwork], object]) -> None:
+    with pytest.raises(InputError, match="capacities: got capacities and a readout of at most 2e-300"):
+        make(AttentionNetwork(np.full((1, 2, 2), 1e-300), np.full(2, 1e-300)))
 
 
 def test_ordinary_attention_warns_of_nothing() -> None:

@@ -19,7 +19,6 @@ from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, Residual, edges_of,
 from lightning_attnflow.flow.solvers.protocol import cut_capacity, source_side
 
 
-@pytest.mark.filterwarnings("ignore:.*no capacity left")  # SciPy takes 30 bits
 @pytest.mark.parametrize("name", SOLVERS)
 @given(network=networks() | weighted_networks(), seed=st.integers(0, 2**16))
 @settings(max_examples=40, deadline=None)
