@@ -140,8 +140,12 @@ def _walk(
             return
         order = orders[row]
         reached = bounds_along(bounds, order, low, high, sums, least)
-        bounded[row, 1:reached] = high[1:reached] - low[1:reached]
-        sources[:], supply[:] = 0, 0
+        for size in range(1, reached):
+            bounded[row, size] = high[size] - low[size]
+        for w in range(len(sources)):
+            sources[w] = 0
+        for j in range(len(supply)):
+            supply[j] = 0
         pushed, value, proven = 0, 0, 0
         for size in range(1, reached):
             player = order[size - 1]

@@ -98,6 +98,13 @@ def _rotate(order: Ints) -> None:
 
 
 @compiled_inner
+def _reverse(order: Ints) -> None:
+    n = len(order)
+    for t in range(n // 2):
+        order[t], order[n - 1 - t] = order[n - 1 - t], order[t]
+
+
+@compiled_inner
 def _ring_marginals(order: Ints, prefixes: Ints, reached: Ints, total: int, marginals: Floats) -> None:
     """Add the mean marginals over a ring to ``marginals`` (n,).
 
@@ -221,4 +228,4 @@ def sample_separable(received: Ints, readout: Ints, state: Words, units: Floats,
         for j in range(n_positions):
             for _ in range(2):
                 _two_cut_marginals(received[j], readout[j], order, sums, sums_of_sums, unit)
-                order[:] = order[::-1].copy()
+                _reverse(order)

@@ -41,13 +41,16 @@ class NativeSolver(Solver):
         values = np.empty(len(sources), dtype=np.int64)
         size = max(1, _EDGES_A_CALL // net.edges.size)
         for start in range(0, len(sources), size):
-            _solve(net, masks[start : start + size], values[start : start + size])
+            _solve(net, 0, masks[start : start + size], UNBOUNDED, values[start : start + size])
         return values
 
 
 @compiled
-def _solve(net: Residual, sources: Words, values: Ints) -> None:
-    """Write the value of the maximum flow from each row of ``sources``, (m, W), into ``values``, (m,)."""
+def _solve(net: Residual, first: int, sources: Words, limit: int, values: Ints) -> None:
+    """Write the value of the maximum flow from each row of ``sources``, (m, W), into ``values``, (m,).
+
+    What is the same for all is passed, not written here: numba compiles `maximise` anew for a constant argument.
+    """
     for row in range(len(sources)):
-        values[row] = maximise(net, 0, sources[row], UNBOUNDED)
+        values[row] = maximise(net, first, sources[row], limit)
         undo(net)
