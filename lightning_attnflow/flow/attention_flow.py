@@ -18,7 +18,7 @@ from lightning_attnflow.attention.rollout import attention_rollout, checked_laye
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.binding import binding_cuts, saturation
 from lightning_attnflow.flow.game import FlowGame, check_game
-from lightning_attnflow.flow.integers import check_rounding
+from lightning_attnflow.flow.integers import check_rounding, rounding
 from lightning_attnflow.flow.layer import Groups, LayerFlow, layer_flow, point_values
 from lightning_attnflow.flow.result import AttentionFlow
 from lightning_attnflow.flow.solvers import get_solver
@@ -78,7 +78,9 @@ def attention_flow(
         seed: of the sampled orders.
         groups: a partition of the positions, say into words: the flow of each group as one player (the quotient
             game). For a sequence of networks, one partition or None for each.
-        game: "source" or "through", see `FlowGame`.
+        game: "source" or "through", see `FlowGame`. The range [v(N) - v(N - i), v({i})] holds every maximum flow of
+            either game. For "source", which is submodular, it holds the Shapley value too; for "through" that is
+            proven only where both are the same game.
 
     Returns:
         An `AttentionFlow`; a list of them for a sequence of networks.
@@ -229,8 +231,9 @@ def _assembled(
 ) -> AttentionFlow:
     rows = [flows[layer] for layer in task.layers]
     shape = (len(rows), len(task.members))
-    names = [binding_cuts(task.network, layer, task.members, flows[layer].upper) for layer in task.layers]
-    saturations = [saturation(cuts, row.lower, row.upper) for cuts, row in zip(names, rows, strict=True)]
+    slack = rounding(task.network, get_solver(solver).bits)
+    names = [binding_cuts(task.network, layer, task.members, flows[layer].upper, slack) for layer in task.layers]
+    saturations = [saturation(cuts, row.lower, row.upper, slack) for cuts, row in zip(names, rows, strict=True)]
     return AttentionFlow(
         values=np.reshape([row.values for row in rows], shape),
         lower=np.reshape([row.lower for row in rows], shape),

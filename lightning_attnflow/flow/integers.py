@@ -98,6 +98,18 @@ def scale_of(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> float:
     return 2.0**exponent
 
 
+def rounding(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> float:
+    """Return what integer capacities may change a maximum flow by: a unit an edge, and what sums are mended by.
+
+    Each edge of a cut is rounded by half a unit, and the largest of a row that keeps its sum by all other halves.
+    """
+    units = (network.capacities.size + network.readout.size) / scale_of(network, bits)
+    if not network.is_probability:
+        return units
+    sums = np.append(network.capacities.sum(axis=2), network.readout.sum())
+    return units + float(np.abs(sums - 1.0).sum())
+
+
 def check_rounding(network: AttentionNetwork, bits: int, name: str = "", *, stacklevel: int) -> None:
     """Refuse layers that rounding to integers would empty, and warn of positions that it would cut off.
 

@@ -17,15 +17,19 @@ class AttentionFlow:
     Attributes:
         values: float64 (layers, n), the flow of each player by ``method``.
         lower: float64 (layers, n), leave-one-out, v(N) - v(N - i): what no maximum flow can take from the player.
-        upper: float64 (layers, n), v({i}), the pairwise flow: what the player can send alone.
+        upper: float64 (layers, n), v({i}), the pairwise flow: what the player can send alone, so that no maximum flow
+            takes more from it. The Shapley value lies between the two for the game "source", which is submodular; for
+            "through" only ``upper`` is sure to bound it, unless both are the same game, see `FlowGame`.
         stderr: float64 (layers, n), standard error of ``values``; 0 where they are exact.
-        low: float64 (layers, n), and ``high``: the 95% interval of ``values``, inside [lower, upper].
+        low: float64 (layers, n), and ``high``: the 95% interval of ``values``, for "source" inside [lower, upper].
         high: float64 (layers, n).
         total: float64 (layers,), the maximum flow of the layer, v(N).
         binding_cut: str (layers, n), the minimum cut of v({i}): "readout" (the sink's own edges), "column" (the
-            player's own edges), "intake" (what a one-token readout takes in from all others) or "mixed".
+            player's own edges), "intake" (what a one-token readout takes in from all others) or "mixed" (any other,
+            such as what the player itself takes in, for the game "through").
         saturation: float64 (layers,), the share of players decided by one of the first three, so that their flow says
-            next to nothing about them; 0 in a layer whose game is modular, where the flow is the attention itself.
+            next to nothing about them; 0 where ``lower`` is ``upper`` for all players: for "source" the game is modular
+            there, and the flow is the attention itself.
         n_orders: int (layers,), orders sampled for the Shapley value; 0 where it is exact.
         layers: the layers of the rows.
         method: "shapley", "pairwise", "single" or "rollout".
