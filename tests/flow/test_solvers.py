@@ -71,9 +71,9 @@ def test_native_values_do_not_depend_on_how_many_a_call_finds(monkeypatch: pytes
 def test_ctrl_c_stops_the_native_solver_between_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, solve = [], native._solve
 
-    def counted(net: Residual, sources: np.ndarray, values: np.ndarray) -> None:
+    def counted(net: Residual, first: int, sources: np.ndarray, limit: int, values: np.ndarray) -> None:
         calls.append(len(sources))
-        solve(net, sources, values)
+        solve(net, first, sources, limit, values)
 
     monkeypatch.setattr(native, "_solve", counted)
     capacities = quantise_stochastic(n_layers=8, n=64)
