@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,13 +158,18 @@ class ShapleyResult:
         """Read what :meth:`save` wrote.
 
         Args:
-            path: the file.
+            path: the file; as for :meth:`save`, the suffix ``.npz`` may be missing.
 
         Raises:
+            FileNotFoundError: if there is no such file.
             InputError: if the file is not a saved result, or one of a later version.
         """
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays: dict[str, NDArray[Any]] = {}
+        if not Path(path).exists() and Path(f"{path}.npz").exists():
+            path = f"{path}.npz"
+        if zipfile.is_zipfile(path) or not Path(path).exists():
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
         facts = json.loads(str(arrays["facts"])) if "facts" in arrays else {}
         if facts.pop("format", None) != _FORMAT:
             raise InputError(

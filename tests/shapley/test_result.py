@@ -123,3 +123,17 @@ def test_what_does_not_belong_together_is_not_merged(other: ShapleyResult, probl
 def test_only_results_are_added() -> None:
     with pytest.raises(TypeError):
         antithetic(1) + 1
+
+
+def test_the_suffix_may_be_left_out_and_other_files_are_refused(tmp_path: Path) -> None:
+    result = exact_shapley(games.modular(np.ones(2))[0])
+    result.save(tmp_path / "kept")
+    assert ShapleyResult.load(tmp_path / "kept").values.tolist() == [1.0, 1.0]
+    with pytest.raises(FileNotFoundError):
+        ShapleyResult.load(tmp_path / "nowhere")
+    np.save(tmp_path / "array.npy", np.ones(2))
+    (tmp_path / "text.npz").write_text("values")
+    (tmp_path / "empty.npz").touch()
+    for name in ("array.npy", "text.npz", "empty.npz"):
+        with pytest.raises(InputError, match=name):
+            ShapleyResult.load(tmp_path / name)
