@@ -39,7 +39,7 @@ class AttentionNetwork:
         positions: (T,) where each kept position stood in the sequence before padding was cropped; default 0..T-1.
 
     Raises:
-        InputError: negative, NaN or infinite capacities, shapes that do not fit, a readout that reads nothing.
+        InputError: negative, NaN or infinite capacities, shapes or types that do not fit, a readout that reads nothing.
 
     Example:
         >>> import numpy as np
@@ -69,7 +69,14 @@ class AttentionNetwork:
                 expected=f"shape ({capacities.shape[1]},) with a positive sum",
                 remedy="Give every position of the cropped sentence the weight with which the prediction reads it.",
             )
-        positions = self.positions if len(self.positions) else np.arange(len(readout))
+        positions = np.array(self.positions) if np.size(self.positions) else np.arange(len(readout))
+        if positions.shape != readout.shape or positions.dtype.kind not in "iu" or positions.min() < 0:
+            raise InputError(
+                "positions",
+                got=f"shape {positions.shape} and dtype {positions.dtype}, {positions.tolist()}",
+                expected=f"{len(readout)} integers >= 0, one a position kept",
+                remedy="Leave positions out unless padding was cropped: then np.flatnonzero(mask).",
+            )
         for name, array in (("capacities", capacities), ("readout", readout), ("positions", positions)):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
@@ -161,7 +168,18 @@ class AttentionNetwork:
 
 
 def _checked(values: Any, name: str, expected: str) -> Floats:
-    array = np.array(values, dtype=np.float64)
+    try:
+        found = _to_numpy(values)
+    except ValueError:  # rows of different lengths
+        found = np.empty(0, dtype=object)
+    if found.dtype.kind not in "biuf":
+        raise InputError(
+            name,
+            got=f"{type(values).__name__} of dtype {found.dtype}",
+            expected=expected,
+            remedy="Pass an array of real numbers, all rows of one length.",
+        )
+    array = found.astype(np.float64)
     if not np.isfinite(array).all() or (array < 0).any():
         worst = array[~np.isfinite(array) | (array < 0)][0]
         raise InputError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from lightning_attnflow.attention.network import AttentionNetwork, Floats
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.game import is_integer
 
 
 def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None = None) -> Floats:
@@ -54,15 +55,17 @@ def checked_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
     """Return the wanted layers as a list, all of 0..L for None.
 
     Raises:
-        InputError: a layer outside 0..L.
+        InputError: a layer outside 0..L or that is no integer, or no sequence of them.
     """
-    wanted = list(range(n_layers + 1)) if layers is None else [int(layer) for layer in layers]
-    outside = [layer for layer in wanted if not 0 <= layer <= n_layers]
-    if outside:
+    if layers is None:
+        return list(range(n_layers + 1))
+    wanted = list(layers) if isinstance(layers, Iterable) else []
+    wrong = [layer for layer in wanted if not is_integer(layer) or not 0 <= layer <= n_layers]
+    if wrong or not isinstance(layers, Iterable):
         raise InputError(
             "layers",
-            got=outside,
-            expected=f"layers in 0..{n_layers} (0 the input, {n_layers} what the readout reads)",
+            got=wrong or repr(layers),
+            expected=f"a sequence of layers in 0..{n_layers} (0 the input, {n_layers} what the readout reads)",
             remedy="Leave layers=None for all of them.",
         )
-    return wanted
+    return [int(layer) for layer in wanted]

@@ -6,8 +6,10 @@ number it takes, and the range over all maximum flows stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -17,11 +19,13 @@ from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout, checked_layers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.binding import binding_cuts, saturation
-from lightning_attnflow.flow.game import FlowGame, check_game
+from lightning_attnflow.flow.game import FlowGame, check_game, check_network
 from lightning_attnflow.flow.integers import check_rounding, rounding
 from lightning_attnflow.flow.layer import Groups, LayerFlow, layer_flow, point_values
 from lightning_attnflow.flow.result import AttentionFlow
 from lightning_attnflow.flow.solvers import get_solver
+from lightning_attnflow.shapley.game import partition
+from lightning_attnflow.shapley.orders import check_seed
 
 METHODS = ("shapley", "pairwise", "single", "rollout")
 
@@ -89,9 +93,9 @@ def attention_flow(
         UserWarning: if all positive capacities into a position, or out of it, are rounded to 0.
 
     Raises:
-        InputError: an unknown method, solver or game, a layer outside 0..L, tolerance <= 0, groups that are no
-            partition, rollout of capacities that are no probabilities, capacities of a layer that all vanish beside
-            the largest, or all below 1e-293.
+        InputError: no network, an unknown method, solver or game, a layer outside 0..L, a tolerance that is no number
+            > 0, a seed that is no integer >= 0, groups that are no partition, rollout of capacities that are no
+            probabilities, capacities of a layer that all vanish beside the largest, or all below 1e-293.
         MissingDependencyError: if the solver's package is not installed.
 
     Source: Ethayarajh & Jurafsky (2021); Abnar & Zuidema (2020); Megiddo (1974).
@@ -106,10 +110,13 @@ def attention_flow(
         ([0.7, 0.0, 0.0], [1.0, 0.25, 0.25])
     """
     _check_arguments(method, tolerance, game)
+    seed = check_seed(seed)
     bits = get_solver(solver).bits
     single = isinstance(network, AttentionNetwork)
-    networks = [network] if isinstance(network, AttentionNetwork) else list(network)
-    partitions: list[Any] = [groups] if single else [None] * len(networks) if groups is None else list(groups)
+    networks = list(network) if isinstance(network, Iterable) else [network]
+    partitions: list[Any] = [groups]
+    if not single and (groups is None or isinstance(groups, Iterable)):
+        partitions = [None] * len(networks) if groups is None else list(groups)
     if len(partitions) != len(networks):
         raise InputError(
             "groups",
@@ -118,10 +125,10 @@ def attention_flow(
             remedy="Pass groups=None for positions.",
         )
     tasks = []
-    for index, (one, partition) in enumerate(zip(networks, partitions, strict=True)):
+    for index, (one, of_one) in enumerate(zip(networks, partitions, strict=True)):
         name = "" if single else f"network[{index}]"
         with _naming(name):
-            tasks.append(_checked_task(one, layers, partition, method))
+            tasks.append(_checked_task(one, layers, of_one, method))
             check_rounding(one, bits, name, stacklevel=2)
     rows = _rows(tasks, method, solver, tolerance, seed, game)
     flows = [_assembled(task, flow, method, solver, seed, game) for task, flow in zip(tasks, rows, strict=True)]
@@ -149,6 +156,7 @@ def _naming(network: str) -> Iterator[None]:
 
 
 def _checked_task(network: AttentionNetwork, layers: Sequence[int] | None, groups: Groups | None, method: str) -> _Task:
+    check_network(network)
     wanted, members = checked_layers(layers, network.n_layers), membership(groups, network.n_positions)
     if method == "rollout" and not network.is_probability:
         raise InputError(
@@ -168,10 +176,10 @@ def _check_arguments(method: str, tolerance: float, game: str) -> None:
             expected=f"one of {', '.join(map(repr, METHODS))}",
             remedy="'shapley' is the unique value.",
         )
-    if not tolerance > 0:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 < tolerance < math.inf:
         raise InputError(
             "tolerance",
-            got=tolerance,
+            got=repr(tolerance),
             expected="a number > 0",
             remedy="It is the half-width of the intervals in units of flow; 5e-3 is usual.",
         )
@@ -261,15 +269,8 @@ def membership(groups: Groups | None, n_positions: int) -> NDArray[np.bool_]:
     """
     if groups is None:
         return np.eye(n_positions, dtype=bool)
-    members = np.zeros((len(groups), n_positions), dtype=bool)
-    placed = [int(position) for group in groups for position in group]
-    if sorted(placed) != list(range(n_positions)) or not all(len(group) for group in groups):
-        raise InputError(
-            "groups",
-            got=f"groups that hold the positions {sorted(placed)}",
-            expected=f"every position 0..{n_positions - 1} in exactly one group, and no empty group",
-            remedy="Give a special token a group of its own.",
-        )
-    for row, positions in zip(members, groups, strict=True):
+    parts = partition(groups, n_positions)
+    members = np.zeros((len(parts), n_positions), dtype=bool)
+    for row, positions in zip(members, parts, strict=True):
         row[list(positions)] = True
     return members

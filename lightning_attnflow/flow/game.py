@@ -40,8 +40,8 @@ class FlowGame:
         UserWarning: if all positive capacities into a position, or out of it, are rounded to 0.
 
     Raises:
-        InputError: a layer outside 0..L, an unknown solver or game, capacities of a layer that all vanish beside the
-            largest, or all below 1e-293.
+        InputError: no network, a layer outside 0..L, an unknown solver or game, capacities of a layer that all vanish
+            beside the largest, or all below 1e-293.
 
     Source: Ethayarajh & Jurafsky (2021), section 3; Megiddo (1974), Optimal flows in networks with multiple sources
     and sinks.
@@ -62,9 +62,9 @@ class FlowGame:
         game: str = "source",
         check: bool = True,
     ) -> None:
-        checked_layers([layer], network.n_layers)
+        check_network(network)
         check_game(game)
-        self.layer = layer
+        (self.layer,) = checked_layers([layer], network.n_layers)
         self.game = game
         self.n_players = network.n_positions
         self._solver = get_solver(solver)
@@ -79,13 +79,16 @@ class FlowGame:
         return self.game == "source" or self._network.conserves
 
     def __call__(self, coalitions: NDArray[np.bool_]) -> Floats:
-        """Return v(S) for coalitions, bool (m, T), as float64 (m,)."""
+        """Return v(S) for coalitions, bool (m, T), as float64 (m,).
+
+        Raises:
+            InputError: coalitions that are no such array.
+        """
         return self.units(coalitions) / self._network.scale
 
     def units(self, coalitions: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return v(S) in exact integer units, int64 (m,)."""
-        rows = np.asarray(coalitions, dtype=bool).reshape(-1, self.n_players)
-        network = self._network
+        rows, network = self._checked(coalitions), self._network
         if self.game == "through":
             return np.array([self._solve(row).value for row in rows], dtype=np.int64)
         if self.layer == network.n_layers:
@@ -115,12 +118,38 @@ class FlowGame:
         sent = flow.outflow if self.game == "source" else (*flow.flow.sum(axis=1), flow.sink_flow)[self.layer]
         return np.asarray(sent / network.scale)
 
+    def _checked(self, coalitions: NDArray[np.bool_]) -> Bools:
+        rows = coalitions if isinstance(coalitions, np.ndarray) else np.array(coalitions, dtype=object)
+        if rows.dtype != np.bool_ or rows.ndim != 2 or rows.shape[1] != self.n_players:
+            raise InputError(
+                "coalitions",
+                got=f"{type(coalitions).__name__} of shape {rows.shape} and dtype {rows.dtype}",
+                expected=f"a bool array (m, {self.n_players}), true for the positions present",
+                remedy="Convert 0 and 1 with astype(bool); of indices, pass np.isin(np.arange(n), indices)[None].",
+            )
+        return rows
+
     def _solve(self, coalition: Bools) -> MaxFlow:
         network = self._network
         if self.game == "source":
             return self._solver.max_flow(network.capacities[self.layer :], network.readout, coalition)
         capacities, readout = cut_off(network.capacities, network.readout, self.layer, ~coalition)
         return self._solver.max_flow(capacities, readout, np.ones_like(coalition))
+
+
+def check_network(network: object) -> None:
+    """Refuse what is no `AttentionNetwork`.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if not isinstance(network, AttentionNetwork):
+        raise InputError(
+            "network",
+            got=type(network).__name__,
+            expected="an AttentionNetwork",
+            remedy="AttentionNetwork.from_attentions makes one of attention probabilities.",
+        )
 
 
 def check_game(game: str) -> None:

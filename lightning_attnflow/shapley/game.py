@@ -7,7 +7,7 @@ Shapley (1953) takes v(empty) = 0; here v(empty) is whatever the game pays and e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,9 +182,14 @@ def evaluate_ends(game: Game) -> tuple[float, float]:
     return float(ends[0]), float(ends[-1])
 
 
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether ``value`` is an integer of Python or NumPy, and no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def player_count(value: object) -> int:
     """``value`` as a number of players, an integer >= 0."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < 0:
+    if not is_integer(value) or value < 0:
         raise InputError("n_players", got=repr(value), expected="an integer >= 0", remedy="Pass the number of players.")
     return int(value)
 
@@ -245,6 +250,17 @@ def _raised(game: Game, coalitions: Coalitions, error: Exception) -> GameError:
 
 def partition(groups: Sequence[Sequence[int]], n_players: int) -> tuple[tuple[int, ...], ...]:
     """``groups`` as tuples, if every player is in exactly one of them."""
+    try:
+        integers = all(is_integer(player) for group in groups for player in group)
+    except TypeError:  # no sequence of sequences
+        integers = False
+    if not integers:
+        raise InputError(
+            "groups",
+            got=repr(groups),
+            expected=f"a partition of the players 0..{n_players - 1}, a sequence of integers a group",
+            remedy="Pass one list of players a group, such as [[0, 1], [2]].",
+        )
     parts = tuple(tuple(int(player) for player in group) for group in groups)
     named = [player for part in parts for player in part]
     problems = {

@@ -123,6 +123,10 @@ def test_attentions_that_cannot_be_used(attentions: list[np.ndarray], message: s
         (np.full((1, 2, 2), np.nan), np.ones(2), "capacities: got an entry nan"),
         (np.ones((1, 2, 2)), np.ones(3), r"readout: got shape \(3,\)"),
         (np.ones((1, 2, 2)), np.zeros(2), "with sum 0"),
+        (np.full((1, 2, 2), 1j), np.ones(2), "capacities: got ndarray of dtype complex128"),
+        (np.ones((1, 2, 2)), np.full(2, 1j), "readout: got ndarray of dtype complex128"),
+        ([[[1.0, 2.0], [3.0]]], np.ones(2), "capacities: got list of dtype object"),
+        ([[["a"]]], np.ones(1), "capacities: got list of dtype <U1"),
         (np.full((1, 2, 2), 1e308), np.ones(2), r"capacities: got entries up to 1e\+308; .* a sum below 1.8e\+308"),
         (np.ones((1, 2, 2)), np.full(2, 1e308), r"readout: got entries up to 1e\+308"),
     ],
@@ -130,6 +134,19 @@ def test_attentions_that_cannot_be_used(attentions: list[np.ndarray], message: s
 def test_capacities_that_cannot_be_used(capacities: np.ndarray, readout: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         AttentionNetwork(capacities, readout)
+
+
+@pytest.mark.parametrize("positions", [np.arange(7), [0.0, 1.0, 2.0], [[0, 1, 2]], [0, 1, -1], "abc", 3])
+def test_positions_that_cannot_be_used(positions: object) -> None:
+    with pytest.raises(InputError, match=r"positions: got .*; expected 3 integers >= 0"):
+        AttentionNetwork(np.ones((1, 3, 3)), np.ones(3), positions)  # type: ignore[arg-type]
+
+
+def test_positions_of_the_caller_stay_writeable() -> None:
+    positions = np.array([2, 5])
+    network = AttentionNetwork(np.ones((1, 2, 2)), np.ones(2), positions)
+    positions[0] = 0
+    assert network.positions.tolist() == [2, 5]
 
 
 def test_a_network_cannot_be_changed_after_it_was_checked() -> None:
@@ -147,7 +164,7 @@ def test_rollout_is_the_product_of_the_layers() -> None:
 
 @pytest.mark.parametrize("layers", [[3], [-1], [0, 9]])
 def test_rollout_of_a_layer_that_does_not_exist(layers: list[int]) -> None:
-    with pytest.raises(InputError, match=r"expected layers in 0\.\.2"):
+    with pytest.raises(InputError, match=r"expected a sequence of layers in 0\.\.2"):
         attention_rollout(AttentionNetwork(stochastic(2, 3, seed=0), np.eye(3)[0]), layers=layers)
 
 

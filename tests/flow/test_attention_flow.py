@@ -135,9 +135,18 @@ def test_cuts_of_the_game_through_a_layer() -> None:
     assert flow.binding_cut.tolist() == [["column", "column"], ["mixed", "mixed"]]
     narrow = attention_flow(AttentionNetwork(np.array([[[0.3, 0.2], [0.1, 0.1]]]), [0.4, 1.0]), game="through")
     assert narrow.binding_cut[1].tolist() == ["readout", "mixed"]
-    np.testing.assert_array_equal(
-        attention_flow(NETWORK, game="through").binding_cut, attention_flow(NETWORK).binding_cut
-    )
+    same = attention_flow(NETWORK, game="through"), attention_flow(NETWORK)
+    np.testing.assert_array_equal(same[0].binding_cut, same[1].binding_cut)
+
+
+@given(network=weighted_networks())
+@settings(max_examples=20, deadline=None)
+def test_range_of_either_game_holds_a_maximum_flow(network: AttentionNetwork) -> None:
+    for game in GAMES:
+        flow = attention_flow(network, method="single", game=game)
+        slack = 1e-9 * max(1.0, network.capacities.max())
+        assert (flow.lower - slack <= flow.values).all()
+        assert (flow.values <= flow.upper + slack).all()
 
 
 @given(network=weighted_networks())
@@ -149,8 +158,9 @@ def test_a_trivial_cut_that_is_named_has_the_capacity_of_the_flow(network: Atten
             top = layer == network.n_layers
             column = network.readout if top else network.capacities[layer].sum(axis=0)
             to_sink = network.readout if top else np.full(len(upper), network.readout.sum())
-            np.testing.assert_allclose(upper[names == "column"], column[names == "column"], rtol=1e-9)
-            np.testing.assert_allclose(upper[names == "readout"], to_sink[names == "readout"], rtol=1e-9)
+            slack = 1e-9 * max(1.0, network.capacities.max())
+            np.testing.assert_allclose(upper[names == "column"], column[names == "column"], rtol=0, atol=slack)
+            np.testing.assert_allclose(upper[names == "readout"], to_sink[names == "readout"], rtol=0, atol=slack)
             assert game == "through" or not top or (names == "readout").all()
 
 
@@ -179,16 +189,67 @@ def test_capacities_that_are_no_probabilities() -> None:
         ({"solver": "gurobi"}, "solver: got 'gurobi'; expected one of 'native'"),
         ({"tolerance": 0.0}, "tolerance: got 0.0; expected a number > 0"),
         ({"tolerance": float("nan")}, "tolerance: got nan"),
-        ({"layers": [4]}, r"layers: got \[4\]; expected layers in 0..3"),
+        ({"tolerance": float("inf")}, "tolerance: got inf"),
+        ({"tolerance": True}, "tolerance: got True"),
+        ({"tolerance": "a"}, "tolerance: got 'a'"),
+        ({"seed": -1}, "seed: got -1; expected an integer >= 0"),
+        ({"seed": "x"}, "seed: got 'x'"),
+        ({"seed": 1.5}, "seed: got 1.5"),
+        ({"seed": None}, "seed: got None"),
+        ({"method": ["single"]}, r"method: got \['single'\]"),
+        ({"solver": ["native"]}, r"solver: got \['native'\]; expected one of"),
+        ({"game": ["source"]}, r"game: got \['source'\]"),
+        ({"layers": [4]}, r"layers: got \[4\]; expected a sequence of layers in 0..3"),
+        ({"layers": [0, 1.9]}, r"layers: got \[1.9\]"),
+        ({"layers": [True]}, r"layers: got \[True\]"),
+        ({"layers": "12"}, r"layers: got \['1', '2'\]"),
+        ({"layers": 1}, "layers: got 1; expected a sequence of layers"),
+        ({"groups": [0, 1, 2, 3, 4]}, r"groups: got \[0, 1, 2, 3, 4\]; expected .* a sequence of integers a group"),
+        ({"groups": [[0.2, 1.7], [2, 3, 4]]}, r"groups: got \[\[0.2, 1.7\]"),
+        ({"groups": [[False, True], [2, 3, 4]]}, r"groups: got \[\[False, True\]"),
+        ({"groups": 5}, "groups: got 5"),
         ({"game": "sink"}, "game: got 'sink'"),
-        ({"groups": [[0, 1], [1, 2, 3, 4]]}, r"every position 0..4 in exactly one group"),
-        ({"groups": [[0, 1], [2, 3]]}, r"every position 0..4 in exactly one group"),
-        ({"groups": [[0, 1, 2, 3, 4], []]}, "no empty group"),
+        ({"groups": [[0, 1], [1, 2, 3, 4]]}, r"players in two groups: \[1\]; expected a partition of the players 0..4"),
+        ({"groups": [[0, 1], [2, 3]]}, r"players in no group: \[4\]"),
+        ({"groups": [[0, 1, 2, 3, 4], []]}, "an empty group"),
     ],
 )
 def test_arguments_that_cannot_be_used(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         attention_flow(NETWORK, **arguments)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("network", [None, NETWORK.capacities, [NETWORK.capacities], [NETWORK, None]])
+def test_what_is_no_network(network: object) -> None:
+    with pytest.raises(InputError, match=r"network: got .*; expected an AttentionNetwork"):
+        attention_flow(network)  # type: ignore[call-overload]
+    with pytest.raises(InputError, match=r"network: got .*; expected an AttentionNetwork"):
+        FlowGame(network, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "coalitions",
+    [
+        np.zeros((12, 3)),
+        np.zeros((10, 3), dtype=bool),
+        np.zeros(5, dtype=bool),
+        np.full((1, 5), np.nan),
+        np.ones((2, 5), dtype=int),
+        [[0, 1, 2, 3, 4]],
+        [[0, 1], [2]],
+        True,
+    ],
+)
+@pytest.mark.parametrize("game", GAMES)
+def test_coalitions_that_cannot_be_used(coalitions: object, game: str) -> None:
+    with pytest.raises(InputError, match=r"coalitions: got .*; expected a bool array \(m, 5\)"):
+        FlowGame(NETWORK, 0, game=game)(coalitions)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layer", [1.5, "1", True, 4, None])
+def test_layer_of_a_flow_game_that_cannot_be_used(layer: object) -> None:
+    with pytest.raises(InputError, match="layers: got "):
+        FlowGame(NETWORK, layer)  # type: ignore[arg-type]
 
 
 def test_one_partition_a_network() -> None:
@@ -228,7 +289,7 @@ def test_error_names_the_network_of_several() -> None:
     vanishing = AttentionNetwork(np.stack([np.ones((3, 3)), np.full((3, 3), 1e-30)]), np.ones(3))
     with pytest.raises(InputError, match=r"^network\[1\]: capacities: got a layer .* vanish beside the largest"):
         attention_flow([NETWORK, vanishing])
-    with pytest.raises(InputError, match=r"^network\[1\]: layers: got \[3\]; expected layers in 0\.\.2"):
+    with pytest.raises(InputError, match=r"^network\[1\]: layers: got \[3\]; expected a sequence of layers in 0\.\.2"):
         attention_flow([NETWORK, vanishing], layers=[3])
     with pytest.raises(InputError, match=r"^capacities: "):
         attention_flow(vanishing)
