@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.game import is_integer
 
 
 def check_count(name: str, got: object, remedy: str = "The default will do.") -> int:
@@ -17,16 +18,16 @@ def check_count(name: str, got: object, remedy: str = "The default will do.") ->
         Traceback (most recent call last):
         lightning_attnflow.errors.InputError: batch_size: got 2.5; expected an integer >= 1. 32 suits a CPU.
     """
-    if not _is_integer(got) or got < 1:  # type: ignore[operator]
+    if not is_integer(got) or got < 1:
         raise InputError(name, got=repr(got), expected="an integer >= 1", remedy=remedy)
-    return int(got)  # type: ignore[call-overload, no-any-return]
+    return int(got)
 
 
 def check_layer(layer: object, last: int, remedy: str) -> int:
     """Return a layer in 0..last, or raise."""
-    if not _is_integer(layer) or not 0 <= layer <= last:  # type: ignore[operator]
+    if not is_integer(layer) or not 0 <= layer <= last:
         raise InputError("layer", got=repr(layer), expected=f"an integer in 0..{last}", remedy=remedy)
-    return int(layer)  # type: ignore[call-overload, no-any-return]
+    return int(layer)
 
 
 def check_positive(name: str, got: object, remedy: str) -> float:
@@ -34,7 +35,3 @@ def check_positive(name: str, got: object, remedy: str) -> float:
     if isinstance(got, bool) or not isinstance(got, (int, float, np.number)) or not 0 < got < math.inf:
         raise InputError(name, got=repr(got), expected="a number > 0", remedy=remedy)
     return float(got)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
