@@ -20,7 +20,8 @@ class AttentionFlow:
         upper: float64 (layers, n), v({i}), the pairwise flow: what the player can send alone, so that no maximum flow
             takes more from it. The Shapley value lies between the two for the game "source", which is submodular; for
             "through" only ``upper`` is sure to bound it, unless both are the same game, see `FlowGame`.
-        stderr: float64 (layers, n), standard error of ``values``; 0 where they are exact.
+        stderr: float64 (layers, n), standard error of ``values`` from the sampling of orders; 0 where they are exact.
+            ``low`` and ``high`` hold beside it what bounds on coalitions leave open.
         low: float64 (layers, n), and ``high``: the 95% interval of ``values``, for "source" inside [lower, upper].
         high: float64 (layers, n).
         total: float64 (layers,), the maximum flow of the layer, v(N).

@@ -47,7 +47,8 @@ class Stop(ABC):
     """A stopping criterion. Join two with ``a & b`` (both must be met) or ``a | b`` (either).
 
     A criterion that looks at errors may never be met, as in a game where a null player's sign is asked for. Join it
-    with a bound: ``IntervalBelow(0.01) | MaxEvaluations(100_000)``.
+    with a bound: ``IntervalBelow(0.01) | MaxEvaluations(100_000)``. With ``&`` sampling goes on past the criterion that
+    is met first, a limit on orders or evaluations too.
     """
 
     @abstractmethod
@@ -188,7 +189,10 @@ class MaxSeconds(Stop):
 
 
 class _LooksAtErrors(Stop):
-    """A criterion on errors: it looks first after ten units and then each time the sample has grown by a tenth."""
+    """A criterion on errors: not met before ten units, nor before sixty where no unit differed from another.
+
+    `room` has sampling ask again each time the sample has grown by a tenth.
+    """
 
     def is_met(self, progress: Progress) -> bool:
         units = progress.n_permutations // progress.orders_per_unit
