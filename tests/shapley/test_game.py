@@ -113,6 +113,9 @@ def test_the_function_of_a_game_is_callable() -> None:
         ([[0, 1], [2], []], "an empty group"),
         ([[0, 1], [2, 3]], r"do not exist: \[3\]"),
         ([[0, 1], [2, -1]], r"do not exist: \[-1\]"),
+        ([0, 1, 2], r"got \[0, 1, 2\]; expected .* a sequence of integers a group"),
+        ([[0.2, 1.7], [2]], r"got \[\[0.2, 1.7\], \[2\]\]"),
+        ([[False, True], [2]], r"got \[\[False, True\], \[2\]\]"),
     ],
 )
 def test_groups_are_a_partition(groups: list[list[int]], problem: str) -> None:

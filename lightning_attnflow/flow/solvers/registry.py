@@ -33,7 +33,7 @@ def get_solver(name: str) -> Solver:
         >>> get_solver("networkx").name
         'networkx'
     """
-    if name not in SOLVERS:
+    if not isinstance(name, str) or name not in _HOMES:
         raise InputError(
             "solver",
             got=repr(name),
