@@ -62,9 +62,9 @@ def permutation_shapley(
     if not isinstance(stop, Stop):
         raise InputError("stop", got=repr(stop), expected="a stopping criterion", remedy="Pass MaxPermutations(1000).")
     parts = None if groups is None else partition(groups, game.n_players)
-    method = _method(antithetic, grouped=parts is not None)
     if game.n_players <= 1:  # there is one order, and nothing to draw
-        return replace(exact_shapley(game), method=method, seed=seed)
+        method = _method(antithetic, grouped=parts is not None)
+        return replace(exact_shapley(game), method=method, seed=seed, truncation=truncation, groups=parts)
     v_empty, v_full = evaluate_ends(game)
     estimate = PermutationEstimate(
         game.n_players,
@@ -74,6 +74,8 @@ def permutation_shapley(
         seed=seed,
         n_evaluations=2,
         bounds=marginal_bounds(game),
+        truncation=truncation,
+        groups=parts,
     )
     problem = stop.minimum_problem(estimate)
     if problem is not None:
@@ -97,7 +99,7 @@ def permutation_shapley(
             n_evaluations=walk.n_evaluations,
             n_truncated=int(walk.truncated.sum()),
         )
-    return replace(estimate.result(), method=method)
+    return estimate.result()
 
 
 class PermutationEstimate:
@@ -108,7 +110,8 @@ class PermutationEstimate:
     criterion ``stop.is_met(estimate)``, and takes :meth:`result` at any time. The result depends on the set of
     units alone, up to rounding, so they may come in any order and any number at a time; feed each only once::
 
-        estimate = PermutationEstimate(n, v_empty=v_empty, v_full=v_full, seed=seed, n_evaluations=2)
+        estimate = PermutationEstimate(n, v_empty=v_empty, v_full=v_full, seed=seed, n_evaluations=2,
+                                       truncation=truncation)
         while not stop.is_met(estimate):
             units = draw_units(seed, range(estimate.n_units, estimate.n_units + 1), n)   # (1, 2, n)
             walk = walk_orders(game, units[0], v_empty=v_empty, v_full=v_full, truncation=truncation)
@@ -126,6 +129,8 @@ class PermutationEstimate:
         seed: of the orders, kept in the result so that two runs can be merged.
         n_evaluations: evaluations spent before the first unit (usually 2, for both ends).
         bounds: (low (n,), high (n,)) that every marginal is proven to lie in, or None.
+        truncation: what the orders are cut short by, kept in the result; None if by nothing.
+        groups: the partition whose parts the orders keep together, kept in the result; None if there is none.
 
     Example:
         >>> estimate = PermutationEstimate(2, v_empty=0.0, v_full=3.0)
@@ -144,6 +149,8 @@ class PermutationEstimate:
         seed: int | None = None,
         n_evaluations: int = 0,
         bounds: tuple[FloatArray, FloatArray] | None = None,
+        truncation: Truncation | None = None,
+        groups: tuple[tuple[int, ...], ...] | None = None,
     ) -> None:
         self.n_players = n_players
         self.v_empty = v_empty
@@ -153,6 +160,8 @@ class PermutationEstimate:
         self.n_evaluations = n_evaluations
         self.n_truncated = 0
         self._bounds = bounds
+        self._truncation = truncation
+        self._groups = groups
         self._statistics = UnitStatistics.empty(n_players)
         self._started = time.monotonic()
 
@@ -234,13 +243,15 @@ class PermutationEstimate:
             counts=np.full(self.n_players, self.n_permutations, dtype=np.int64),
             v_empty=self.v_empty,
             v_full=self.v_full,
-            method=_method(self.antithetic),
+            method=_method(self.antithetic, grouped=self._groups is not None),
             seed=self.seed,
             n_evaluations=self.n_evaluations,
             n_permutations=self.n_permutations,
             n_truncated=self.n_truncated,
             statistics=self._statistics,
             bounds=self._bounds,
+            truncation=self._truncation,
+            groups=self._groups,
         )
 
 
@@ -261,6 +272,6 @@ def marginal_bounds(game: Game) -> tuple[FloatArray, FloatArray] | None:
     return low, high
 
 
-def _method(antithetic: bool, *, grouped: bool = False) -> str:
+def _method(antithetic: bool, *, grouped: bool) -> str:
     options = ", ".join(["antithetic"] * antithetic + ["grouped"] * grouped)
     return f"permutation_shapley({options})" if options else "permutation_shapley"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.confidence import permutation_interval, student_interval
 from lightning_attnflow.shapley.statistics import UnitStatistics
+from lightning_attnflow.shapley.truncation import Truncation
 
 FloatArray = NDArray[np.float64]
 _FORMAT = 1  # of the file; a reader refuses another
@@ -39,6 +40,8 @@ class ShapleyResult:
         degrees: of freedom of the standard errors; infinite where they are taken as known.
         statistics: of the independent units of a permutation estimate, else None.
         bounds: (low (n,), high (n,)) that every marginal is proven to lie in, or None.
+        truncation: what cut orders short, or None.
+        groups: the partition whose parts the orders kept together, or None.
 
     Example:
         >>> from lightning_attnflow.shapley import FunctionGame, exact_shapley
@@ -60,6 +63,8 @@ class ShapleyResult:
     degrees: float = math.inf
     statistics: UnitStatistics | None = field(default=None, repr=False)
     bounds: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
+    truncation: Truncation | None = None
+    groups: tuple[tuple[int, ...], ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         shapes = {np.shape(self.values), np.shape(self.stderr), np.shape(self.counts)}
@@ -106,7 +111,7 @@ class ShapleyResult:
         return permutation_interval(self.statistics, confidence, bounds=self.bounds)
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
-        """Merge two independent runs of one game: other seeds, same method, same ends.
+        """Merge two independent runs of one game: other seeds, same method and options, same ends.
 
         Raises:
             InputError: what does not merge, results of quadrature among it: they err alike, towards what they assume.
@@ -143,9 +148,10 @@ class ShapleyResult:
         Args:
             path: file to write; the suffix ``.npz`` is added if it is missing.
         """
-        facts = {name: getattr(self, name) for name in ("v_empty", "v_full", "method", "seed", "degrees")}
+        facts = {name: getattr(self, name) for name in ("v_empty", "v_full", "method", "seed", "degrees", "groups")}
         facts |= {name: int(getattr(self, name)) for name in ("n_evaluations", "n_permutations", "n_truncated")}
         facts |= {"format": _FORMAT, "units": None if self.statistics is None else self.statistics.count}
+        facts["truncation"] = None if self.truncation is None else asdict(self.truncation)
         arrays = {"values": self.values, "stderr": self.stderr, "counts": self.counts}
         if self.statistics is not None:
             arrays |= {f"statistics_{name}": getattr(self.statistics, name) for name in _MOMENTS}
@@ -184,6 +190,10 @@ class ShapleyResult:
             statistics = UnitStatistics(units, *(arrays[f"statistics_{name}"] for name in _MOMENTS))
         if isinstance(facts["seed"], list):
             facts["seed"] = tuple(facts["seed"])
+        if facts.get("groups") is not None:
+            facts["groups"] = tuple(tuple(group) for group in facts["groups"])
+        if facts.get("truncation") is not None:
+            facts["truncation"] = Truncation(**facts["truncation"])
         bounds = (arrays["bounds"][0], arrays["bounds"][1]) if "bounds" in arrays else None
         return cls(
             values=arrays["values"],
@@ -209,6 +219,10 @@ def _check_mergeable(left: ShapleyResult, right: ShapleyResult) -> None:
     elif left.method == "quadrature_shapley":
         problem = "two results of quadrature, whose errors are largely one and the same"
         remedy = "Run it once, with the budget of both."
+    elif _truncation(left) != _truncation(right):
+        problem = f"truncation {_truncation(left)} and {_truncation(right)}"
+    elif _parts(left) != _parts(right):
+        problem = f"groups {left.groups} and {right.groups}"
     elif not np.allclose((left.v_empty, left.v_full), (right.v_empty, right.v_full), rtol=1e-9, atol=1e-12):
         problem = f"payoffs (empty, all) {left.v_empty, left.v_full} and {right.v_empty, right.v_full}"
     if problem is not None:
@@ -218,3 +232,12 @@ def _check_mergeable(left: ShapleyResult, right: ShapleyResult) -> None:
             expected="independent runs of one method on one game, each with a seed of its own",
             remedy=remedy,
         )
+
+
+def _truncation(result: ShapleyResult) -> object:
+    """What is known of the truncation: files of older versions tell only whether it cut anything."""
+    return result.truncation or ("unknown" if result.n_truncated else None)
+
+
+def _parts(result: ShapleyResult) -> set[frozenset[int]]:
+    return {frozenset(group) for group in result.groups or ()}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley import PermutationEstimate, ShapleyResult
+from lightning_attnflow.shapley import PermutationEstimate, ShapleyResult, Truncation
 from lightning_attnflow.shapley.confidence import permutation_interval
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
@@ -163,9 +163,9 @@ class DataShapleyResult(ShapleyResult):
 class AuditedEstimate(PermutationEstimate):
     """A permutation estimate that also takes in what truncation lost in audited units."""
 
-    def __init__(self, *arguments: Any, truncated: bool, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._lost = UnitStatistics.empty(self.n_players) if truncated else None
+    def __init__(self, *arguments: Any, truncation: Truncation | None, **options: Any) -> None:
+        super().__init__(*arguments, truncation=truncation, **options)
+        self._lost = None if truncation is None else UnitStatistics.empty(self.n_players)
         self._noise: list[float] = []  # one an order
 
     def update_noise(self, noise: FloatArray) -> None:

@@ -140,7 +140,7 @@ class DataShapley:
                 v_full=plan.v_full,
                 seed=self.seed,
                 n_evaluations=min(2, self.game.n_players + 1),
-                truncated=self.truncation is not None,
+                truncation=self.truncation,
             )
             problem = self.stop.minimum_problem(estimate)
             if problem is not None:

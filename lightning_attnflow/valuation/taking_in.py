@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley import draw_units
+from lightning_attnflow.shapley import Truncation, draw_units
 from lightning_attnflow.valuation.audit import AuditedEstimate, DataShapleyResult
 from lightning_attnflow.valuation.ledger import Ledger
 from lightning_attnflow.valuation.walk import Unit
@@ -28,8 +28,9 @@ def ledger_result(path: str | Path) -> DataShapleyResult:
     results = []
     with Ledger(path) as ledger:
         facts, ends = ledger.configuration, ledger.ends()
-        n_players = facts["n_players"]
+        n_players, cut = facts["n_players"], facts["truncation"]
         assert isinstance(n_players, int)
+        assert cut is None or isinstance(cut, dict)
         for seed in ledger.seeds():
             assert ends is not None  # written before the first order
             estimate = AuditedEstimate(
@@ -38,7 +39,7 @@ def ledger_result(path: str | Path) -> DataShapleyResult:
                 v_full=ends[1],
                 seed=seed,
                 n_evaluations=2,
-                truncated=facts["truncation"] is not None,
+                truncation=None if cut is None else Truncation(**cut),
             )
             units = ledger.units(seed, orders_per_unit=estimate.orders_per_unit, n_players=n_players)
             for index in itertools.takewhile(units.__contains__, itertools.count()):

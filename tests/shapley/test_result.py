@@ -13,6 +13,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import (
     MaxPermutations,
     ShapleyResult,
+    Truncation,
     exact_shapley,
     kernel_shap,
     permutation_shapley,
@@ -22,8 +23,11 @@ from lightning_attnflow.shapley import (
 GAME, VALUES = games.airport(np.array([1.0, 2.0, 5.0, 5.0, 9.0, 9.5, 12.0]))
 
 
-def antithetic(seed: int) -> ShapleyResult:
-    return permutation_shapley(GAME, stop=MaxPermutations(40), seed=seed)
+def sampled(seed: int, **options: object) -> ShapleyResult:
+    return permutation_shapley(GAME, stop=MaxPermutations(40), seed=seed, **options)
+
+
+antithetic = sampled
 
 
 METHODS = {
@@ -31,6 +35,8 @@ METHODS = {
     "antithetic": antithetic,
     "stratified": lambda seed: stratified_shapley(GAME, budget=60, seed=seed),
     "kernel": lambda seed: kernel_shap(GAME, budget=60, seed=seed),
+    "truncated": lambda seed: sampled(seed, truncation=Truncation(0.1, patience=1)),
+    "grouped": lambda seed: sampled(seed, groups=[[0, 2], [1, 3, 4, 5, 6]]),
     "merged": lambda seed: antithetic(seed) + antithetic(seed + 1),
 }
 
@@ -44,6 +50,7 @@ def test_a_saved_result_is_read_back_whole(method, tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
     for name in ("method", "seed", "seeds", "v_empty", "v_full", "n_evaluations", "n_permutations", "efficiency_gap"):
         assert getattr(again, name) == getattr(result, name), name
+    assert (again.truncation, again.groups, again.n_truncated) == (result.truncation, result.groups, result.n_truncated)
     np.testing.assert_array_equal(again.interval(0.9), result.interval(0.9))
 
 
@@ -118,6 +125,39 @@ def test_the_same_seed_twice_is_refused_also_inside_a_merge() -> None:
 def test_what_does_not_belong_together_is_not_merged(other: ShapleyResult, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         antithetic(1) + other
+
+
+CUT, GROUPS = Truncation(0.1, patience=1), [[0, 1], [2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "problem"),
+    [
+        ({"truncation": CUT}, {}, "truncation Truncation"),
+        ({}, {"truncation": CUT}, "truncation None and Truncation"),
+        ({"truncation": CUT}, {"truncation": Truncation(0.2, patience=1)}, "truncation Truncation"),
+        ({"groups": GROUPS}, {"groups": [[0, 2], [1, 3], [4, 5, 6]]}, "groups"),
+        ({"groups": GROUPS}, {}, "methods"),
+    ],
+)
+def test_runs_with_other_options_are_not_merged(one: dict, other: dict, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        sampled(1, **one) + sampled(2, **other)
+
+
+def test_runs_with_the_same_options_are_merged_and_keep_them() -> None:
+    merged = sampled(1, truncation=CUT) + sampled(2, truncation=CUT)
+    assert merged.truncation == CUT
+    assert merged.n_truncated > 0
+    merged = sampled(1, groups=GROUPS) + sampled(2, groups=[[5, 4, 6], [1, 0], [2, 3]])
+    assert merged.groups == ((0, 1), (2, 3), (4, 5, 6))
+
+
+def test_a_file_without_its_truncation_is_not_merged_with_whole_orders() -> None:
+    old = replace(sampled(1, truncation=CUT), truncation=None)
+    with pytest.raises(InputError, match="truncation unknown and None"):
+        old + sampled(2)
+    assert (old + replace(sampled(2, truncation=CUT), truncation=None)).n_permutations == 80
 
 
 def test_only_results_are_added() -> None:
