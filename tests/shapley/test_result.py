@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import games
@@ -104,6 +106,16 @@ def test_merged_budgets_have_the_error_of_their_mean(name: str) -> None:
     merged = left + right
     np.testing.assert_allclose(merged.values, (left.values + right.values) / 2)
     np.testing.assert_allclose(merged.stderr, np.hypot(left.stderr, right.stderr) / 2)
+
+
+@pytest.mark.parametrize("name", ["antithetic", "stratified", "kernel"])
+def test_the_intervals_of_twenty_merged_runs_hold_the_values(name: str) -> None:
+    held = []
+    for first in range(0, 400, 20):
+        merged = reduce(add, (METHODS[name](seed) for seed in range(first, first + 20)))
+        low, high = merged.interval()
+        held.append((low <= VALUES) & (high >= VALUES))
+    assert np.mean(held) > 0.9
 
 
 def test_the_same_seed_twice_is_refused_also_inside_a_merge() -> None:
