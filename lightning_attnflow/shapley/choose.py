@@ -8,6 +8,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, exact_shapley
 from lightning_attnflow.shapley.game import Game
 from lightning_attnflow.shapley.layers import minimum_budget
+from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.permutation import permutation_shapley
 from lightning_attnflow.shapley.quadrature import MAX_PAIRS, MAX_PLAYERS, quadrature_shapley
 from lightning_attnflow.shapley.result import ShapleyResult
@@ -45,6 +46,7 @@ def shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
         >>> [shapley(root, budget=budget).method for budget in (2**16, 9000, 100, 32)]
         ['exact_shapley', 'stratified_shapley', 'quadrature_shapley', 'permutation_shapley(antithetic)']
     """
+    check_seed(seed)
     n = game.n_players
     if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)):
         raise InputError("budget", got=repr(budget), expected="an integer", remedy="Pass a number of evaluations.")

@@ -30,7 +30,7 @@ def permutation_order(seed: int, index: int, n_players: int) -> NDArray[np.intp]
         >>> permutation_order(seed=0, index=3, n_players=4).tolist() == permutation_order(0, 3, 4).tolist()
         True
     """
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
+    generator = _generator(seed, index)
     return generator.permutation(n_players).astype(np.intp, copy=False)
 
 
@@ -44,7 +44,7 @@ def grouped_order(seed: int, index: int, groups: Sequence[Sequence[int]]) -> NDA
         >>> set(order[:3]) == {0, 1, 2} or set(order[2:]) == {0, 1, 2}
         True
     """
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
+    generator = _generator(seed, index)
     parts = [generator.permutation(groups[group]) for group in generator.permutation(len(groups))]
     return np.concatenate(parts).astype(np.intp, copy=False)
 
@@ -196,6 +196,10 @@ def _walk_truncated(
         if len(active) == 0:
             break
     return n_evaluations
+
+
+def _generator(seed: int, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(check_seed(seed), spawn_key=(index,))))
 
 
 def check_seed(seed: object) -> int:

@@ -156,7 +156,7 @@ class PermutationEstimate:
         self.v_empty = v_empty
         self.v_full = v_full
         self.antithetic = antithetic
-        self.seed = seed
+        self.seed = None if seed is None else check_seed(seed)
         self.n_evaluations = n_evaluations
         self.n_truncated = 0
         self._bounds = bounds

@@ -19,6 +19,7 @@ from lightning_attnflow.shapley import (
     exact_shapley,
     kernel_shap,
     permutation_shapley,
+    quadrature_shapley,
     shapley,
     stratified_shapley,
 )
@@ -107,6 +108,14 @@ def test_a_budget_below_the_minimum_is_an_error_that_names_it(method, budget: ob
     with pytest.raises(InputError, match=">= 22 for 10 players"):
         method(games.OF_TEN_OR_SO["airport"][0], budget=budget)
     assert method(games.OF_TEN_OR_SO["airport"][0], budget=22).n_evaluations == 22
+
+
+@pytest.mark.parametrize("method", [stratified_shapley, kernel_shap, quadrature_shapley, shapley])
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "a", None])
+def test_a_seed_is_a_number_also_where_nothing_is_drawn(method, seed: object) -> None:
+    for n_players in (1, 4, 12):
+        with pytest.raises(InputError, match="seed"):
+            method(games.modular(np.ones(n_players))[0], budget=2**n_players, seed=seed)
 
 
 def test_unknown_keywords_are_errors() -> None:

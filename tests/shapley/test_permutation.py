@@ -203,7 +203,15 @@ class TestGroups:
             permutation_shapley(games.random_table(4, seed=8), stop=MaxPermutations(2), groups=[[0, 1]])
 
 
-@pytest.mark.parametrize("seed", [-1, 1.5, True, None])
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "a"])
 def test_a_seed_is_a_number(seed: object) -> None:
+    for n_players in (0, 1, 2):
+        with pytest.raises(InputError, match="seed"):
+            permutation_shapley(games.modular(np.ones(n_players))[0], stop=MaxPermutations(2), seed=seed)
     with pytest.raises(InputError, match="seed"):
-        permutation_shapley(games.modular(np.ones(2))[0], stop=MaxPermutations(2), seed=seed)
+        permutation_order(seed, 0, 3)
+    for groups in (None, [[0], [1, 2]]):
+        with pytest.raises(InputError, match="seed"):
+            draw_units(seed, [0], 3, groups=groups)
+    with pytest.raises(InputError, match="seed"):
+        PermutationEstimate(3, v_empty=0.0, v_full=1.0, seed=seed)
