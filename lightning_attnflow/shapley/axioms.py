@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import coalition_table, coalitions_of
-from lightning_attnflow.shapley.game import Coalitions, FunctionGame, Game, evaluate, evaluate_ends
+from lightning_attnflow.shapley.game import Coalitions, FunctionGame, Game, evaluate, evaluate_ends, players_of
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
 
@@ -98,10 +98,8 @@ def audit_axioms(
         null player  FAILS  0.25       all coalitions  player 2 never changes the payoff and has value 0.25
         symmetry     FAILS  0.25       all coalitions  players 0 and 1 are interchangeable and have values 0.5 and 0.25
     """
-    values = np.asarray(values, dtype=np.float64)
-    n = game.n_players
-    if values.shape != (n,) or not np.isfinite(values).all():
-        raise InputError("values", got=f"shape {values.shape}", expected=f"{n} finite numbers", remedy="One a player.")
+    n = players_of(game)
+    values = _finite(values, n)
     _check_looks(tolerance, n_samples)
     exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
     joined, v_empty, v_full = _payoffs_of_joining(game, n_samples, check_seed(seed))
@@ -136,7 +134,7 @@ def audit_additivity(
         >>> audit_additivity(exact_shapley, first, second).holds
         True
     """
-    if game_a.n_players != game_b.n_players:
+    if players_of(game_a) != players_of(game_b):
         raise InputError(
             "games",
             got=f"{game_a.n_players} and {game_b.n_players} players",
@@ -197,7 +195,7 @@ def is_modular(game: Game, *, tolerance: float = 1e-9, n_samples: int = 1000, se
         >>> is_modular(FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=3))
         Modularity(modular=False, violation=6.0, witness=(0, 1, 2), exhaustive=True)
     """
-    n = game.n_players
+    n = players_of(game)
     _check_looks(tolerance, n_samples)
     exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
     generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
@@ -307,3 +305,14 @@ def _check_looks(tolerance: float, n_samples: int) -> None:
 
 def _values(returned: ShapleyResult | ArrayLike) -> FloatArray:
     return returned.values if isinstance(returned, ShapleyResult) else np.asarray(returned, dtype=np.float64)
+
+
+def _finite(values: ArrayLike, n_players: int) -> FloatArray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+        got = f"shape {array.shape}" if np.isfinite(array).all() else "NaN or infinity"
+        if array.shape == (n_players,) and np.isfinite(array).all():
+            return array
+    except (TypeError, ValueError):
+        got = repr(values)
+    raise InputError("values", got=got, expected=f"{n_players} finite numbers", remedy="Pass one a player.")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.game import Coalitions, Game, evaluate
+from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, players_of
 from lightning_attnflow.shapley.result import ShapleyResult
 
 MAX_EXACT_PLAYERS = 20  # 2^20 coalitions; the next doubling of the payoff calls is rarely what a user meant
@@ -51,18 +51,19 @@ def exact_shapley(game: Game) -> ShapleyResult:
 
 def coalition_table(game: Game) -> NDArray[np.float64]:
     """The payoffs of all coalitions, (2^n,); bit i of an index says whether player i is present."""
-    if game.n_players > MAX_EXACT_PLAYERS:
+    n = players_of(game)
+    if n > MAX_EXACT_PLAYERS:
         raise InputError(
             "players",
-            got=game.n_players,
+            got=n,
             expected=f"at most {MAX_EXACT_PLAYERS} for all 2^n coalitions",
             remedy="Group the players with GroupedGame, or sample with permutation_shapley.",
         )
-    total = 2**game.n_players
+    total = 2**n
     table = np.empty(total)
     for start in range(0, total, _BLOCK):
         indices = np.arange(start, min(start + _BLOCK, total))
-        table[indices] = evaluate(game, coalitions_of(indices, game.n_players))
+        table[indices] = evaluate(game, coalitions_of(indices, n))
     return table
 
 

@@ -87,7 +87,7 @@ class GroupedGame:
 
     def __init__(self, game: Game, groups: Sequence[Sequence[int]]) -> None:
         self.game = game
-        self.groups = partition(groups, game.n_players)
+        self.groups = partition(groups, players_of(game))
         self.n_players = len(self.groups)
         self._group_of = np.empty(game.n_players, dtype=np.intp)  # (inner players,)
         for index, group in enumerate(self.groups):
@@ -135,7 +135,7 @@ class CachedGame:
 
     def __init__(self, game: Game) -> None:
         self.game = game
-        self.n_players = game.n_players
+        self.n_players = players_of(game)
         self.n_evaluations = 0
         self.n_requests = 0
         self._payoffs: dict[bytes, float] = {}
@@ -185,6 +185,18 @@ def evaluate_ends(game: Game) -> tuple[float, float]:
 def is_integer(value: object) -> TypeGuard[int]:
     """Whether ``value`` is an integer of Python or NumPy, and no bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def players_of(game: Game) -> int:
+    """The number of players of what has to be a game."""
+    if not callable(game) or not hasattr(game, "n_players"):
+        raise InputError(
+            "game",
+            got=type(game).__name__,
+            expected="an object with n_players and a call from coalitions to payoffs",
+            remedy="Wrap a function in FunctionGame.",
+        )
+    return player_count(game.n_players)
 
 
 def player_count(value: object) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.shapley.game import Game, evaluate_ends
+from lightning_attnflow.shapley.game import Game, evaluate_ends, players_of
 from lightning_attnflow.shapley.layers import Layer, differences, draw_layers, hides_its_errors
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
@@ -46,7 +46,7 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
         >>> kernel_shap(majority, budget=8).values.round(4).tolist()
         [0.6667, 0.1667, 0.1667]
     """
-    n = game.n_players
+    n = players_of(game)
     generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
     layers = draw_layers(n, budget, generator, lambda size: 1 / (size * (n - size)))
     v_empty, v_full = evaluate_ends(game)

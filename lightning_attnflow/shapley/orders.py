@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Orders, evaluate
-from lightning_attnflow.shapley.truncation import Truncation
+from lightning_attnflow.shapley.truncation import Truncation, check_truncation
 
 FloatArray = NDArray[np.float64]
 
@@ -109,8 +109,10 @@ def walk_orders(
         The walk.
 
     Raises:
+        InputError: if the truncation is none.
         GameError: if the game raises or returns what is not a payoff.
     """
+    check_truncation(truncation)
     m, n = orders.shape
     values = np.full((m, n + 1), v_full)  # of the prefixes
     values[:, 0] = v_empty

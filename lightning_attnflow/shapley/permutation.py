@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import Game, evaluate_ends, partition
+from lightning_attnflow.shapley.game import Game, evaluate_ends, partition, players_of
 from lightning_attnflow.shapley.orders import check_seed, draw_units, walk_orders
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.statistics import UnitStatistics
 from lightning_attnflow.shapley.stopping import Stop
-from lightning_attnflow.shapley.truncation import Truncation
+from lightning_attnflow.shapley.truncation import Truncation, check_truncation
 
 FloatArray = NDArray[np.float64]
 _BLOCK_MARGINALS = 2**20  # marginals of one block: 8 MB, and the coalitions are cut into blocks of their own
@@ -46,7 +46,7 @@ def permutation_shapley(
         The values with standard errors and intervals.
 
     Raises:
-        InputError: if the stopping criterion does not allow a single order (pair).
+        InputError: if an argument is of another type, or the stopping criterion does not allow a single order (pair).
         GameError: if the game raises or returns what is not a payoff.
 
     Source: Castro, Gomez & Tejada (2009); antithetic: Mitchell et al. (2022), Sampling permutations for Shapley value
@@ -58,16 +58,18 @@ def permutation_shapley(
         >>> permutation_shapley(shoes, stop=MaxPermutations(200)).values.round(4).tolist()
         [0.5, 0.5, 0.5, 0.5]
     """
+    n = players_of(game)
     seed = check_seed(seed)
+    check_truncation(truncation)
     if not isinstance(stop, Stop):
         raise InputError("stop", got=repr(stop), expected="a stopping criterion", remedy="Pass MaxPermutations(1000).")
-    parts = None if groups is None else partition(groups, game.n_players)
-    if game.n_players <= 1:  # there is one order, and nothing to draw
+    parts = None if groups is None else partition(groups, n)
+    if n <= 1:  # there is one order, and nothing to draw
         method = _method(antithetic, grouped=parts is not None)
         return replace(exact_shapley(game), method=method, seed=seed, truncation=truncation, groups=parts)
     v_empty, v_full = evaluate_ends(game)
     estimate = PermutationEstimate(
-        game.n_players,
+        n,
         v_empty=v_empty,
         v_full=v_full,
         antithetic=antithetic,
@@ -80,19 +82,17 @@ def permutation_shapley(
     problem = stop.minimum_problem(estimate)
     if problem is not None:
         raise problem
-    largest_block = max(1, _BLOCK_MARGINALS // max(1, game.n_players * estimate.orders_per_unit))
+    largest_block = max(1, _BLOCK_MARGINALS // max(1, n * estimate.orders_per_unit))
     while not stop.is_met(estimate):
         n_units = int(max(1, min(stop.room(estimate), largest_block)))
         units = draw_units(
             seed,
             range(estimate.n_units, estimate.n_units + n_units),
-            game.n_players,
+            n,
             antithetic=antithetic,
             groups=parts,
         )
-        walk = walk_orders(
-            game, units.reshape(-1, game.n_players), v_empty=v_empty, v_full=v_full, truncation=truncation
-        )
+        walk = walk_orders(game, units.reshape(-1, n), v_empty=v_empty, v_full=v_full, truncation=truncation)
         estimate.update(
             units,
             walk.marginals.reshape(units.shape),

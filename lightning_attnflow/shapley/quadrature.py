@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import Coalitions, Game, evaluate_ends
+from lightning_attnflow.shapley.game import Coalitions, Game, evaluate_ends, players_of
 from lightning_attnflow.shapley.layers import differences, draw_layers
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
@@ -57,7 +57,7 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         >>> quadrature_shapley(root, budget=60).values[:3].round(2).tolist()
         [0.11, 0.29, 0.46]
     """
-    n = game.n_players
+    n = players_of(game)
     if n > MAX_PLAYERS:
         raise InputError(
             "players", got=n, expected=f"at most {MAX_PLAYERS}", remedy="Group the players, or use stratified_shapley."
@@ -67,10 +67,10 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
             "budget", got=budget, expected=f"at most {2 + 2 * MAX_PAIRS}", remedy="Use stratified_shapley for more."
         )
     seed = check_seed(seed)
-    if n <= 1:  # there is nothing to draw
-        return replace(exact_shapley(game), method="quadrature_shapley", seed=seed)
     generator = np.random.default_rng(np.random.SeedSequence(seed))
     layers = draw_layers(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
+    if n <= 1:  # there is nothing to draw
+        return replace(exact_shapley(game), method="quadrature_shapley", seed=seed)
     pairs = sum(len(layer.coalitions) for layer in layers)
     v_empty, v_full = evaluate_ends(game)
     total = v_full - v_empty

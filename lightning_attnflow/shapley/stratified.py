@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.shapley.game import Game, evaluate_ends
+from lightning_attnflow.shapley.game import Game, evaluate_ends, players_of
 from lightning_attnflow.shapley.layers import Layer, differences, draw_layers, hides_its_errors
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
@@ -52,7 +52,7 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         >>> stratified_shapley(majority, budget=8).values.round(4).tolist()
         [0.6667, 0.1667, 0.1667]
     """
-    n = game.n_players
+    n = players_of(game)
     generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
     layers = draw_layers(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
     v_empty, v_full = evaluate_ends(game)

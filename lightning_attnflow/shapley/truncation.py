@@ -37,7 +37,8 @@ class Truncation:
     patience: int = 2
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.tolerance, (int, float)) and math.isfinite(self.tolerance) and self.tolerance >= 0):
+        number = isinstance(self.tolerance, (int, float)) and not isinstance(self.tolerance, bool)
+        if not number or not 0 <= self.tolerance < math.inf:
             raise InputError(
                 "tolerance",
                 got=repr(self.tolerance),
@@ -52,6 +53,17 @@ class Truncation:
     def begin(self, *, n_orders: int, v_empty: float, v_full: float) -> TruncationWalk:
         """The state of ``n_orders`` fresh orders."""
         return TruncationWalk(self, n_orders=n_orders, v_empty=v_empty, v_full=v_full)
+
+
+def check_truncation(truncation: object) -> None:
+    """Refuse what is neither a truncation nor None."""
+    if truncation is not None and not isinstance(truncation, Truncation):
+        raise InputError(
+            "truncation",
+            got=repr(truncation),
+            expected="Truncation or None",
+            remedy="Pass Truncation(tolerance=0.01).",
+        )
 
 
 class TruncationWalk:

@@ -70,7 +70,7 @@ def test_a_sampled_audit_of_a_symmetric_game() -> None:
     assert audit_axioms(game, values).symmetry.witness == (3, 9)
 
 
-@pytest.mark.parametrize("values", [np.ones(3), np.ones((2, 2)), [np.nan] * 4])
+@pytest.mark.parametrize("values", [np.ones(3), np.ones((2, 2)), [np.nan] * 4, "four", None])
 def test_values_are_one_finite_number_a_player(values: np.ndarray) -> None:
     with pytest.raises(InputError, match="values"):
         audit_axioms(games.unanimity(4, [0])[0], values)

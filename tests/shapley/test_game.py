@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import games
 import numpy as np
 import pytest
@@ -15,11 +17,15 @@ from lightning_attnflow.shapley import (
     MaxEvaluations,
     MaxPermutations,
     Truncation,
+    audit_additivity,
+    audit_axioms,
     banzhaf,
     exact_shapley,
+    is_modular,
     kernel_shap,
     leave_one_out,
     permutation_shapley,
+    quadrature_shapley,
     shapley,
     stratified_shapley,
 )
@@ -121,6 +127,40 @@ def test_the_function_of_a_game_is_callable() -> None:
 def test_groups_are_a_partition(groups: list[list[int]], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         GroupedGame(games.modular(np.ones(3))[0], groups)
+
+
+@pytest.mark.parametrize(
+    "groups", [[[0.7, 1.2]], [[True, False]], [np.array([True, False])], [["0", "1"]], ["01"], [[0], 1], None, 2]
+)
+def test_groups_are_of_integers(groups: object) -> None:
+    game = games.modular(np.ones(2))[0]
+    with pytest.raises(InputError, match="groups"):
+        GroupedGame(game, groups)
+    if groups is not None:
+        with pytest.raises(InputError, match="groups"):
+            permutation_shapley(game, stop=MaxPermutations(2), groups=groups)
+    assert GroupedGame(game, [np.array([1]), range(1)]).groups == ((1,), (0,))
+
+
+CHECKED = {name: method for name, method in METHODS.items() if name not in ("banzhaf", "chosen")} | {
+    "quadrature": lambda game: quadrature_shapley(game, budget=16),
+    "audit": lambda game: audit_axioms(game, np.ones(4)),
+    "additivity": lambda game: audit_additivity(exact_shapley, game, game),
+    "modular": is_modular,
+    "cached": CachedGame,
+    "grouped": lambda game: GroupedGame(game, [[0]]),
+}
+
+
+@pytest.mark.parametrize("method", CHECKED.values(), ids=CHECKED)
+@pytest.mark.parametrize(
+    "game",
+    [object(), None, 3, len, SimpleNamespace(n_players=3)],
+    ids=["object", "None", "number", "function", "no call"],
+)
+def test_what_is_no_game_is_refused(method, game: object) -> None:
+    with pytest.raises(InputError, match="game: got"):
+        method(game)
 
 
 class Walking(FunctionGame):

@@ -128,11 +128,21 @@ class TestTruncation:
         assert sizes == [10] * 5
 
     @pytest.mark.parametrize(
-        "wrong", [{"tolerance": -1}, {"tolerance": float("nan")}, {"patience": 0}, {"patience": 1.5}]
+        "wrong",
+        [{"tolerance": -1}, {"tolerance": float("nan")}, {"tolerance": True}, {"patience": 0}, {"patience": 1.5}],
     )
     def test_its_arguments_are_checked(self, wrong: dict[str, float]) -> None:
         with pytest.raises(InputError):
             Truncation(**wrong)
+
+    @pytest.mark.parametrize("wrong", [0.01, True, "0.01", Truncation])
+    def test_what_is_no_truncation_is_refused(self, wrong: object) -> None:
+        for n_players in (1, 3):
+            with pytest.raises(InputError, match="truncation"):
+                permutation_shapley(games.modular(np.ones(n_players))[0], stop=MaxPermutations(2), truncation=wrong)
+        game, orders = games.modular(np.ones(3))[0], draw_units(0, [0], 3)[0]
+        with pytest.raises(InputError, match="truncation"):
+            walk_orders(game, orders, v_empty=0.0, v_full=3.0, truncation=wrong)
 
     def test_an_unknown_keyword_is_an_error(self) -> None:
         with pytest.raises(TypeError, match="tolerence"):
@@ -208,6 +218,8 @@ def test_a_seed_is_a_number(seed: object) -> None:
     for n_players in (0, 1, 2):
         with pytest.raises(InputError, match="seed"):
             permutation_shapley(games.modular(np.ones(n_players))[0], stop=MaxPermutations(2), seed=seed)
+    with pytest.raises(InputError, match="seed"):
+        permutation_shapley(games.modular(np.ones(2))[0], stop=MaxPermutations(2), seed=None)
     with pytest.raises(InputError, match="seed"):
         permutation_order(seed, 0, 3)
     for groups in (None, [[0], [1, 2]]):

@@ -71,6 +71,9 @@ def test_without_players_to_compare_there_is_nothing_to_draw(n_players: int) -> 
     result = quadrature_shapley(FunctionGame(lambda c: 1.0 + c.sum(axis=1), n_players), budget=10, seed=3)
     assert result.values.tolist() == [1.0] * n_players
     assert (result.method, result.seed) == ("quadrature_shapley", 3)
+    for budget in ("a", 10.5, True, None, 0):
+        with pytest.raises(InputError, match="budget"):
+            quadrature_shapley(FunctionGame(lambda c: 1.0 + c.sum(axis=1), n_players), budget=budget)
 
 
 def test_a_game_of_single_players_and_pairs_is_found_exactly() -> None:
