@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.confidence import RULE_OF_THREE, UNITS_ALIKE, FloatArray
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, coalition_table
-from lightning_attnflow.shapley.game import Game, evaluate, evaluate_ends
+from lightning_attnflow.shapley.game import Game, evaluate, evaluate_ends, players_of
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
 
@@ -38,7 +38,7 @@ def banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
         >>> banzhaf(majority, budget=8).values.round(4).tolist()
         [0.75, 0.25, 0.25]
     """
-    n = game.n_players
+    n = players_of(game)
     seed = check_seed(seed)
     minimum = min(2**n, 2 + _FEWEST_SAMPLES)
     if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)) or budget < minimum:

@@ -6,7 +6,7 @@ import numpy as np
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, exact_shapley
-from lightning_attnflow.shapley.game import Game
+from lightning_attnflow.shapley.game import Game, players_of
 from lightning_attnflow.shapley.layers import minimum_budget
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.permutation import permutation_shapley
@@ -47,7 +47,7 @@ def shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
         ['exact_shapley', 'stratified_shapley', 'quadrature_shapley', 'permutation_shapley(antithetic)']
     """
     check_seed(seed)
-    n = game.n_players
+    n = players_of(game)
     if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)):
         raise InputError("budget", got=repr(budget), expected="an integer", remedy="Pass a number of evaluations.")
     if n <= MAX_EXACT_PLAYERS and budget >= 2**n:
