@@ -43,7 +43,8 @@ class GameError(AttnFlowError, RuntimeError):
     """A payoff that raised, or that returned NaN or the wrong shape.
 
     Attributes:
-        coalition: indices of the players present in the coalition that caused it, or None if no single one did.
+        coalition: indices of the players present in the coalition that caused it (of payoffs of the wrong shape, in the
+            first that was asked for), or None if no single one did.
     """
 
     coalition: tuple[int, ...] | None = None

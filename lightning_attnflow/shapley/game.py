@@ -163,8 +163,8 @@ def evaluate(game: Game, coalitions: Coalitions) -> Payoffs:
         float64 (m,).
 
     Raises:
-        GameError: if the game raises, or returns another shape or a payoff that is not finite; the error carries
-            the coalition.
+        GameError: if the game raises, or returns another shape or a payoff that is not a finite real number; the error
+            carries the coalition, or the first one where the shape is wrong.
 
     Example:
         >>> evaluate(FunctionGame(lambda coalitions: coalitions.sum(axis=1), n_players=2), np.eye(2, dtype=bool))
@@ -206,6 +206,18 @@ def player_count(value: object) -> int:
     return int(value)
 
 
+def real_numbers(what: str, returned: object) -> NDArray[np.float64]:
+    """What a game returned, as float64; not complex numbers, of which NumPy would keep the real part."""
+    try:
+        numbers = np.asarray(returned)
+        if np.iscomplexobj(numbers):
+            raise TypeError("complex numbers")
+        return np.asarray(numbers, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        got = f"{type(returned).__name__!r}, {error}"
+        raise GameError(what, got=got, expected="real numbers", remedy="Return one number a coalition.") from error
+
+
 def _evaluate_block(game: Game, coalitions: Coalitions) -> Payoffs:
     try:
         returned = game(coalitions)
@@ -213,21 +225,15 @@ def _evaluate_block(game: Game, coalitions: Coalitions) -> Payoffs:
         raise
     except Exception as error:
         raise _raised(game, coalitions, error) from error
-    try:
-        payoffs = np.asarray(returned, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise GameError(
-            "payoffs", got=repr(type(returned).__name__), expected="float (m,)", remedy="Return one number a coalition."
-        ) from error
+    payoffs = real_numbers("payoffs", returned)
     if payoffs.shape != (len(coalitions),):
-        facts = {
-            "got": f"shape {payoffs.shape} for {len(coalitions)} coalitions",
-            "expected": f"shape ({len(coalitions)},)",
-            "remedy": "Return one payoff a coalition.",
-        }
-        if len(coalitions) == 1:
-            raise GameError.of_coalition("payoffs", np.flatnonzero(coalitions[0]).tolist(), **facts)
-        raise GameError("payoffs", **facts)
+        raise GameError.of_coalition(
+            "payoffs",
+            np.flatnonzero(coalitions[0]).tolist(),
+            got=f"shape {payoffs.shape} for {len(coalitions)} coalitions, of which this is the first",
+            expected=f"shape ({len(coalitions)},)",
+            remedy="Return one payoff a coalition.",
+        )
     if not np.isfinite(payoffs).all():
         row = int(np.flatnonzero(~np.isfinite(payoffs))[0])
         raise GameError.of_coalition(

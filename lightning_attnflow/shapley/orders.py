@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import GameError, InputError
-from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Orders, evaluate
+from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Orders, evaluate, real_numbers
 from lightning_attnflow.shapley.truncation import Truncation, check_truncation
 
 FloatArray = NDArray[np.float64]
@@ -149,7 +149,7 @@ def _prefixes_by_game(
 ) -> FloatArray:
     """The inner prefixes (m, n - 1) from the game's own walk, checked in shape, in being finite and at both ends."""
     m, n = orders.shape
-    values = np.asarray(prefix_values(orders), dtype=np.float64)
+    values = real_numbers("prefix_values", prefix_values(orders))
     if values.shape != (m, n + 1):
         raise GameError(
             "prefix_values", got=f"shape {values.shape}", expected=f"{(m, n + 1)}", remedy="Return one row an order."

@@ -95,9 +95,24 @@ def test_a_wrong_shape_for_a_single_coalition_names_it() -> None:
     assert caught.value.coalition == (1,)
 
 
+def test_a_wrong_shape_for_many_coalitions_says_how_many_and_names_the_first() -> None:
+    with pytest.raises(GameError, match=r"\(coalition \(0, 2\)\): got shape \(3,\) for 2 coalitions") as caught:
+        evaluate(FunctionGame(lambda coalitions: coalitions[0] * 1.0, 3), np.array([[True, False, True], [False] * 3]))
+    assert caught.value.coalition == (0, 2)
+
+
 def test_what_is_no_number_is_refused() -> None:
-    with pytest.raises(GameError, match="payoffs"):
+    with pytest.raises(GameError, match="payoffs: got 'list'"):
         exact_shapley(FunctionGame(lambda coalitions: ["high"] * len(coalitions), 2))
+    with pytest.raises(GameError, match="payoffs: got 'list'"):
+        exact_shapley(FunctionGame(lambda coalitions: [[1.0], [1.0, 2.0]] * (len(coalitions) // 2), 2))
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("kind", [np.array, list])
+def test_complex_payoffs_are_refused(method, kind) -> None:
+    with pytest.raises(GameError, match=r"payoffs: got .*, complex numbers"):
+        method(FunctionGame(lambda coalitions: kind(coalitions.sum(axis=1) * (1 + 1j)), 4))
 
 
 @pytest.mark.parametrize("count", [-1, 2.0, True, "3", None])
@@ -199,6 +214,7 @@ def test_groups_of_a_game_that_walks_orders_walk_too() -> None:
         (lambda orders: np.zeros((len(orders), 2)), "shape"),
         (lambda orders: np.full((len(orders), 4), np.nan), r"coalition \(\)"),
         (lambda orders: np.tile([0.0, 1, 2, 99], (len(orders), 1)), "ends"),
+        (lambda orders: np.tile([0.0, 1, 4, 9 + 1j], (len(orders), 1)), "prefix_values: got .*, complex numbers"),
     ],
 )
 def test_what_a_walking_game_returns_is_checked(returned, problem: str) -> None:
