@@ -164,10 +164,12 @@ def _prefixes_by_game(
             remedy="Make the payoff defined for this coalition.",
         )
     slack = 1e-6 * max(1.0, abs(v_empty), abs(v_full))
-    if m and max(np.abs(values[:, 0] - v_empty).max(), np.abs(values[:, n] - v_full).max()) > slack:
+    gaps = np.abs(values[:, [0, n]] - (v_empty, v_full)).max(axis=1)  # (m,)
+    if gaps.max(initial=0.0) > slack:
+        row = int(gaps.argmax())
         raise GameError(
             "prefix_values",
-            got=f"ends {values[0, 0], values[0, n]}",
+            got=f"ends {tuple(values[row, [0, n]].tolist())} of order {orders[row].tolist()}",
             expected=f"v(empty) and v(N), {v_empty, v_full}",
             remedy="Make prefix_values agree with the game's call.",
         )

@@ -28,6 +28,7 @@ from lightning_attnflow.shapley import (
     quadrature_shapley,
     shapley,
     stratified_shapley,
+    walk_orders,
 )
 from lightning_attnflow.shapley.game import evaluate
 
@@ -222,6 +223,19 @@ def test_what_a_walking_game_returns_is_checked(returned, problem: str) -> None:
     game.prefix_values = returned
     with pytest.raises(GameError, match=problem):
         permutation_shapley(game, stop=MaxPermutations(2))
+
+
+@pytest.mark.parametrize(("column", "ends"), [(0, r"\(7.0, 9.0\)"), (3, r"\(0.0, 7.0\)")])
+def test_the_order_whose_ends_are_wrong_is_named(column: int, ends: str) -> None:
+    def wrong_in_the_last(orders: np.ndarray) -> np.ndarray:
+        values = np.tile([0.0, 1, 4, 9], (len(orders), 1))
+        values[-1, column] = 7.0
+        return values
+
+    game = Walking(3)
+    game.prefix_values = wrong_in_the_last
+    with pytest.raises(GameError, match=rf"ends {ends} of order \[1, 2, 0\]; expected .* \(0.0, 9.0\)"):
+        walk_orders(game, np.array([[0, 1, 2], [2, 1, 0], [1, 2, 0]]), v_empty=0.0, v_full=9.0)
 
 
 @pytest.mark.parametrize(
