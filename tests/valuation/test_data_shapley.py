@@ -112,6 +112,16 @@ def test_a_saved_result_keeps_its_audit(tmp_path: Path, truncation: Truncation |
         DataShapleyResult.load(tmp_path / "plain.npz")
 
 
+def test_runs_with_another_truncation_are_not_merged() -> None:
+    cut, whole, other = (
+        DataShapley(saturating(), stop=MaxPermutations(20), truncation=truncation, seed=seed).fit().result
+        for seed, truncation in enumerate((Truncation(0.1, 1), None, Truncation(0.1, 2)))
+    )
+    for left, right in ((cut, whole), (whole, cut), (cut, other)):  # whose audit would be lost, or hold one of both
+        with pytest.raises(InputError, match="truncation"):
+            left + right
+
+
 def test_intervals_cover_the_exact_knn_values() -> None:
     rng = np.random.default_rng(2)
     labels = np.arange(12) % 2
