@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small networks only")
     quick = parser.parse_args().quick
     started = time.perf_counter()
-    attention_flow(synthetic(9, 3))
+    attention_flow(synthetic(14, 5))
     print(
         f"first use in this process: {time.perf_counter() - started:.1f} s (compiles once, then loads from the cache)"
     )

@@ -94,13 +94,8 @@ def _through(sent: Ints, above: Ints) -> Ints:
     return least
 
 
-@compiled
 def _into_readout(sent: Ints, readout: Ints) -> Ints:
     """Bounds by size, (n,), of the layer below the last: from the s players who send least to each position."""
-    least = np.zeros(len(sent), dtype=np.int64)
-    for j in range(len(readout)):
-        received = 0
-        for size, amount in enumerate(np.sort(sent[:, j])):
-            received += amount
-            least[size] += min(received, readout[j])
+    received = np.cumsum(np.sort(sent, axis=0), axis=0)  # (n, T)
+    least: Ints = np.minimum(received, readout).sum(axis=1)
     return least

@@ -26,7 +26,7 @@ class _Notice(event.Listener):
     def on_start(self, event: event.Event) -> None:
         if not self.said and event.data["dispatcher"].py_func.__module__.startswith("lightning_attnflow."):
             self.said = True
-            print("lightning-attnflow: compiling the flow engine, once (10 to 15 s in all) ...", file=sys.stderr)
+            print("lightning-attnflow: compiling the flow engine, once (about 20 s in all) ...", file=sys.stderr)
 
     def on_end(self, event: event.Event) -> None:
         """Nothing to say."""
