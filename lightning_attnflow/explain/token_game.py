@@ -17,6 +17,7 @@ from lightning_attnflow.explain.progress import show_if_slow
 from lightning_attnflow.explain.reader import LogitReader
 from lightning_attnflow.explain.text import encode_text
 from lightning_attnflow.explain.untouched import untouched
+from lightning_attnflow.shapley.game import is_integer
 
 # Logits move by about 1e-6 with the composition of a float32 batch; a token that is still read moves them by far more.
 _LEAK_TOLERANCE = 1e-4
@@ -165,7 +166,7 @@ def checked_target(target: int | None, logits: torch.Tensor) -> int:
     """Return the class a payoff is about: the given one if it exists, else the predicted one of logits (C,)."""
     if target is None:
         return int(logits.argmax())
-    if isinstance(target, bool) or not isinstance(target, (int, np.integer)) or not 0 <= target < len(logits):
+    if not is_integer(target) or not 0 <= target < len(logits):
         raise InputError(
             "target",
             got=repr(target),

@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import coalition_table, coalitions_of
-from lightning_attnflow.shapley.game import Coalitions, FunctionGame, Game, evaluate, evaluate_ends, players_of
+from lightning_attnflow.shapley.game import (
+    Coalitions,
+    FunctionGame,
+    Game,
+    evaluate,
+    evaluate_ends,
+    is_integer,
+    players_of,
+)
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
 
@@ -221,8 +229,8 @@ def is_modular(game: Game, *, tolerance: float = 1e-9, n_samples: int = 1000, se
 def _payoffs_of_joining(game: Game, n_samples: int, seed: int) -> tuple[FloatArray, float, float]:
     """For coalitions S, ``v(S + i)`` of each player outside and ``v(S)`` in the last column; NaN for those inside.
 
-    What all but one, and all but two, are paid stands in one row more of the same differences where it is not such a
-    coalition: ``v(empty) + v(N) - v(N - i)`` for each player, and ``v(empty)``.
+    Above 12 players the last row is no coalition: ``v(empty) + v(N) - v(N - i)`` of each player, and ``v(empty)``. Its
+    differences are those of joining N - i and N - i - j.
     """
     n = game.n_players
     if n <= MAX_EXHAUSTIVE_PLAYERS:
@@ -299,7 +307,7 @@ def _verdict(check: AxiomCheck) -> str:
 def _check_looks(tolerance: float, n_samples: int) -> None:
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.number)) or not 0 <= tolerance < np.inf:
         raise InputError("tolerance", got=repr(tolerance), expected="a number >= 0", remedy="1e-9 is for exact values.")
-    if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+    if not is_integer(n_samples) or n_samples < 1:
         raise InputError("n_samples", got=repr(n_samples), expected="an integer >= 1", remedy="200 is usual.")
 
 

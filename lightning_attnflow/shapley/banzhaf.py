@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.confidence import RULE_OF_THREE, UNITS_ALIKE, FloatArray
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, coalition_table
-from lightning_attnflow.shapley.game import Game, evaluate, evaluate_ends, players_of
+from lightning_attnflow.shapley.game import Game, evaluate, evaluate_ends, is_integer, players_of
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
 
@@ -41,7 +41,7 @@ def banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     n = players_of(game)
     seed = check_seed(seed)
     minimum = min(2**n, 2 + _FEWEST_SAMPLES)
-    if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)) or budget < minimum:
+    if not is_integer(budget) or budget < minimum:
         raise InputError(
             "budget", got=repr(budget), expected=f"an integer >= {minimum}", remedy=f"Pass budget={minimum} or more."
         )

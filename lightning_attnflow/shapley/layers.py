@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.game import Coalitions, Game, evaluate
+from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, is_integer
 
 FloatArray = NDArray[np.float64]
 _CANDIDATES = 16  # for a pair, of which the one that evens out most is drawn
@@ -86,7 +86,7 @@ def draw_layers(
         InputError: if the budget is below the minimum, which is named.
     """
     minimum = minimum_budget(n_players)
-    if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)) or budget < minimum:
+    if not is_integer(budget) or budget < minimum:
         raise InputError(
             "budget",
             got=repr(budget),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import GameError, InputError
-from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Orders, evaluate, real_numbers
+from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Orders, evaluate, is_integer, real_numbers
 from lightning_attnflow.shapley.truncation import Truncation, check_truncation
 
 FloatArray = NDArray[np.float64]
@@ -208,6 +208,6 @@ def _generator(seed: int, index: int) -> np.random.Generator:
 
 def check_seed(seed: object) -> int:
     """``seed`` as an integer >= 0."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+    if not is_integer(seed) or seed < 0:
         raise InputError("seed", got=repr(seed), expected="an integer >= 0", remedy="Pass seed=0.")
     return int(seed)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.confidence import UNITS_ALIKE, check_confidence
+from lightning_attnflow.shapley.game import is_integer
 
 _FIRST_LOOK = 10  # units before a criterion looks at errors: fewer tell nothing about a variance
 _GROWTH = 1.1  # from look to look the sample grows by a tenth: every look is one more chance to stop by luck
@@ -296,7 +297,7 @@ class TopDecided(_LooksAtErrors):
 
 
 def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    if not is_integer(value) or value < 1:
         raise InputError(name, got=repr(value), expected="an integer >= 1", remedy=f"Pass {name}(100).")
 
 

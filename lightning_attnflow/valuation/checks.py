@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.game import is_integer
 
 
 def check_features(name: str, features: Any) -> NDArray[np.float64]:
@@ -63,7 +64,7 @@ def check_labels(name: str, labels: ArrayLike | Any, length: int) -> NDArray[np.
 
 def positive_integer(name: str, value: object) -> int:
     """``value`` if it is an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    if not is_integer(value) or value < 1:
         raise InputError(name, got=repr(value), expected="an integer >= 1", remedy=f"Pass {name}=10.")
     return int(value)
 
