@@ -39,6 +39,7 @@ def shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
         GameError: if the game raises or returns what is not a payoff.
 
     Example:
+        >>> import numpy as np
         >>> from lightning_attnflow.shapley import FunctionGame
         >>> root = FunctionGame(lambda coalitions: np.sqrt(coalitions.sum(axis=1)), n_players=16)
         >>> [shapley(root, budget=budget).method for budget in (2**16, 9000, 100, 32)]
