@@ -74,6 +74,11 @@ def voting(weights: list[int], quota: int) -> tuple[Game, FloatArray]:
     return FunctionGame(lambda coalitions: (coalitions @ integers >= quota) * 1.0, n), values
 
 
+def guarded() -> Game:
+    """Of eight, the first three together are paid 1 unless one of the next two is there: rare in any draw."""
+    return FunctionGame(lambda c: (c[:, :3].all(axis=1) & ~c[:, 3:5].any(axis=1)) * 1.0, 8)
+
+
 def coverage(n_players: int, n_items: int, seed: int) -> tuple[Game, FloatArray]:
     """v(S) = weight of the items that someone in S covers: monotone and submodular; an item is shared by its owners."""
     generator = np.random.default_rng(seed)

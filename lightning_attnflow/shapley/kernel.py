@@ -31,7 +31,8 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     Returns:
         The values; they are exact, with standard error 0, if the budget covers all coalitions. The estimate is
         consistent, not unbiased; ``stratified_shapley`` is at least as exact on most games. The standard errors are
-        infinite with less than three evaluations a player, where the fit has hardly anything to be wrong about.
+        infinite with less than three evaluations a player, where the fit has hardly anything to be wrong about, and
+        where fewer than sixty pairs all say that every player adds the same.
 
     Raises:
         InputError: if the budget is below the minimum, which the message names.
@@ -78,7 +79,7 @@ def _solve(layers: list[Layer], found: list[FloatArray], total: float, n_players
     inverse = np.linalg.pinv((design * weights[:, None]).T @ design, rcond=1e-10, hermitian=True)
     deviations = inverse @ (design.T @ (weights * target))
     residual = target - design @ deviations
-    if hides_its_errors(layers):
+    if hides_its_errors(layers, found, total):
         return total / n_players + deviations, np.full(n_players, np.inf)
     leverage = ((design @ inverse) * design).sum(axis=1) * weights
     left_out = residual / np.maximum(1 - leverage, _LEAST_FREEDOM)  # errors of the fit without that pair

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate_ends, players_of
-from lightning_attnflow.shapley.layers import differences, draw_layers
+from lightning_attnflow.shapley.layers import are_alike, are_too_few_alike, differences, draw_layers
 from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.set_kernel import likeliest_kernel
@@ -19,7 +19,6 @@ from lightning_attnflow.shapley.set_kernel import likeliest_kernel
 FloatArray = NDArray[np.float64]
 MAX_PAIRS = 2048  # of complementary coalitions: the time grows with their cube, to a few seconds
 MAX_PLAYERS = 256  # the prior's covariances take a time that grows with the cube of the players
-_ROUNDING = 1e-12
 _PAIRS_A_DEGREE = 4.0  # of freedom of the standard errors, to which a few of the pairs contribute most
 _FEWEST_DEGREES = 3.0
 
@@ -34,7 +33,8 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
 
     The standard errors add two variances: that of the values under the prior, and that of the errors the regression
     makes when it leaves out one pair at a time, each weighed as the pair is in the values. The first is right where the
-    prior is, the second also where a few players or sizes are rougher than the others.
+    prior is, the second also where a few players or sizes are rougher than the others. They are infinite where fewer
+    than sixty pairs all say that every player adds the same, and what may be rare was not seen.
 
     Args:
         game: the game, of at most 256 players.
@@ -75,15 +75,17 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     v_empty, v_full = evaluate_ends(game)
     total = v_full - v_empty
     members = np.concatenate([layer.coalitions for layer in layers] + [np.ones((1, n), dtype=bool)])
-    found = np.concatenate([*differences(game, layers), [total]]) / 2
+    found = differences(game, layers)
     unseen = np.repeat(
         [1 - len(layer.coalitions) / layer.n_pairs for layer in layers] + [0.0],
         [len(layer.coalitions) for layer in layers] + [1],
     )
     # The regression is about what equal shares leave.
-    halves = found - (members.mean(axis=1) - 0.5) * total
+    halves = np.concatenate([*found, [total]]) / 2 - (members.mean(axis=1) - 0.5) * total
     deviations, variance = np.zeros((2, n))
-    if np.abs(halves).max() > _ROUNDING * np.abs(found).max():
+    if are_too_few_alike(layers, found, total):
+        variance = np.full(n, np.inf)
+    elif not are_alike(layers, found, total):
         shuffled = generator.permutation(len(halves))
         deviations, variance = _regress(members[shuffled], halves[shuffled], unseen[shuffled])
     return ShapleyResult(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import permutation_interval, student_interval
+from lightning_attnflow.shapley.confidence import UNITS_ALIKE, check_confidence, permutation_interval, student_interval
 from lightning_attnflow.shapley.statistics import UnitStatistics
 from lightning_attnflow.shapley.truncation import Truncation
 
@@ -101,13 +101,17 @@ class ShapleyResult:
             confidence: nominal coverage, between 0 and 1.
 
         Returns:
-            low (n,) and high (n,).
+            low (n,) and high (n,); infinite, or the bounds of the marginals, while fewer than sixty units were drawn
+            and none differed from another: orders in which something happens may be rare.
 
         Raises:
             InputError: if ``confidence`` is not between 0 and 1.
         """
         if self.statistics is None:
             return student_interval(self.values, self.stderr, self.degrees, confidence)
+        if self.n_players > 1 and self.statistics.count < UNITS_ALIKE and not self.statistics.m2.any():
+            check_confidence(confidence)
+            return self.bounds or (np.full(self.n_players, -np.inf), np.full(self.n_players, np.inf))
         return permutation_interval(self.statistics, confidence, bounds=self.bounds)
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:

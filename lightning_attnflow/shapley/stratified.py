@@ -36,7 +36,8 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
 
     Returns:
         The values; they are exact, with standard error 0, if the budget covers all coalitions. The standard errors are
-        infinite with less than three evaluations a player, where the fit has hardly anything to be wrong about.
+        infinite with less than three evaluations a player, where the fit has hardly anything to be wrong about, and
+        where fewer than sixty pairs all say that every player adds the same.
 
     Raises:
         InputError: if the budget is below the minimum, which the message names.
@@ -72,7 +73,7 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         variance += inflation * spread
     return ShapleyResult(
         values=values + (total - values.sum()) / max(n, 1),
-        stderr=np.full(n, np.inf) if hides_its_errors(layers) else np.sqrt(variance),
+        stderr=np.full(n, np.inf) if hides_its_errors(layers, found, total) else np.sqrt(variance),
         counts=np.full(n, 2 * sum(len(layer.coalitions) for layer in layers), dtype=np.int64),
         v_empty=v_empty,
         v_full=v_full,

@@ -21,6 +21,7 @@ def known_games(names: Sequence[str] | None = None) -> dict[str, Game]:
     makers: dict[str, Callable[[], Game]] = {
         "voting": lambda: weighted_voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
         "voting, rare": lambda: weighted_voting([10, 9, 8, 7, 1, 1, 1, 1, 1, 1, 1], 27),
+        "guarded": guarded,
         "airport": airport,
         "shoes": lambda: FunctionGame(lambda c: np.minimum(c[:, :3].sum(axis=1), c[:, 3:].sum(axis=1)) * 1.0, 11),
         "coverage": covered_items,
@@ -40,6 +41,11 @@ def airport() -> Game:
     """The largest cost in the coalition."""
     costs = np.array([1.0, 1, 2, 3, 5, 8, 13, 21, 34, 90])
     return FunctionGame(lambda c: (c * costs).max(axis=1, initial=0.0), 10)
+
+
+def guarded() -> Game:
+    """One is paid to the first three players together if neither of the next two is there: seen in one order of ten."""
+    return FunctionGame(lambda c: (c[:, :3].all(axis=1) & ~c[:, 3:5].any(axis=1)) * 1.0, 8)
 
 
 def covered_items() -> Game:

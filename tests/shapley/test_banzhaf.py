@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import games
 import numpy as np
 import pytest
 
@@ -10,16 +11,11 @@ from lightning_attnflow.shapley import FunctionGame, Game, banzhaf
 SEATS = np.array([40, 25, 20, 10, 5, 4, 3, 2])
 
 
-def rare() -> Game:
-    """One coalition of the first five players in 32 is paid."""
-    return FunctionGame(lambda c: (c[:, :3].all(axis=1) & ~c[:, 3:5].any(axis=1)) * 1.0, 8)
-
-
 def voting() -> Game:
     return FunctionGame(lambda c: (c @ SEATS > 50) * 1.0, 8)
 
 
-@pytest.mark.parametrize("game", [rare(), voting()], ids=["rare", "voting"])
+@pytest.mark.parametrize("game", [games.guarded(), voting()], ids=["guarded", "voting"])
 @pytest.mark.parametrize("budget", [10, 20, 50, 100])
 def test_intervals_hold_also_where_payoffs_are_rare(game: Game, budget: int) -> None:
     exact = banzhaf(game, budget=2**8).values

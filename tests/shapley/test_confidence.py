@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import games
 import numpy as np
 import pytest
 from scipy import stats
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley import FunctionGame, Game, MaxPermutations, exact_shapley, permutation_shapley
+from lightning_attnflow.shapley import (
+    FunctionGame,
+    Game,
+    MaxPermutations,
+    ShapleyResult,
+    exact_shapley,
+    kernel_shap,
+    permutation_shapley,
+    shapley,
+    stratified_shapley,
+)
 from lightning_attnflow.shapley.confidence import permutation_interval, student_quantile, units_wanted
 from lightning_attnflow.shapley.statistics import UnitStatistics
 
@@ -90,6 +102,34 @@ def _coverage(game: Game, values: np.ndarray, n_orders: int, runs: int) -> tuple
         ours.append((low - 1e-12 <= values) & (values <= high + 1e-12))
         normal.append(np.abs(result.values - values) <= 1.96 * result.stderr + 1e-12)
     return float(np.mean(ours)), float(np.mean(normal))
+
+
+METHODS: dict[str, Callable[[Game, int, int], ShapleyResult]] = {
+    "antithetic": lambda game, orders, seed: permutation_shapley(game, stop=MaxPermutations(orders), seed=seed),
+    "plain": lambda game, orders, seed: permutation_shapley(
+        game, stop=MaxPermutations(orders), antithetic=False, seed=seed
+    ),
+    "chosen": lambda game, orders, seed: shapley(game, budget=2 * orders, seed=seed),
+    "kernel": lambda game, orders, seed: kernel_shap(game, budget=2 * orders, seed=seed),
+    "stratified": lambda game, orders, seed: stratified_shapley(game, budget=2 * orders, seed=seed),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n_orders", [16, 20, 40])
+def test_intervals_hold_where_a_draw_may_show_nothing_at_all(method: str, n_orders: int) -> None:
+    game = games.guarded()
+    values = exact_shapley(game).values
+    intervals = [METHODS[method](game, n_orders, seed).interval() for seed in range(150)]
+    assert np.mean([(low <= values) & (values <= high) for low, high in intervals]) >= 0.93
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_never_differed_has_a_width_until_sixty_say_so(method: str) -> None:
+    game = games.modular(np.full(12, 0.25))[0]
+    few, many = (METHODS[method](game, orders, 0).interval() for orders in (29, 120))
+    assert np.isinf(few).all()
+    np.testing.assert_allclose(many, 0.25, atol=1e-12)
 
 
 @pytest.mark.parametrize("further", [0.0, 0.01])

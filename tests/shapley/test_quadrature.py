@@ -87,7 +87,7 @@ def test_a_game_of_single_players_and_pairs_is_found_exactly() -> None:
 
 
 def test_equal_shares_are_exact_where_only_numbers_count() -> None:
-    result = quadrature_shapley(FunctionGame(lambda c: 2.0 * c.sum(axis=1), 12), budget=30)
+    result = quadrature_shapley(FunctionGame(lambda c: 2.0 * c.sum(axis=1), 12), budget=122)
     np.testing.assert_allclose(result.values, 2.0, atol=1e-12)
     assert result.stderr.tolist() == [0.0] * 12
 
