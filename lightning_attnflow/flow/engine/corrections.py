@@ -134,7 +134,7 @@ def _walk(
     n = orders.shape[1]
     low, high = np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
     sums, least = np.empty(len(bounds.constants), dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
-    sources, supply = np.zeros(masks.shape[1], dtype=np.uint64), np.zeros(sent.shape[1], dtype=np.int64)
+    sources, supply = np.empty(masks.shape[1], dtype=np.uint64), np.empty(sent.shape[1], dtype=np.int64)
     for row in range(len(orders)):
         if stop[0]:
             return

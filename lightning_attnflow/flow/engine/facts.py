@@ -62,28 +62,30 @@ def make_facts(alone: Ints, total: int, reader: int, constant: int, weights: Int
 
 
 @compiled
-def upper_bounds(supplies: Ints, facts: LayerFacts, limit: int) -> Ints:
-    """Return upper bounds of the flow from coalitions that send ``supplies`` (m, T) into the layer of ``facts``."""
-    bounds = np.empty(len(supplies), dtype=np.int64)
+def flow_bounds(supplies: Ints, facts: LayerFacts, limit: int) -> Ints:
+    """Bound the flow from coalitions that send ``supplies`` (m, T) into the layer of ``facts``.
+
+    Args:
+        supplies: by coalition.
+        facts: of the layer.
+        limit: the sum of the readout.
+
+    Returns:
+        (2, m), lower and upper bounds.
+    """
+    bounds = np.empty((2, len(supplies)), dtype=np.int64)
     for row in range(len(supplies)):
+        sent = supplies[row]
         alone, intake = 0, facts.constant
-        for j in range(supplies.shape[1]):
-            sent = supplies[row, j]
-            alone += min(sent, facts.alone[j])
-            intake += sent if j == facts.reader else min(sent, facts.weights[j])
-        best = min(limit, facts.total, alone)
-        bounds[row] = min(best, intake) if facts.reader >= 0 else best
-    return bounds
-
-
-@compiled
-def lower_bounds(supplies: Ints, facts: LayerFacts) -> Ints:
-    """Return lower bounds of the flow from coalitions that send ``supplies`` (m, T) into the layer of ``facts``."""
-    bounds = np.empty(len(supplies), dtype=np.int64)
-    for row in range(len(supplies)):
-        bounds[row] = _by_readout(supplies[row], facts)
+        for j in range(len(sent)):
+            alone += min(sent[j], facts.alone[j])
+            intake += sent[j] if j == facts.reader else min(sent[j], facts.weights[j])
+        upper = min(limit, facts.total, alone)
+        lower = _by_readout(sent, facts)
         if facts.reader >= 0:
-            bounds[row] = max(bounds[row], _by_intake(supplies[row], facts))
+            upper = min(upper, intake)
+            lower = max(lower, _by_intake(sent, facts))
+        bounds[0, row], bounds[1, row] = min(lower, upper), upper
     return bounds
 
 
@@ -93,7 +95,8 @@ def _by_readout(sent: Ints, facts: LayerFacts) -> int:
     before, best = 0, 0
     for j in range(len(sent)):
         best += sent[j]
-    for j in facts.by_readout_slack:
+    for place in range(len(sent)):
+        j = facts.by_readout_slack[place]
         best = min(best, before + facts.alone[j])
         before += sent[j]
     return int(max(best, 0))
@@ -110,7 +113,8 @@ def _by_intake(sent: Ints, facts: LayerFacts) -> int:
             worst += min(sent[j], facts.weights[j])
             best += sent[j]
     best = min(best, facts.alone[reader])
-    for j in facts.by_intake_slack:
+    for place in range(len(sent)):
+        j = facts.by_intake_slack[place]
         if j == reader:
             continue
         slack = facts.constant + facts.weights[j] - facts.alone[j]

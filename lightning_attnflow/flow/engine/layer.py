@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.flow.engine.cores import WIDE, Cores
-from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, lower_bounds, upper_bounds
+from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, flow_bounds
 from lightning_attnflow.flow.engine.orders import CoalitionBounds
 from lightning_attnflow.flow.engine.sizes import LeastBySize
 from lightning_attnflow.flow.engine.solve import CutPool, Ints, Nets, copy_of, empty_pool, solve, take_over
@@ -76,8 +76,7 @@ class LayerSolver:
 
     def values(self, masks: Words, sent: Ints) -> Ints:
         """Return v of coalitions given by their positions (m, W) and what they send (m, T)."""
-        upper = upper_bounds(sent, self.above, self.limit)
-        values = np.minimum(lower_bounds(sent, self.above), upper)
+        values, upper = flow_bounds(sent, self.above, self.limit)
         open_rows = np.flatnonzero(values < upper)
         self.n_flows += len(open_rows)
         if len(open_rows):

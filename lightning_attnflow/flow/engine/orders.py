@@ -128,32 +128,32 @@ def _ring_marginals(order: Ints, prefixes: Ints, reached: Ints, total: int, marg
 
 @compiled
 def sample_bounds(
-    bounds: CoalitionBounds, state: Words, units: Floats, before: Floats, after: Floats, stop: Flags
+    bounds: CoalitionBounds, order: Ints, state: Words, units: Floats, before: Floats, after: Floats, stop: Flags
 ) -> None:
     """Walk rings with each prefix paid its upper bound.
 
     Args:
         bounds: of the game.
+        order: (n,), the players, shuffled.
         state: (1,), of the random numbers.
         units: (rings, n), zeros, added to: mean marginals of each ring, in units of flow.
         before: (n,), zeros, added to: mean of upper less lower bound of the coalition that a player joins.
         after: (n,), zeros, added to: the same of the coalition with the player.
         stop: (1,), set to 1 by another thread to give up.
     """
-    n = len(bounds.alone)
-    order = np.arange(n)
+    n = len(order)
     low, high = np.empty((n, n + 1), dtype=np.int64), np.empty((n, n + 1), dtype=np.int64)
     reached = np.empty(n, dtype=np.int64)
     sums, least = np.empty(len(bounds.constants), dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
     share = 1.0 / (2.0 * n * len(units))
-    for unit in units:
+    for ring in range(len(units)):
         if stop[0]:
             return
         _shuffle(order, state)
         for a in range(n):
             reached[a] = bounds_along(bounds, order, low[a], high[a], sums, least)
             _rotate(order)
-        _ring_marginals(order, high, reached, bounds.total, unit)
+        _ring_marginals(order, high, reached, bounds.total, units[ring])
         for a in range(n):
             left = order[a - 1]
             for size in range(1, reached[a]):
@@ -204,7 +204,7 @@ def _two_cut_marginals(
 
 
 @compiled
-def sample_separable(received: Ints, readout: Ints, state: Words, units: Floats, stop: Flags) -> None:
+def sample_separable(received: Ints, readout: Ints, order: Ints, state: Words, units: Floats, stop: Flags) -> None:
     """Walk rings of the layer below the readout, where v(S) = sum_j min(readout_j, received_j(S)).
 
     Each j is a game of two cuts. An arc that ends at a player's neighbour leaves it all of what it sends while the arc
@@ -214,18 +214,19 @@ def sample_separable(received: Ints, readout: Ints, state: Words, units: Floats,
     Args:
         received: (T, n), what each position can receive from each player.
         readout: (T,).
+        order: (n,), the players, shuffled.
         state: (1,), of the random numbers.
         units: (rings, n), zeros, added to: mean marginals of each ring.
         stop: (1,), set to 1 by another thread to give up.
     """
-    n_positions, n = received.shape
-    order = np.arange(n)
-    sums, sums_of_sums = np.zeros(2 * n + 1, dtype=np.int64), np.zeros(2 * n + 1, dtype=np.int64)
-    for unit in units:
+    n = len(order)
+    sums, sums_of_sums = np.empty(2 * n + 1, dtype=np.int64), np.empty(2 * n + 1, dtype=np.int64)
+    sums[0], sums_of_sums[0] = 0, 0
+    for ring in range(len(units)):
         if stop[0]:
             return
         _shuffle(order, state)
-        for j in range(n_positions):
+        for j in range(len(received)):
             for _ in range(2):
-                _two_cut_marginals(received[j], readout[j], order, sums, sums_of_sums, unit)
+                _two_cut_marginals(received[j], readout[j], order, sums, sums_of_sums, units[ring])
                 _reverse(order)

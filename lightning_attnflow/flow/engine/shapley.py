@@ -102,12 +102,12 @@ def _sampled(
     rings, before, after = UnitStatistics.empty(n), np.zeros(n), np.zeros(n)
     n_rings = max(3, _FIRST_ORDERS // (2 * n))
     while True:
-        units, gaps = np.zeros((n_rings, n)), np.zeros((2, n))
+        units, gaps, order = np.zeros((n_rings, n)), np.zeros((2, n)), np.arange(n)
         if bounds is None:
             assert game.players is not None
-            sample_separable(np.ascontiguousarray(game.players.sent.T), game.readout, state, units, stop)
+            sample_separable(np.ascontiguousarray(game.players.sent.T), game.readout, order, state, units, stop)
         else:
-            sample_bounds(bounds, state, units, gaps[0], gaps[1], stop)
+            sample_bounds(bounds, order, state, units, gaps[0], gaps[1], stop)
         share = n_rings / (rings.count + n_rings)
         before, after = before + (gaps[0] - before) * share, after + (gaps[1] - after) * share
         rings = rings + UnitStatistics.of(units)

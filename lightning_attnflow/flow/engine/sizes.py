@@ -17,10 +17,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
+from lightning_attnflow.flow.solvers.jit import compiled_inner
 
 Ints = NDArray[np.int64]
-_FEW = 8  # so many are found one by one in less time than a sort takes
 
 
 class LeastBySize:
@@ -50,48 +49,51 @@ class LeastBySize:
 @compiled_inner
 def least_of_supply(supply: Ints, above: Ints) -> int:
     """The first formula for a coalition that sends ``supply`` (T,); ``above`` (T + 1,) are the g of the next layer."""
-    ascending = np.sort(supply)
-    left = supply.sum()
-    best = above[-1]
+    heap, left = supply.copy(), 0
+    n_left, top = len(heap), 0
+    for at in range(n_left - 1, -1, -1):
+        left += supply[at]
+        _sift_down(heap, at, n_left)
+    best = above[n_left]
     for m in range(len(supply)):
         best = min(best, above[m] + left)
-        if above[m] == above[-1]:
+        if above[m] == above[len(supply)]:
             break
-        left -= ascending[-1 - m]
+        left -= heap[top]
+        n_left -= 1
+        heap[top] = heap[n_left]
+        _sift_down(heap, top, n_left)
     return int(best)
 
 
 @compiled_inner
-def _largest(amounts: Ints, count: int) -> Ints:
-    """The ``count`` largest of ``amounts``, descending."""
-    if count > _FEW:
-        return np.sort(amounts)[::-1][:count]
-    left, largest = amounts.copy(), np.empty(count, dtype=np.int64)
-    for m in range(count):
-        at = np.argmax(left)
-        largest[m], left[at] = left[at], -1
-    return largest
+def _sift_down(heap: Ints, at: int, end: int) -> None:
+    """Make ``heap[at:end]``, whose children are heaps with the largest entry first, one too (Williams 1964).
+
+    numba's sort does the same, and takes as long to compile as a maximum flow.
+    """
+    amount = heap[at]
+    while 2 * at + 1 < end:
+        child = 2 * at + 1
+        if child + 1 < end and heap[child + 1] > heap[child]:
+            child += 1
+        if heap[child] <= amount:
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = amount
 
 
-@compiled
 def _through(sent: Ints, above: Ints) -> Ints:
     """The second formula: bounds by size, (n,)."""
-    n = len(sent)
-    least = np.full(n, above[-1])
-    n_open = np.searchsorted(above, above[-1])  # sizes at which the next layer may not reach everything
-    left = np.empty((n_open, n), dtype=np.int64)
-    for i in range(n):
-        rest = sent[i].sum()
-        largest = _largest(sent[i], n_open)
-        for m in range(n_open):
-            left[m, i] = rest
-            rest -= largest[m]
-    for m in range(n_open):
-        bound = above[m]
-        for size, amount in enumerate(np.sort(left[m])):
-            bound += amount
-            least[size] = min(least[size], bound)
-    return least
+    n_open = int(np.searchsorted(above, above[-1]))  # sizes at which the next layer may not reach everything
+    if n_open == 0:
+        return np.zeros(len(sent), dtype=np.int64)
+    n_positions = sent.shape[1]
+    largest = np.sort(np.partition(sent, n_positions - n_open, axis=1)[:, n_positions - n_open :], axis=1)[:, ::-1]
+    left = sent.sum(axis=1) - np.cumsum(largest, axis=1).T + largest.T  # (n_open, n), of each without its m largest
+    by_size = above[:n_open, None] + np.cumsum(np.sort(left, axis=1), axis=1)
+    return np.minimum(by_size.min(axis=0), above[-1])
 
 
 def _into_readout(sent: Ints, readout: Ints) -> Ints:

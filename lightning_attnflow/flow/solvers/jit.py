@@ -26,7 +26,7 @@ class _Notice(event.Listener):
     def on_start(self, event: event.Event) -> None:
         if not self.said and event.data["dispatcher"].py_func.__module__.startswith("lightning_attnflow."):
             self.said = True
-            print("lightning-attnflow: compiling the flow engine, once (about 20 s in all) ...", file=sys.stderr)
+            print("lightning-attnflow: compiling the flow engine, once (10 to 15 s in all) ...", file=sys.stderr)
 
     def on_end(self, event: event.Event) -> None:
         """Nothing to say."""
@@ -42,11 +42,11 @@ def compiled(function: Function) -> Function:
 
 def compiled_inner(function: Function) -> Function:
     """Compile ``function`` for calls from compiled functions alone, which spares the wrapper for Python."""
-    return _jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _jit(function, no_cpython_wrapper=True)
 
 
 def _jit(function: Function, **options: bool) -> Function:
-    options |= {"nogil": True, "boundscheck": False}
+    options |= {"nogil": True, "boundscheck": False, "no_cfunc_wrapper": True}
     try:
         dispatcher: Any = njit(cache=True, error_model="numpy", **options)(function)  # type: ignore[call-overload]
         # Of itself numba compiles anew after a change in the kernel's file only, not in those of the kernels it calls.
