@@ -14,10 +14,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
 from lightning_attnflow.attention.capture import find_transformer, rng_left_as_found
+from lightning_attnflow.attention.positions import position_limit
 from lightning_attnflow.callbacks.arguments import check_choice, check_range
 from lightning_attnflow.callbacks.batches import InputReader, first_sentences, model_inputs, padded
 from lightning_attnflow.callbacks.measure import FlowSettings, Measured, Method, layer_scalars, measure
-from lightning_attnflow.callbacks.players import encode_probe
+from lightning_attnflow.callbacks.players import check_length, encode_probe
 from lightning_attnflow.callbacks.processes import gathered, part_of
 from lightning_attnflow.callbacks.show import show
 from lightning_attnflow.errors import AttnFlowError, InputError
@@ -236,7 +237,11 @@ class AttentionFlowMonitor(pl.Callback):
                 expected="the whole model in every process",
                 remedy="Use strategy='ddp', or validate a checkpoint on one device with the monitor attached.",
             )
-        return find_transformer(pl_module, self.model)
+        transformer = find_transformer(pl_module, self.model)
+        limit = position_limit(transformer)
+        for index, probe in enumerate(self._encodings):
+            check_length(len(probe["input_ids"]), limit, f"probes[{index}]")
+        return transformer
 
     def _take(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, dataloader_idx: int) -> None:
         n_loaders = len(trainer.num_val_batches)

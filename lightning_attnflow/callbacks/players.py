@@ -42,7 +42,6 @@ def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> di
         InputError: no token but special ones, or more tokens than the tokenizer says the model takes.
     """
     encoding = tokenizer(text, return_special_tokens_mask=True)
-    n_tokens = len(encoding["input_ids"])
     if all(encoding.pop("special_tokens_mask")):
         raise InputError(
             name,
@@ -50,14 +49,19 @@ def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> di
             expected="a sentence with at least one token of its own",
             remedy="Remove it from probes.",
         )
-    if n_tokens > tokenizer.model_max_length:
+    check_length(len(encoding["input_ids"]), tokenizer.model_max_length, name)
+    return {key: list(values) for key, values in encoding.items()}
+
+
+def check_length(n_tokens: int, limit: int | None, name: str) -> None:
+    """Raise an InputError if a probe is longer than the model can read."""
+    if limit is not None and n_tokens > limit:
         raise InputError(
             name,
             got=f"{n_tokens} tokens",
-            expected=f"at most {tokenizer.model_max_length}, which is what the tokenizer gives as the model's limit",
+            expected=f"at most {limit}, the model's limit",
             remedy="Shorten the probe; it is not cut silently.",
         )
-    return {key: list(values) for key, values in encoding.items()}
 
 
 def players_of(

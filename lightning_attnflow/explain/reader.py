@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from lightning_attnflow.errors import InputError
@@ -52,21 +50,6 @@ class LogitReader:
         """Rows of the word embedding."""
         weight: torch.Tensor = self.embedding.weight  # type: ignore[assignment]
         return len(weight)
-
-    @property
-    def max_length(self) -> int | None:
-        """Positions the model has, or None where its config names no limit."""
-        config: Any = self.model.config
-        limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-        return None if limit is None else int(limit) - self._unused_positions()
-
-    def _unused_positions(self) -> int:
-        """Rows of the position embedding that no token gets: models after RoBERTa count from ``padding_idx + 1``."""
-        for name, module in self.model.named_modules():
-            padding = getattr(module, "padding_idx", None)
-            if name.split(".")[-1] == "position_embeddings" and padding is not None:
-                return int(padding) + 1
-        return 0
 
     @property
     def device(self) -> torch.device:

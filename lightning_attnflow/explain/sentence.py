@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.attention.capture import capture_attention
 from lightning_attnflow.attention.network import AttentionNetwork
+from lightning_attnflow.attention.positions import position_limit
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.attribution import TokenAttribution
 from lightning_attnflow.explain.payoff import Payoff
@@ -59,7 +60,7 @@ class Sentence:
     @cached_property
     def encoded(self) -> EncodedText:
         """The tokenised sentence."""
-        limit = LogitReader(self.model).max_length
+        limit = position_limit(self.model)
         return encode_text(self.tokenizer, self.text, max_length=limit, truncate=self.truncate)
 
     @cached_property

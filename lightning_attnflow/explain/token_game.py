@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_attnflow.attention.positions import position_limit
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.explain.absence import absent_inputs, resolve_absent
 from lightning_attnflow.explain.arguments import check_count
@@ -72,7 +73,7 @@ class TokenGame:
     ) -> None:
         check_count("batch_size", batch_size, "32 suits a CPU.")
         self._reader = LogitReader(model)
-        self.encoded = encode_text(tokenizer, text, max_length=self._reader.max_length, truncate=truncate)
+        self.encoded = encode_text(tokenizer, text, max_length=position_limit(model), truncate=truncate)
         self.players = make_players(self.encoded, players, special_tokens)
         self.n_players = len(self.players)
         self.payoff, self._payoff = get_payoff(payoff)

@@ -149,7 +149,18 @@ def _prefixes_by_game(
 ) -> FloatArray:
     """The inner prefixes (m, n - 1) from the game's own walk, checked in shape, in being finite and at both ends."""
     m, n = orders.shape
-    values = real_numbers("prefix_values", prefix_values(orders))
+    try:
+        returned = prefix_values(orders)
+    except GameError:
+        raise
+    except Exception as error:
+        raise GameError(
+            "prefix_values",
+            got=f"{type(error).__name__}: {error} for {m} orders, the first of which is {orders[0].tolist()}",
+            expected="payoffs",
+            remedy="Make the payoff defined for every prefix.",
+        ) from error
+    values = real_numbers("prefix_values", returned)
     if values.shape != (m, n + 1):
         raise GameError(
             "prefix_values", got=f"shape {values.shape}", expected=f"{(m, n + 1)}", remedy="Return one row an order."

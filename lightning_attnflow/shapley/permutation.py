@@ -63,6 +63,8 @@ def permutation_shapley(
     check_truncation(truncation)
     if not isinstance(stop, Stop):
         raise InputError("stop", got=repr(stop), expected="a stopping criterion", remedy="Pass MaxPermutations(1000).")
+    if not isinstance(antithetic, (bool, np.bool_)):
+        raise InputError("antithetic", got=repr(antithetic), expected="True or False", remedy="Pass antithetic=True.")
     parts = None if groups is None else partition(groups, n)
     if n <= 1:  # there is one order, and nothing to draw
         method = _method(antithetic, grouped=parts is not None)

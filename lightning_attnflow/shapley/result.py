@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class ShapleyResult:
         statistics: of the independent units of a permutation estimate, else None.
         bounds: (low (n,), high (n,)) that every marginal is proven to lie in, or None.
         truncation: what cut orders short, or None.
-        groups: the partition whose parts the orders kept together, or None.
+        groups: the partition whose parts the orders kept together, or None; where as many as values, they are theirs.
 
     Example:
         >>> from lightning_attnflow.shapley import FunctionGame, exact_shapley
@@ -243,5 +244,7 @@ def _truncation(result: ShapleyResult) -> object:
     return result.truncation or ("unknown" if result.n_truncated else None)
 
 
-def _parts(result: ShapleyResult) -> set[frozenset[int]]:
-    return {frozenset(group) for group in result.groups or ()}
+def _parts(result: ShapleyResult) -> Collection[frozenset[int]]:
+    """The groups, in their order if the values are theirs."""
+    parts = [frozenset(group) for group in result.groups or ()]
+    return parts if len(parts) == result.n_players else set(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,7 +167,8 @@ class DataShapley:
                         bar.update()
             finally:
                 if estimate.n_units:
-                    self._result = estimate.result()
+                    parts = None if self.groups is None else tuple(map(tuple, self.groups))
+                    self._result = replace(estimate.result(), groups=parts)
         return self
 
     def ranking(self, texts: Sequence[str] | None = None, labels: Sequence[object] | None = None) -> Ranking:

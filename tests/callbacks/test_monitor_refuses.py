@@ -37,6 +37,13 @@ def test_which_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(monitor.latest[0].values[-1], 1 / 9)  # a plain encoder: mean
 
 
+def test_a_probe_longer_than_the_model_is_said_before_training(tmp_path: Path) -> None:
+    short = Classifier()
+    short.net = models.bert_classifier(max_position_embeddings=16)
+    with pytest.raises(InputError, match=r"probes\[1\]: got 22 tokens; expected at most 16"):
+        trainer(tmp_path, callbacks=[new_monitor(probes=[PROBE, "good " * 20])]).fit(short)
+
+
 def test_a_failure_is_told_once_and_training_goes_on(tmp_path: Path) -> None:
     monitor = new_monitor(on_error="warn")
     run = trainer(tmp_path, callbacks=[monitor])

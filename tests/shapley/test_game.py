@@ -216,6 +216,7 @@ def test_groups_of_a_game_that_walks_orders_walk_too() -> None:
         (lambda orders: np.full((len(orders), 4), np.nan), r"coalition \(\)"),
         (lambda orders: np.tile([0.0, 1, 2, 99], (len(orders), 1)), "ends"),
         (lambda orders: np.tile([0.0, 1, 4, 9 + 1j], (len(orders), 1)), "prefix_values: got .*, complex numbers"),
+        (lambda orders: 1 / 0, r"prefix_values: got ZeroDivisionError: .* for 2 orders, the first of which is \["),  # noqa: ARG005
     ],
 )
 def test_what_a_walking_game_returns_is_checked(returned, problem: str) -> None:

@@ -144,6 +144,11 @@ class TestTruncation:
         with pytest.raises(InputError, match="truncation"):
             walk_orders(game, orders, v_empty=0.0, v_full=3.0, truncation=wrong)
 
+    @pytest.mark.parametrize("wrong", ["no", None, 2])
+    def test_antithetic_is_true_or_false(self, wrong: object) -> None:
+        with pytest.raises(InputError, match=r"antithetic: got .*; expected True or False"):
+            permutation_shapley(games.modular(np.ones(3))[0], stop=MaxPermutations(2), antithetic=wrong)
+
     def test_an_unknown_keyword_is_an_error(self) -> None:
         with pytest.raises(TypeError, match="tolerence"):
             Truncation(tolerence=0.1)

@@ -122,6 +122,20 @@ def test_runs_with_another_truncation_are_not_merged() -> None:
             left + right
 
 
+def test_runs_with_other_groups_are_not_merged(tmp_path: Path) -> None:
+    def run(groups: list[list[int]], seed: int) -> DataShapleyResult:
+        return DataShapley(saturating(), stop=MaxPermutations(20), groups=groups, seed=seed).fit().result
+
+    n = saturating().n_players
+    groups = [[0, 1], list(range(2, n))]
+    merged = run(groups, 0) + run([[1, 0], list(range(2, n))], 1)
+    merged.save(tmp_path / "merged.npz")
+    assert DataShapleyResult.load(tmp_path / "merged.npz").groups == ((0, 1), tuple(range(2, n)))
+    for other in ([[0], list(range(1, n))], groups[::-1]):
+        with pytest.raises(InputError, match="groups"):
+            merged + run(other, 2)
+
+
 def test_intervals_cover_the_exact_knn_values() -> None:
     rng = np.random.default_rng(2)
     labels = np.arange(12) % 2

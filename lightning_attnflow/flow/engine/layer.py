@@ -76,6 +76,7 @@ class LayerSolver:
 
     def values(self, masks: Words, sent: Ints) -> Ints:
         """Return v of coalitions given by their positions (m, W) and what they send (m, T)."""
+        values: Ints
         values, upper = flow_bounds(sent, self.above, self.limit)
         open_rows = np.flatnonzero(values < upper)
         self.n_flows += len(open_rows)

@@ -93,7 +93,8 @@ def _through(sent: Ints, above: Ints) -> Ints:
     largest = np.sort(np.partition(sent, n_positions - n_open, axis=1)[:, n_positions - n_open :], axis=1)[:, ::-1]
     left = sent.sum(axis=1) - np.cumsum(largest, axis=1).T + largest.T  # (n_open, n), of each without its m largest
     by_size = above[:n_open, None] + np.cumsum(np.sort(left, axis=1), axis=1)
-    return np.minimum(by_size.min(axis=0), above[-1])
+    least: Ints = np.minimum(by_size.min(axis=0), above[-1])
+    return least
 
 
 def _into_readout(sent: Ints, readout: Ints) -> Ints:
