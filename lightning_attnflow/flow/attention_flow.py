@@ -112,7 +112,7 @@ def attention_flow(
     _check_arguments(method, tolerance, game)
     seed = check_seed(seed)
     bits = get_solver(solver).bits
-    single = isinstance(network, AttentionNetwork)
+    single = not isinstance(network, Iterable)
     networks = list(network) if isinstance(network, Iterable) else [network]
     partitions: list[Any] = [groups]
     if not single and (groups is None or isinstance(groups, Iterable)):

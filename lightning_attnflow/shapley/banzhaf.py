@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import RULE_OF_THREE, UNITS_ALIKE, FloatArray
+from lightning_attnflow.shapley.confidence import RULE_OF_THREE, UNITS_ALIKE, FloatArray, is_rounding
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, coalition_table
 from lightning_attnflow.shapley.game import Game, evaluate, evaluate_ends, is_integer, players_of
 from lightning_attnflow.shapley.orders import check_seed
@@ -80,7 +80,7 @@ def _differences(coalitions: NDArray[np.bool_], payoffs: FloatArray) -> tuple[Fl
         unseen = RULE_OF_THREE * np.max(np.abs(centred)) ** 2
         stderr = np.sqrt((np.maximum(squares, 0.0) + unseen) / (m - 2) * (1 / present + 1 / absent))
     one_sided = np.minimum(present, absent) == 0
-    if unseen == 0 and m < UNITS_ALIKE:
+    if m < UNITS_ALIKE and is_rounding(float(np.abs(centred).max()), float(np.abs(payoffs).max())):
         stderr[:] = np.inf
     return np.where(one_sided, 0.0, means[1] - means[0]), np.where(one_sided, np.inf, stderr)
 

@@ -29,6 +29,7 @@ RULE_OF_THREE = -math.log(0.05)
 """What m observations did not show has, at 95%, a probability of at most this over m (Hanley & Lippman-Hand 1983)."""
 UNITS_ALIKE = 60
 """So many observations without any difference say, by the rule of three, that another one is rarer than 1 in 20."""
+_ROUNDING = 1e-12
 _GROWTH = 5  # so many times more units at once: what few units say of the spread is itself uncertain
 
 
@@ -71,6 +72,11 @@ def permutation_interval(
     if m > 0:
         radius = np.minimum(radius, (high - low) * math.sqrt(math.log(2 / (1 - confidence)) / (2 * m)))
     return np.clip(mean - radius, low, high), np.clip(mean + radius, low, high)
+
+
+def is_rounding(difference: float, scale: float) -> bool:
+    """Whether payoffs up to ``scale`` that differ by no more than ``difference`` differ by rounding alone."""
+    return difference <= _ROUNDING * scale
 
 
 def units_wanted(statistics: UnitStatistics, radius: FloatArray, room: FloatArray, further: FloatArray) -> int:

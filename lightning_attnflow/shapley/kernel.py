@@ -53,6 +53,8 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     v_empty, v_full = evaluate_ends(game)
     found = differences(game, layers)
     values, stderr = _solve(layers, found, v_full - v_empty, n)
+    if hides_its_errors(layers, found, (v_empty, v_full)):
+        stderr = np.full(n, np.inf)
     pairs = sum(len(layer.coalitions) for layer in layers)
     return ShapleyResult(
         values=values,
@@ -79,8 +81,6 @@ def _solve(layers: list[Layer], found: list[FloatArray], total: float, n_players
     inverse = np.linalg.pinv((design * weights[:, None]).T @ design, rcond=1e-10, hermitian=True)
     deviations = inverse @ (design.T @ (weights * target))
     residual = target - design @ deviations
-    if hides_its_errors(layers, found, total):
-        return total / n_players + deviations, np.full(n_players, np.inf)
     leverage = ((design @ inverse) * design).sum(axis=1) * weights
     left_out = residual / np.maximum(1 - leverage, _LEAST_FREEDOM)  # errors of the fit without that pair
     unseen = np.concatenate(

@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import UNITS_ALIKE
+from lightning_attnflow.shapley.confidence import UNITS_ALIKE, is_rounding
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, is_integer
 
 FloatArray = NDArray[np.float64]
 _CANDIDATES = 16  # for a pair, of which the one that evens out most is drawn
 _BALANCED = 1024  # pairs of a size; of more the rest is drawn blindly, which is faster and by then as even
 _PAIRS_A_PLAYER = 1.5  # below, a fit of one number a player leaves too little over to tell an error from
-_ROUNDING = 1e-12  # of payoffs, relative to the largest
 _PAIRS_AT_LEAST = 2  # in a layer: a variance needs two
 
 
@@ -57,31 +56,32 @@ class Layer:
         return (1 if 2 * self.size == n else 2) / (self.size * (n - self.size))
 
 
-def hides_its_errors(layers: list[Layer], found: list[FloatArray], total: float) -> bool:
+def hides_its_errors(layers: list[Layer], found: list[FloatArray], ends: tuple[float, float]) -> bool:
     """Whether the pairs do not show what an additive fit errs elsewhere: it goes through nearly all, or all are alike.
 
     Args:
         layers: of the pairs.
         found: their `differences`.
-        total: v(N) - v(empty).
+        ends: v(empty) and v(N).
     """
     if all(layer.complete for layer in layers):
         return False
     pairs = sum(len(layer.coalitions) for layer in layers)
-    return pairs < _PAIRS_A_PLAYER * layers[0].coalitions.shape[1] or are_too_few_alike(layers, found, total)
+    return pairs < _PAIRS_A_PLAYER * layers[0].coalitions.shape[1] or are_too_few_alike(layers, found, ends)
 
 
-def are_too_few_alike(layers: list[Layer], found: list[FloatArray], total: float) -> bool:
+def are_too_few_alike(layers: list[Layer], found: list[FloatArray], ends: tuple[float, float]) -> bool:
     """Whether all pairs agree that every player adds the same, and are too few to make another one rare."""
     pairs = sum(len(layer.coalitions) for layer in layers)
-    return pairs < UNITS_ALIKE and not all(layer.complete for layer in layers) and are_alike(layers, found, total)
+    return pairs < UNITS_ALIKE and not all(layer.complete for layer in layers) and are_alike(layers, found, ends)
 
 
-def are_alike(layers: list[Layer], found: list[FloatArray], total: float) -> bool:
+def are_alike(layers: list[Layer], found: list[FloatArray], ends: tuple[float, float]) -> bool:
     """Whether all pairs agree, up to rounding, that every player adds the same."""
+    total = ends[1] - ends[0]
     shares = [2 * layer.size / layer.coalitions.shape[1] * total - total for layer in layers]
     apart = max(np.abs(difference - share).max() for difference, share in zip(found, shares, strict=True))
-    return bool(apart <= _ROUNDING * max(abs(total), *(np.abs(difference).max() for difference in found)))
+    return is_rounding(apart, max(*map(abs, ends), *(np.abs(difference).max() for difference in found)))
 
 
 def minimum_budget(n_players: int) -> int:

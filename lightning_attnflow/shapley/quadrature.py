@@ -72,7 +72,7 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     if n <= 1:  # there is nothing to draw
         return replace(exact_shapley(game), method="quadrature_shapley", seed=seed)
     pairs = sum(len(layer.coalitions) for layer in layers)
-    v_empty, v_full = evaluate_ends(game)
+    ends = v_empty, v_full = evaluate_ends(game)
     total = v_full - v_empty
     members = np.concatenate([layer.coalitions for layer in layers] + [np.ones((1, n), dtype=bool)])
     found = differences(game, layers)
@@ -83,9 +83,9 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     # The regression is about what equal shares leave.
     halves = np.concatenate([*found, [total]]) / 2 - (members.mean(axis=1) - 0.5) * total
     deviations, variance = np.zeros((2, n))
-    if are_too_few_alike(layers, found, total):
+    if are_too_few_alike(layers, found, ends):
         variance = np.full(n, np.inf)
-    elif not are_alike(layers, found, total):
+    elif not are_alike(layers, found, ends):
         shuffled = generator.permutation(len(halves))
         deviations, variance = _regress(members[shuffled], halves[shuffled], unseen[shuffled])
     return ShapleyResult(

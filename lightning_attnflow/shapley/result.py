@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import UNITS_ALIKE, check_confidence, permutation_interval, student_interval
+from lightning_attnflow.shapley.confidence import (
+    UNITS_ALIKE,
+    check_confidence,
+    is_rounding,
+    permutation_interval,
+    student_interval,
+)
 from lightning_attnflow.shapley.statistics import UnitStatistics
 from lightning_attnflow.shapley.truncation import Truncation
 
@@ -110,10 +116,14 @@ class ShapleyResult:
         """
         if self.statistics is None:
             return student_interval(self.values, self.stderr, self.degrees, confidence)
-        if self.n_players > 1 and self.statistics.count < UNITS_ALIKE and not self.statistics.m2.any():
+        if self.n_players > 1 and self.statistics.count < UNITS_ALIKE and self._is_all_alike(self.statistics):
             check_confidence(confidence)
             return self.bounds or (np.full(self.n_players, -np.inf), np.full(self.n_players, np.inf))
         return permutation_interval(self.statistics, confidence, bounds=self.bounds)
+
+    def _is_all_alike(self, units: UnitStatistics) -> bool:
+        extremes = np.concatenate([units.low, units.high, [self.v_empty, self.v_full]])
+        return is_rounding(float((units.high - units.low).max()), float(np.abs(extremes).max()))
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
         """Merge two independent runs of one game: other seeds, same method and options, same ends.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import UNITS_ALIKE, check_confidence
+from lightning_attnflow.shapley.confidence import check_confidence
 from lightning_attnflow.shapley.game import is_integer
 
 _FIRST_LOOK = 10  # units before a criterion looks at errors: fewer tell nothing about a variance
@@ -190,15 +190,14 @@ class MaxSeconds(Stop):
 
 
 class _LooksAtErrors(Stop):
-    """A criterion on errors: not met before ten units, nor before sixty where no unit differed from another.
+    """A criterion on errors: not met before ten units.
 
     `room` has sampling ask again each time the sample has grown by a tenth.
     """
 
     def is_met(self, progress: Progress) -> bool:
         units = progress.n_permutations // progress.orders_per_unit
-        enough = _FIRST_LOOK if (progress.stderr > 0).any() else UNITS_ALIKE
-        return units >= enough and self._is_met(progress)
+        return units >= _FIRST_LOOK and self._is_met(progress)
 
     def room(self, progress: Progress) -> float:
         units = progress.n_permutations // progress.orders_per_unit
@@ -213,7 +212,7 @@ class StandardErrorBelow(_LooksAtErrors):
     """Stop once the standard error of every player is below ``limit``.
 
     A player whose marginals were all alike so far has standard error 0, also if what matters was not drawn yet;
-    ``IntervalBelow`` guards against that.
+    ``IntervalBelow`` guards against that. Where no marginal of any player differed, sixty units are waited for.
 
     Args:
         limit: in units of the payoff, > 0.
@@ -225,7 +224,7 @@ class StandardErrorBelow(_LooksAtErrors):
         _check_positive("StandardErrorBelow", self.limit)
 
     def _is_met(self, progress: Progress) -> bool:
-        return bool((progress.stderr < self.limit).all())
+        return bool((progress.stderr < self.limit).all() and np.isfinite(progress.interval()).all())
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         variance += inflation * spread
     return ShapleyResult(
         values=values + (total - values.sum()) / max(n, 1),
-        stderr=np.full(n, np.inf) if hides_its_errors(layers, found, total) else np.sqrt(variance),
+        stderr=np.full(n, np.inf) if hides_its_errors(layers, found, (v_empty, v_full)) else np.sqrt(variance),
         counts=np.full(n, 2 * sum(len(layer.coalitions) for layer in layers), dtype=np.int64),
         v_empty=v_empty,
         v_full=v_full,

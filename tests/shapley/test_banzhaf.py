@@ -42,9 +42,9 @@ def test_errors_shrink_as_the_budget_grows_and_are_those_of_many_seeds() -> None
 
 
 def test_payoffs_that_are_all_alike_tell_nothing_until_there_are_sixty() -> None:
-    constant = FunctionGame(lambda c: np.ones(len(c)), 9)
+    constant = FunctionGame(lambda c: 0.3 + 1e-16 * c[:, 0], 9)
     assert np.isinf(banzhaf(constant, budget=61).stderr).all()
-    assert (banzhaf(constant, budget=62).stderr == 0).all()
+    assert (banzhaf(constant, budget=62).stderr < 1e-15).all()
 
 
 def test_a_player_in_none_or_all_of_the_coalitions_has_no_error_to_state() -> None:

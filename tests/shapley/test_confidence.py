@@ -126,10 +126,10 @@ def test_intervals_hold_where_a_draw_may_show_nothing_at_all(method: str, n_orde
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_never_differed_has_a_width_until_sixty_say_so(method: str) -> None:
-    game = games.modular(np.full(12, 0.25))[0]
+    game = games.modular(np.full(12, 0.1))[0]  # marginals differ by rounding
     few, many = (METHODS[method](game, orders, 0).interval() for orders in (29, 120))
     assert np.isinf(few).all()
-    np.testing.assert_allclose(many, 0.25, atol=1e-12)
+    np.testing.assert_allclose(many, 0.1, atol=1e-12)
 
 
 @pytest.mark.parametrize("further", [0.0, 0.01])
