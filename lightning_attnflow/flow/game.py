@@ -98,15 +98,15 @@ class FlowGame:
     def marginal_bounds(self) -> tuple[Floats, Floats]:
         """Return what every marginal of each player lies between, (low (T,), high (T,)).
 
-        Leave-one-out and the value alone for a submodular game; 0 and v(N) for the game "through".
+        Leave-one-out (0 for the game "through", which is not submodular) and the value alone: of the flow of a
+        coalition no more passes a player than could without the others.
         """
         if self._bounds is None:
             alone = np.eye(self.n_players, dtype=bool)
-            whole = self(np.ones((1, self.n_players), dtype=bool))[0]
-            if not self.is_submodular:
-                self._bounds = np.zeros(self.n_players), np.full(self.n_players, whole)
-            else:
-                self._bounds = whole - self(~alone), self(alone)
+            low = np.zeros(self.n_players)
+            if self.is_submodular:
+                low = self(np.ones((1, self.n_players), dtype=bool)) - self(~alone)
+            self._bounds = low, self(alone)
         return self._bounds
 
     def single_flow(self) -> Floats:

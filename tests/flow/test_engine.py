@@ -44,6 +44,23 @@ def test_range_and_shapley_value_of_every_layer(network: AttentionNetwork) -> No
     assert not flow.stderr.any()
 
 
+@given(
+    network=networks(max_layers=4, max_positions=5) | weighted_networks(), kind=st.sampled_from(["source", "through"])
+)
+@settings(max_examples=60, deadline=None)
+def test_every_marginal_lies_between_the_bounds(network: AttentionNetwork, kind: str) -> None:
+    n = network.n_positions
+    for layer in range(network.n_layers + 1):
+        game = FlowGame(network, layer, game=kind)
+        payoffs = game(coalitions_of(n))
+        for player, (low, high) in enumerate(zip(*game.marginal_bounds(), strict=True)):
+            without = [s for s in range(2**n) if not s >> player & 1]
+            marginals = payoffs[[s | 1 << player for s in without]] - payoffs[without]
+            slack = ROUNDING * max(1.0, payoffs[-1])
+            assert low - slack <= marginals.min()
+            assert marginals.max() <= high + slack
+
+
 @pytest.mark.parametrize("readout", ["first", "mean"])
 @pytest.mark.parametrize("kind", ["random", "sharp", "causal"])
 def test_range_beyond_one_word_of_positions(kind: str, readout: str) -> None:
