@@ -64,7 +64,7 @@ class DataShapley:
         >>> from lightning_attnflow.shapley import FunctionGame
         >>> import numpy as np
         >>> game = FunctionGame(lambda coalitions: coalitions @ np.array([3.0, 0.0, -1.0]), n_players=3)
-        >>> run = DataShapley(game, stop=MaxPermutations(20)).fit()
+        >>> run = DataShapley(game, stop=MaxPermutations(120)).fit()
         >>> [(row.index, row.sign) for row in run.ranking(texts=["good", "of no use", "harmful"])]
         [(0, 'helpful'), (1, 'undecided'), (2, 'harmful')]
     """
