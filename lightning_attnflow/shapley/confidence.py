@@ -29,7 +29,7 @@ RULE_OF_THREE = -math.log(0.05)
 """What m observations did not show has, at 95%, a probability of at most this over m (Hanley & Lippman-Hand 1983)."""
 UNITS_ALIKE = 60
 """So many observations without any difference say, by the rule of three, that another one is rarer than 1 in 20."""
-_ROUNDING = 1e-12
+_ROUNDING = 1e-12  # of payoffs, relative to the largest
 _GROWTH = 5  # so many times more units at once: what few units say of the spread is itself uncertain
 
 

@@ -212,7 +212,8 @@ class StandardErrorBelow(_LooksAtErrors):
     """Stop once the standard error of every player is below ``limit``.
 
     A player whose marginals were all alike so far has standard error 0, also if what matters was not drawn yet;
-    ``IntervalBelow`` guards against that. Where no marginal of any player differed, sixty units are waited for.
+    ``IntervalBelow`` guards against that. Where no marginal of any player differed, and the game does not bound them,
+    sixty units are waited for.
 
     Args:
         limit: in units of the payoff, > 0.

@@ -196,6 +196,18 @@ def test_sampled_shapley_covers_the_exact_values(encoder, tokenizer):
     assert not np.array_equal(sampled.values, other.values)
 
 
+@pytest.mark.parametrize("method", ["shapley", "kernel_shap", "banzhaf"])
+def test_a_model_that_says_the_same_of_everything_gets_no_interval_from_few_evaluations(encoder, tokenizer, method):
+    mute = copy.deepcopy(encoder)
+    torch.nn.init.zeros_(mute.classifier.weight)
+    text = "fine film , bad fine film , bad fine film , bad"
+    few, many = (explain(mute, tokenizer, text, method=method, budget=budget) for budget in (40, 200))
+    assert few.low is None
+    assert few.stderr is None
+    np.testing.assert_allclose([many.low, many.high], 0, atol=1e-12)
+    np.testing.assert_allclose(few.values, 0, atol=1e-12)
+
+
 def test_kernel_shap_with_every_coalition_is_exact(encoder, tokenizer):
     exact = explain(encoder, tokenizer, "fine film , bad", method="exact_shapley")
     kernel = explain(encoder, tokenizer, "fine film , bad", method="kernel_shap", budget=2**4)
