@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from lightning_attnflow.attention.capture import capture_attention
     from lightning_attnflow.attention.network import AttentionNetwork
     from lightning_attnflow.attention.rollout import attention_rollout
+    from lightning_attnflow.attribution import explain
     from lightning_attnflow.callbacks import AttentionFlowMonitor
-    from lightning_attnflow.explain import explain
     from lightning_attnflow.flow.attention_flow import attention_flow
     from lightning_attnflow.valuation import DataShapley
 
@@ -27,7 +27,7 @@ _HOMES = {
     "attention_flow": "flow",
     "attention_rollout": "attention",
     "capture_attention": "attention",
-    "explain": "explain",
+    "explain": "attribution",
 }
 
 __all__ = [

@@ -28,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from lightning_attnflow import AttentionFlowMonitor
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.reporting import flow_heatmap, flow_table
+from lightning_attnflow.plots import flow_heatmap, flow_table
 
 PROBES = ("This movie was great!", "This was better than I expected.")
 

@@ -24,8 +24,8 @@ from transformers.utils import logging as transformers_logging
 from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollout, capture_attention
 from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.flow import AttentionFlow, FlowGame
-from lightning_attnflow.reporting import interval_chart
-from lightning_attnflow.reporting.intervals import distinct_flows
+from lightning_attnflow.plots import interval_chart
+from lightning_attnflow.plots.intervals import distinct_flows
 
 SOLVERS = {  # the two that public code uses first
     "Edmonds-Karp": "networkx-edmonds-karp",

@@ -24,9 +24,9 @@ from movie_reviews import binary_sentences, read_labelled, split_sentences
 from transformers import AutoModel, AutoTokenizer
 
 from lightning_attnflow.errors import InputError, LedgerError
-from lightning_attnflow.reporting.removal_curve import RemovalCurve
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
 from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, encode_texts
+from lightning_attnflow.valuation.removal import RemovalCurve
 
 QUESTION = ("This movie was great!", "This was better than I expected.")
 

@@ -26,8 +26,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from lightning_attnflow.errors import InputError
-from lightning_attnflow.explain import (
+from lightning_attnflow.attribution import (
     METHODS,
     SaturatedFlowWarning,
     Sentence,
@@ -39,8 +38,9 @@ from lightning_attnflow.explain import (
     layer_table,
     propositions,
 )
-from lightning_attnflow.reporting import bar_chart, save_tokens_html
-from lightning_attnflow.reporting import study_tables as tables
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.plots import bar_chart, save_tokens_html
+from lightning_attnflow.plots import study_tables as tables
 
 # An audit looks at all coalitions of up to 12 positions; [CLS], [SEP] and two masks come on top of these tokens.
 AUDITED_LENGTHS, SCORED_LENGTHS = (5, 7), (5, 9)  # exact Shapley values of n tokens take 2^n runs of the model

@@ -13,7 +13,7 @@ import pytest
 import lightning_attnflow
 from lightning_attnflow.errors import CaptureError, GameError, InputError
 
-SUBPACKAGES = ("shapley", "attention", "flow", "explain", "valuation", "callbacks", "reporting")
+SUBPACKAGES = ("shapley", "attention", "flow", "attribution", "valuation", "callbacks", "plots")
 HEAVY = ("matplotlib", "networkx", "lightning", "torch", "transformers", "numba", "captum", "ray", "rich")
 
 

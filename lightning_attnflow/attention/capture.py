@@ -7,30 +7,17 @@ eager implementation, in eval mode (in train mode dropout is applied to what is 
 from __future__ import annotations
 
 import inspect
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_attnflow._state import eval_mode
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_HOOK_TABLES = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-_HF_HOOKED = "_output_capturing_hooks_installed"  # transformers notes here that its recording hooks are in place
 
 
 def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tensor]:
@@ -74,8 +61,7 @@ def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tenso
     arguments = dict(inputs) | {"output_attentions": True, "return_dict": True}
     if "use_cache" in inspect.signature(transformer.forward).parameters:
         arguments["use_cache"] = False  # a key-value cache would be filled for nothing
-    with _left_as_found(transformer), torch.no_grad():
-        transformer.train(False)
+    with eval_mode(transformer), torch.no_grad():
         if found_implementation != "eager":
             transformer.set_attn_implementation("eager")
         output = transformer(**arguments)
@@ -140,65 +126,6 @@ def _candidates(found: Mapping[str, nn.Module]) -> str:
     if not found:
         return "There is no Hugging Face model in this module at all."
     return "Pass " + " or ".join(f"model={path!r} ({type(model).__name__})" for path, model in found.items()) + "."
-
-
-@contextmanager
-def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
-    """Undo on exit whatever a forward pass in another mode changes: flags, hooks, configs, RNG states."""
-    modules = list(model.modules())
-    flags = [module.training for module in modules]
-    # transformers puts recording hooks into the model on first use and leaves them there.
-    hooks = [{name: getattr(module, name).copy() for name in _HOOK_TABLES} for module in modules]
-    hooked = [vars(module).get(_HF_HOOKED) for module in modules]
-    configs = [(config, dict(vars(config))) for config in _configs(modules)]
-    try:
-        with rng_left_as_found():
-            yield
-    finally:
-        for config, attributes in configs:
-            vars(config).clear()
-            vars(config).update(attributes)
-        for module, flag, tables, mark in zip(modules, flags, hooks, hooked, strict=True):
-            module.training = flag
-            for name, table in tables.items():
-                current = getattr(module, name)
-                for key in set(current) - set(table):
-                    del current[key]
-            if mark is None:
-                vars(module).pop(_HF_HOOKED, None)
-            else:
-                setattr(module, _HF_HOOKED, mark)
-
-
-def _configs(modules: list[nn.Module]) -> list[Any]:
-    """Every config object in reach of the modules, nested ones included, each once."""
-    pending = [module.config for module in modules if hasattr(module, "config")]
-    found: dict[int, Any] = {}
-    while pending:
-        config = pending.pop()
-        if hasattr(config, "_attn_implementation") and id(config) not in found:
-            found[id(config)] = config
-            pending.extend(vars(config).values())
-    return list(found.values())
-
-
-@contextmanager
-def rng_left_as_found() -> Iterator[None]:
-    """Give Python, NumPy and torch (CPU, CUDA, MPS) back the global RNG states they had on entry."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 the global state is the point
-    initialized = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    cuda = torch.cuda.get_rng_state_all() if initialized else None  # asking would initialise CUDA
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
 
 
 def _validated(output: Any, inputs: Mapping[str, Any], model: PreTrainedModel, implementation: str) -> list[Tensor]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from lightning_attnflow._checks import is_integer
 from lightning_attnflow.attention.network import AttentionNetwork, Floats
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.game import is_integer
 
 
 def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None = None) -> Floats:

@@ -13,17 +13,18 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
-from lightning_attnflow.attention.capture import find_transformer, rng_left_as_found
+from lightning_attnflow._checks import check_choice, check_integer, is_number
+from lightning_attnflow._state import preserve_rng
+from lightning_attnflow.attention.capture import find_transformer
 from lightning_attnflow.attention.positions import position_limit
-from lightning_attnflow.callbacks.arguments import check_choice, check_range
 from lightning_attnflow.callbacks.batches import InputReader, first_sentences, model_inputs, padded
+from lightning_attnflow.callbacks.log_media import show
 from lightning_attnflow.callbacks.measure import FlowSettings, Measured, Method, layer_scalars, measure
 from lightning_attnflow.callbacks.players import check_length, encode_probe
 from lightning_attnflow.callbacks.processes import gathered, part_of
-from lightning_attnflow.callbacks.show import show
 from lightning_attnflow.errors import AttnFlowError, InputError
-from lightning_attnflow.reporting.loggers import sinks_for
-from lightning_attnflow.reporting.records import SentenceFlow
+from lightning_attnflow.plots.loggers import sinks_for
+from lightning_attnflow.plots.records import SentenceFlow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -102,11 +103,12 @@ class AttentionFlowMonitor(pl.Callback):
         super().__init__()
         check_choice("method", method, _METHODS)
         check_choice("on_error", on_error, ("warn", "raise"))
-        check_choice("readout", readout, ("auto", "first", "last", "mean", "all"), "a position")
-        check_choice("heads", heads, ("mean", "max", "min"), "the index of a head")
-        check_range("every_n_epochs", every_n_epochs, every_n_epochs >= 1, "at least 1")
-        check_range("max_sentences", max_sentences, max_sentences >= 0, "at least 0")
-        check_range("residual", residual, 0 <= residual < 1, "a share in [0, 1)")
+        check_choice("readout", readout, ("auto", "first", "last", "mean", "all"), or_index="a position")
+        check_choice("heads", heads, ("mean", "max", "min"), or_index="the index of a head")
+        check_integer("every_n_epochs", every_n_epochs)
+        check_integer("max_sentences", max_sentences, minimum=0)
+        if not is_number(residual) or not 0 <= residual < 1:
+            raise InputError("residual", got=repr(residual), expected="a share in [0, 1)")
         if isinstance(probes, str) or (not probes and not max_sentences):
             raise InputError(
                 "probes",
@@ -304,7 +306,7 @@ class AttentionFlowMonitor(pl.Callback):
         Several processes switch off together, at the next gathering.
         """
         try:
-            with rng_left_as_found():
+            with preserve_rng():
                 return step()
         except Exception as error:
             if self.on_error == "raise":

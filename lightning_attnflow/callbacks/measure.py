@@ -15,9 +15,9 @@ from lightning_attnflow.callbacks.batches import real_tokens
 from lightning_attnflow.callbacks.players import Players, players_of
 from lightning_attnflow.callbacks.readouts import choose_readout, is_causal
 from lightning_attnflow.flow.attention_flow import attention_flow
-from lightning_attnflow.reporting.records import SentenceFlow, layer_name
-from lightning_attnflow.reporting.sentence_flow import shown_flow
-from lightning_attnflow.reporting.summaries import drift, normalised_entropy, rank_agreement, special_share
+from lightning_attnflow.plots.records import SentenceFlow, layer_name
+from lightning_attnflow.plots.sentence_flow import shown_flow
+from lightning_attnflow.plots.summaries import drift, normalised_entropy, rank_agreement, special_share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

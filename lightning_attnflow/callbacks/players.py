@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow.attribution.text import word_numbers
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.explain.text import word_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

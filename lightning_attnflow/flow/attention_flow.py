@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_seed
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout, checked_layers
 from lightning_attnflow.errors import InputError
@@ -25,7 +26,6 @@ from lightning_attnflow.flow.layer import Groups, LayerFlow, layer_flow, point_v
 from lightning_attnflow.flow.result import AttentionFlow
 from lightning_attnflow.flow.solvers import get_solver
 from lightning_attnflow.shapley.game import partition
-from lightning_attnflow.shapley.orders import check_seed
 
 METHODS = ("shapley", "pairwise", "single", "rollout")
 
@@ -252,7 +252,7 @@ def _assembled(
         total=np.array([row.total for row in rows], dtype=np.float64),
         binding_cut=np.reshape(names, shape),
         saturation=np.array(saturations, dtype=np.float64),
-        n_orders=np.array([row.n_orders for row in rows], dtype=np.int64),
+        n_permutations=np.array([row.n_permutations for row in rows], dtype=np.int64),
         layers=tuple(task.layers),
         method=method,
         game=game,

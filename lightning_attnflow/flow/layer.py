@@ -29,7 +29,7 @@ class LayerFlow(NamedTuple):
     low: Floats
     high: Floats
     total: float
-    n_orders: int
+    n_permutations: int
 
 
 def point_values(values: Floats, lower: Floats, upper: Floats, total: float) -> LayerFlow:

@@ -31,7 +31,7 @@ class AttentionFlow:
         saturation: float64 (layers,), the share of players decided by one of the first three, so that their flow says
             next to nothing about them; 0 where ``lower`` is ``upper`` for all players: for "source" the game is modular
             there, and the flow is the attention itself.
-        n_orders: int (layers,), orders sampled for the Shapley value; 0 where it is exact.
+        n_permutations: int (layers,), orders sampled for the Shapley value; 0 where it is exact.
         layers: the layers of the rows.
         method: "shapley", "pairwise", "single" or "rollout".
         game: "source" or "through", see `FlowGame`.
@@ -58,7 +58,7 @@ class AttentionFlow:
     total: Floats
     binding_cut: NDArray[np.str_]
     saturation: Floats
-    n_orders: NDArray[np.int64]
+    n_permutations: NDArray[np.int64]
     layers: tuple[int, ...]
     method: str
     game: str

@@ -1,5 +1,6 @@
 """Shapley values of any cooperative game: exact, sampled, with intervals. NumPy only."""
 
+from lightning_attnflow.shapley.auto import shapley
 from lightning_attnflow.shapley.axioms import (
     AxiomCheck,
     AxiomReport,
@@ -9,13 +10,12 @@ from lightning_attnflow.shapley.axioms import (
     is_modular,
 )
 from lightning_attnflow.shapley.banzhaf import banzhaf
-from lightning_attnflow.shapley.choose import shapley
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import CachedGame, FunctionGame, Game, GroupedGame
 from lightning_attnflow.shapley.kernel import kernel_shap
 from lightning_attnflow.shapley.leave_one_out import leave_one_out
-from lightning_attnflow.shapley.orders import draw_units, permutation_order, walk_orders
 from lightning_attnflow.shapley.permutation import PermutationEstimate, permutation_shapley
+from lightning_attnflow.shapley.permutation_sampling import draw_permutations, permutation_marginals, random_permutation
 from lightning_attnflow.shapley.quadrature import quadrature_shapley
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.stopping import (
@@ -53,15 +53,15 @@ __all__ = [
     "audit_additivity",
     "audit_axioms",
     "banzhaf",
-    "draw_units",
+    "draw_permutations",
     "exact_shapley",
     "is_modular",
     "kernel_shap",
     "leave_one_out",
-    "permutation_order",
+    "permutation_marginals",
     "permutation_shapley",
     "quadrature_shapley",
+    "random_permutation",
     "shapley",
     "stratified_shapley",
-    "walk_orders",
 ]

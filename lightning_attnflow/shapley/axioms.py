@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_attnflow._checks import check_seed, is_integer
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import coalition_table, coalitions_of
 from lightning_attnflow.shapley.game import (
@@ -15,11 +16,9 @@ from lightning_attnflow.shapley.game import (
     FunctionGame,
     Game,
     evaluate,
-    evaluate_ends,
-    is_integer,
-    players_of,
+    evaluate_empty_and_full,
+    number_of_players,
 )
-from lightning_attnflow.shapley.orders import check_seed
 from lightning_attnflow.shapley.result import ShapleyResult
 
 FloatArray = NDArray[np.float64]
@@ -106,7 +105,7 @@ def audit_axioms(
         null player  FAILS  0.25       all coalitions  player 2 never changes the payoff and has value 0.25
         symmetry     FAILS  0.25       all coalitions  players 0 and 1 are interchangeable and have values 0.5 and 0.25
     """
-    n = players_of(game)
+    n = number_of_players(game)
     values = _finite(values, n)
     _check_looks(tolerance, n_samples)
     exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
@@ -142,7 +141,7 @@ def audit_additivity(
         >>> audit_additivity(exact_shapley, first, second).holds
         True
     """
-    if players_of(game_a) != players_of(game_b):
+    if number_of_players(game_a) != number_of_players(game_b):
         raise InputError(
             "games",
             got=f"{game_a.n_players} and {game_b.n_players} players",
@@ -203,7 +202,7 @@ def is_modular(game: Game, *, tolerance: float = 1e-9, n_samples: int = 1000, se
         >>> is_modular(FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=3))
         Modularity(modular=False, violation=6.0, witness=(0, 1, 2), exhaustive=True)
     """
-    n = players_of(game)
+    n = number_of_players(game)
     _check_looks(tolerance, n_samples)
     exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
     generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
@@ -247,7 +246,7 @@ def _payoffs_of_joining(game: Game, n_samples: int, seed: int) -> tuple[FloatArr
         asked = np.repeat(coalition[None], len(outside) + 1, axis=0)
         asked[np.arange(len(outside)), outside] = True
         joined[row, [*outside.tolist(), n]] = evaluate(game, asked)
-    v_empty, v_full = evaluate_ends(game)
+    v_empty, v_full = evaluate_empty_and_full(game)
     joined[-1] = [*(v_empty + v_full - evaluate(game, ~np.eye(n, dtype=bool))), v_empty]
     return joined, v_empty, v_full
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_seed, is_integer
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import RULE_OF_THREE, UNITS_ALIKE, FloatArray, is_rounding
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, coalition_table
-from lightning_attnflow.shapley.game import Game, evaluate, evaluate_ends, is_integer, players_of
-from lightning_attnflow.shapley.orders import check_seed
+from lightning_attnflow.shapley.game import Game, evaluate, evaluate_empty_and_full, number_of_players
+from lightning_attnflow.shapley.intervals import MIN_IDENTICAL_SAMPLES, RULE_OF_THREE, FloatArray, is_rounding
 from lightning_attnflow.shapley.result import ShapleyResult
 
 _FEWEST_SAMPLES = 4
@@ -38,7 +38,7 @@ def banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
         >>> banzhaf(majority, budget=8).values.round(4).tolist()
         [0.75, 0.25, 0.25]
     """
-    n = players_of(game)
+    n = number_of_players(game)
     seed = check_seed(seed)
     minimum = min(2**n, 2 + _FEWEST_SAMPLES)
     if not is_integer(budget) or budget < minimum:
@@ -50,7 +50,7 @@ def banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     generator = np.random.default_rng(np.random.SeedSequence(seed))
     coalitions = generator.random((budget - 2, n)) < 0.5
     payoffs = evaluate(game, coalitions)
-    v_empty, v_full = evaluate_ends(game)
+    v_empty, v_full = evaluate_empty_and_full(game)
     values, stderr = _differences(coalitions, payoffs)
     return ShapleyResult(
         values=values,
@@ -80,7 +80,7 @@ def _differences(coalitions: NDArray[np.bool_], payoffs: FloatArray) -> tuple[Fl
         unseen = RULE_OF_THREE * np.max(np.abs(centred)) ** 2
         stderr = np.sqrt((np.maximum(squares, 0.0) + unseen) / (m - 2) * (1 / present + 1 / absent))
     one_sided = np.minimum(present, absent) == 0
-    if m < UNITS_ALIKE and is_rounding(float(np.abs(centred).max()), float(np.abs(payoffs).max())):
+    if m < MIN_IDENTICAL_SAMPLES and is_rounding(float(np.abs(centred).max()), float(np.abs(payoffs).max())):
         stderr[:] = np.inf
     return np.where(one_sided, 0.0, means[1] - means[0]), np.where(one_sided, np.inf, stderr)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, players_of
+from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, number_of_players
 from lightning_attnflow.shapley.result import ShapleyResult
 
 MAX_EXACT_PLAYERS = 20  # 2^20 coalitions; the next doubling of the payoff calls is rarely what a user meant
@@ -51,7 +51,7 @@ def exact_shapley(game: Game) -> ShapleyResult:
 
 def coalition_table(game: Game) -> NDArray[np.float64]:
     """The payoffs of all coalitions, (2^n,); bit i of an index says whether player i is present."""
-    n = players_of(game)
+    n = number_of_players(game)
     if n > MAX_EXACT_PLAYERS:
         raise InputError(
             "players",

@@ -7,16 +7,17 @@ Shapley (1953) takes v(empty) = 0; here v(empty) is whatever the game pays and e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import is_integer
 from lightning_attnflow.errors import GameError, InputError
 
 Coalitions = NDArray[np.bool_]  # (m, n), True = the player is present
 Payoffs = NDArray[np.float64]  # (m,)
-Orders = NDArray[np.intp]  # (m, n), each row a permutation of the players
+Permutations = NDArray[np.intp]  # (m, n), each row a permutation of the players
 
 BLOCK_BYTES = 64 * 2**20  # coalitions handed to a game in one call take at most this much memory
 
@@ -87,7 +88,7 @@ class GroupedGame:
 
     def __init__(self, game: Game, groups: Sequence[Sequence[int]]) -> None:
         self.game = game
-        self.groups = partition(groups, players_of(game))
+        self.groups = partition(groups, number_of_players(game))
         self.n_players = len(self.groups)
         self._group_of = np.empty(game.n_players, dtype=np.intp)  # (inner players,)
         for index, group in enumerate(self.groups):
@@ -97,14 +98,14 @@ class GroupedGame:
         return self.game(np.ascontiguousarray(coalitions[:, self._group_of]))
 
     @property
-    def prefix_values(self) -> Callable[[Orders], NDArray[np.float64]] | None:
+    def prefix_values(self) -> Callable[[Permutations], NDArray[np.float64]] | None:
         """The inner game's ``prefix_values`` read at the group boundaries, or None if it has none."""
         inner = getattr(self.game, "prefix_values", None)
         if inner is None:
             return None
         sizes = np.array([len(group) for group in self.groups], dtype=np.intp)
 
-        def of_groups(orders: Orders) -> NDArray[np.float64]:
+        def of_groups(orders: Permutations) -> NDArray[np.float64]:
             players = np.array(
                 [[player for group in order for player in self.groups[group]] for order in orders], dtype=np.intp
             ).reshape(len(orders), self.game.n_players)
@@ -135,7 +136,7 @@ class CachedGame:
 
     def __init__(self, game: Game) -> None:
         self.game = game
-        self.n_players = players_of(game)
+        self.n_players = number_of_players(game)
         self.n_evaluations = 0
         self.n_requests = 0
         self._payoffs: dict[bytes, float] = {}
@@ -175,19 +176,14 @@ def evaluate(game: Game, coalitions: Coalitions) -> Payoffs:
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
-def evaluate_ends(game: Game) -> tuple[float, float]:
+def evaluate_empty_and_full(game: Game) -> tuple[float, float]:
     """The payoffs v(empty) and v(N); one evaluation if there is no player, else two."""
     players = game.n_players
     ends = evaluate(game, np.array([[False] * players, [True] * players], dtype=bool)[: 1 if players == 0 else 2])
     return float(ends[0]), float(ends[-1])
 
 
-def is_integer(value: object) -> TypeGuard[int]:
-    """Whether ``value`` is an integer of Python or NumPy, and no bool."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def players_of(game: Game) -> int:
+def number_of_players(game: Game) -> int:
     """The number of players of what has to be a game."""
     if not callable(game) or not hasattr(game, "n_players"):
         raise InputError(

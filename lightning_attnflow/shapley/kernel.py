@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.shapley.game import Game, evaluate_ends, players_of
-from lightning_attnflow.shapley.layers import Layer, differences, draw_layers, hides_its_errors
-from lightning_attnflow.shapley.orders import check_seed
+from lightning_attnflow._checks import check_seed
+from lightning_attnflow.shapley.coalition_sampling import Layer, differences, draw_layers, hides_its_errors
+from lightning_attnflow.shapley.game import Game, evaluate_empty_and_full, number_of_players
 from lightning_attnflow.shapley.result import ShapleyResult
 
 FloatArray = NDArray[np.float64]
@@ -20,8 +20,8 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     The additive game ``b(S) = sum of phi_i over S`` with ``b(N) = v(N) - v(empty)`` that fits the payoffs best under
     the weights ``1 / (C(n, s) s (n - s))`` has the Shapley values as its coefficients. Sizes are drawn in proportion to
     their weight, without replacement; a size that the budget covers is taken completely. The draws are evened out
-    (``shapley.layers``); the standard errors are those of independent ones, which err more, the more so the closer the
-    game is to an additive one: ``recipes/benchmarks/coverage.py`` prints by how much.
+    (``shapley.coalition_sampling``); the standard errors are those of independent ones, which err more, the more so
+    the closer the game is to an additive one: ``recipes/benchmarks/coverage.py`` prints by how much.
 
     Args:
         game: the game.
@@ -47,10 +47,10 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
         >>> kernel_shap(majority, budget=8).values.round(4).tolist()
         [0.6667, 0.1667, 0.1667]
     """
-    n = players_of(game)
+    n = number_of_players(game)
     generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
     layers = draw_layers(n, budget, generator, lambda size: 1 / (size * (n - size)))
-    v_empty, v_full = evaluate_ends(game)
+    v_empty, v_full = evaluate_empty_and_full(game)
     found = differences(game, layers)
     values, stderr = _solve(layers, found, v_full - v_empty, n)
     if hides_its_errors(layers, found, (v_empty, v_full)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.shapley.game import Game, evaluate, players_of
+from lightning_attnflow.shapley.game import Game, evaluate, number_of_players
 
 
 def leave_one_out(game: Game) -> NDArray[np.float64]:
@@ -28,7 +28,7 @@ def leave_one_out(game: Game) -> NDArray[np.float64]:
         >>> leave_one_out(majority).tolist()
         [1.0, 0.0, 0.0]
     """
-    n = players_of(game)
+    n = number_of_players(game)
     if n == 0:
         return np.empty(0)
     payoffs = evaluate(game, np.concatenate([np.ones((1, n), dtype=bool), ~np.eye(n, dtype=bool)]))

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_seed
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import Game, evaluate_ends, partition, players_of
-from lightning_attnflow.shapley.orders import check_seed, draw_units, walk_orders
+from lightning_attnflow.shapley.game import Game, evaluate_empty_and_full, number_of_players, partition
+from lightning_attnflow.shapley.permutation_sampling import draw_permutations, permutation_marginals
 from lightning_attnflow.shapley.result import ShapleyResult
-from lightning_attnflow.shapley.statistics import UnitStatistics
+from lightning_attnflow.shapley.statistics import SampleStatistics
 from lightning_attnflow.shapley.stopping import Stop
 from lightning_attnflow.shapley.truncation import Truncation, check_truncation
 
@@ -38,8 +39,8 @@ def permutation_shapley(
         stop: when to stop, see ``shapley.stopping``.
         antithetic: walk each order backwards too and treat both as one observation.
         truncation: when to cut an order short; None walks every order to its end.
-        groups: a partition of the players. Orders then keep the players of a group together, and the values are Owen
-            values: within a group they add up to the group's Shapley value in ``GroupedGame(game, groups)``.
+        groups: a partition of the players. Permutations then keep the players of a group together, and the values are
+            Owen values: within a group they add up to the group's Shapley value in ``GroupedGame(game, groups)``.
         seed: of the orders; order (pair) number j depends on the seed and j alone.
 
     Returns:
@@ -58,7 +59,7 @@ def permutation_shapley(
         >>> permutation_shapley(shoes, stop=MaxPermutations(200)).values.round(4).tolist()
         [0.5, 0.5, 0.5, 0.5]
     """
-    n = players_of(game)
+    n = number_of_players(game)
     seed = check_seed(seed)
     check_truncation(truncation)
     if not isinstance(stop, Stop):
@@ -69,7 +70,7 @@ def permutation_shapley(
     if n <= 1:  # there is one order, and nothing to draw
         method = _method(antithetic, grouped=parts is not None)
         return replace(exact_shapley(game), method=method, seed=seed, truncation=truncation, groups=parts)
-    v_empty, v_full = evaluate_ends(game)
+    v_empty, v_full = evaluate_empty_and_full(game)
     estimate = PermutationEstimate(
         n,
         v_empty=v_empty,
@@ -84,17 +85,17 @@ def permutation_shapley(
     problem = stop.minimum_problem(estimate)
     if problem is not None:
         raise problem
-    largest_block = max(1, _BLOCK_MARGINALS // max(1, n * estimate.orders_per_unit))
+    largest_block = max(1, _BLOCK_MARGINALS // max(1, n * estimate.permutations_per_sample))
     while not stop.is_met(estimate):
-        n_units = int(max(1, min(stop.room(estimate), largest_block)))
-        units = draw_units(
+        n_samples = int(max(1, min(stop.room(estimate), largest_block)))
+        units = draw_permutations(
             seed,
-            range(estimate.n_units, estimate.n_units + n_units),
+            range(estimate.n_samples, estimate.n_samples + n_samples),
             n,
             antithetic=antithetic,
             groups=parts,
         )
-        walk = walk_orders(game, units.reshape(-1, n), v_empty=v_empty, v_full=v_full, truncation=truncation)
+        walk = permutation_marginals(game, units.reshape(-1, n), v_empty=v_empty, v_full=v_full, truncation=truncation)
         estimate.update(
             units,
             walk.marginals.reshape(units.shape),
@@ -115,8 +116,8 @@ class PermutationEstimate:
         estimate = PermutationEstimate(n, v_empty=v_empty, v_full=v_full, seed=seed, n_evaluations=2,
                                        truncation=truncation)
         while not stop.is_met(estimate):
-            units = draw_units(seed, range(estimate.n_units, estimate.n_units + 1), n)   # (1, 2, n)
-            walk = walk_orders(game, units[0], v_empty=v_empty, v_full=v_full, truncation=truncation)
+            units = draw_permutations(seed, range(estimate.n_samples, estimate.n_samples + 1), n)   # (1, 2, n)
+            walk = permutation_marginals(game, units[0], v_empty=v_empty, v_full=v_full, truncation=truncation)
             estimate.update(units, walk.marginals[None], n_evaluations=walk.n_evaluations,
                             n_truncated=int(walk.truncated.sum()))
         result = estimate.result()
@@ -164,7 +165,7 @@ class PermutationEstimate:
         self._bounds = bounds
         self._truncation = truncation
         self._groups = groups
-        self._statistics = UnitStatistics.empty(n_players)
+        self._statistics = SampleStatistics.empty(n_players)
         self._started = time.monotonic()
 
     def update(
@@ -182,7 +183,7 @@ class PermutationEstimate:
             InputError: if a shape is wrong.
             GameError: if a marginal is not finite.
         """
-        expected = (self.orders_per_unit, self.n_players)
+        expected = (self.permutations_per_sample, self.n_players)
         if np.ndim(marginals) != 3 or marginals.shape[1:] != expected or np.shape(orders) != marginals.shape:
             raise InputError(
                 "orders and marginals",
@@ -194,29 +195,29 @@ class PermutationEstimate:
             raise GameError(
                 "marginals", got="NaN or infinity", expected="finite numbers", remedy="Check what the game returns."
             )
-        self._statistics = self._statistics + UnitStatistics.of(marginals.mean(axis=1))
+        self._statistics = self._statistics + SampleStatistics.of(marginals.mean(axis=1))
         self.n_evaluations += n_evaluations
         self.n_truncated += n_truncated
 
     @property
-    def n_units(self) -> int:
+    def n_samples(self) -> int:
         """Units taken in so far."""
         return self._statistics.count
 
     @property
-    def orders_per_unit(self) -> int:
+    def permutations_per_sample(self) -> int:
         """2 if antithetic, else 1."""
         return 2 if self.antithetic else 1
 
     @property
-    def max_unit_evaluations(self) -> int:
+    def max_evaluations_per_sample(self) -> int:
         """What a unit costs if nothing is truncated; 1 where it is free, so that a bound on evaluations still binds."""
-        return max(1, self.orders_per_unit * (self.n_players - 1))
+        return max(1, self.permutations_per_sample * (self.n_players - 1))
 
     @property
     def n_permutations(self) -> int:
-        """Orders taken in so far."""
-        return self.n_units * self.orders_per_unit
+        """Permutations taken in so far."""
+        return self.n_samples * self.permutations_per_sample
 
     @property
     def seconds(self) -> float:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_seed
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley.coalition_sampling import are_alike, are_too_few_alike, differences, draw_layers
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import Coalitions, Game, evaluate_ends, players_of
-from lightning_attnflow.shapley.layers import are_alike, are_too_few_alike, differences, draw_layers
-from lightning_attnflow.shapley.orders import check_seed
+from lightning_attnflow.shapley.game import Coalitions, Game, evaluate_empty_and_full, number_of_players
+from lightning_attnflow.shapley.gaussian_process import likeliest_kernel
 from lightning_attnflow.shapley.result import ShapleyResult
-from lightning_attnflow.shapley.set_kernel import likeliest_kernel
 
 FloatArray = NDArray[np.float64]
 MAX_PAIRS = 2048  # of complementary coalitions: the time grows with their cube, to a few seconds
@@ -27,7 +27,7 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     """Estimate Shapley values by Gaussian process regression of the game.
 
     Pairs of complementary coalitions are drawn size by size without replacement. A Gaussian prior over games, see
-    ``shapley.set_kernel``, is conditioned on their payoffs, its three parameters being those under which they are
+    ``shapley.gaussian_process``, is conditioned on their payoffs, its three parameters being those under which they are
     likeliest, and the Shapley values of the conditional mean have a closed form: interactions that the sample shows
     carry over to coalitions that were not drawn. The values are not unbiased, they lean towards a smooth game.
 
@@ -57,7 +57,7 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         >>> quadrature_shapley(root, budget=60).values[:3].round(2).tolist()
         [0.11, 0.29, 0.46]
     """
-    n = players_of(game)
+    n = number_of_players(game)
     if n > MAX_PLAYERS:
         raise InputError(
             "players", got=n, expected=f"at most {MAX_PLAYERS}", remedy="Group the players, or use stratified_shapley."
@@ -72,7 +72,7 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     if n <= 1:  # there is nothing to draw
         return replace(exact_shapley(game), method="quadrature_shapley", seed=seed)
     pairs = sum(len(layer.coalitions) for layer in layers)
-    ends = v_empty, v_full = evaluate_ends(game)
+    ends = v_empty, v_full = evaluate_empty_and_full(game)
     total = v_full - v_empty
     members = np.concatenate([layer.coalitions for layer in layers] + [np.ones((1, n), dtype=bool)])
     found = differences(game, layers)

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_confidence
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import (
-    UNITS_ALIKE,
-    check_confidence,
+from lightning_attnflow.shapley.intervals import (
+    MIN_IDENTICAL_SAMPLES,
     is_rounding,
     permutation_interval,
     student_interval,
 )
-from lightning_attnflow.shapley.statistics import UnitStatistics
+from lightning_attnflow.shapley.statistics import SampleStatistics
 from lightning_attnflow.shapley.truncation import Truncation
 
 FloatArray = NDArray[np.float64]
@@ -68,7 +68,7 @@ class ShapleyResult:
     n_permutations: int = 0
     n_truncated: int = 0
     degrees: float = math.inf
-    statistics: UnitStatistics | None = field(default=None, repr=False)
+    statistics: SampleStatistics | None = field(default=None, repr=False)
     bounds: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
     truncation: Truncation | None = None
     groups: tuple[tuple[int, ...], ...] | None = field(default=None, repr=False)
@@ -116,12 +116,12 @@ class ShapleyResult:
         """
         if self.statistics is None:
             return student_interval(self.values, self.stderr, self.degrees, confidence)
-        if self.n_players > 1 and self.statistics.count < UNITS_ALIKE and self._is_all_alike(self.statistics):
+        if self.n_players > 1 and self.statistics.count < MIN_IDENTICAL_SAMPLES and self._is_all_alike(self.statistics):
             check_confidence(confidence)
             return self.bounds or (np.full(self.n_players, -np.inf), np.full(self.n_players, np.inf))
         return permutation_interval(self.statistics, confidence, bounds=self.bounds)
 
-    def _is_all_alike(self, units: UnitStatistics) -> bool:
+    def _is_all_alike(self, units: SampleStatistics) -> bool:
         extremes = np.concatenate([units.low, units.high, [self.v_empty, self.v_full]])
         return is_rounding(float((units.high - units.low).max()), float(np.abs(extremes).max()))
 
@@ -134,7 +134,7 @@ class ShapleyResult:
         if not isinstance(other, ShapleyResult):
             return NotImplemented
         _check_mergeable(self, other)
-        statistics: UnitStatistics | None
+        statistics: SampleStatistics | None
         if self.statistics is not None and other.statistics is not None:
             statistics = self.statistics + other.statistics
             values, stderr, degrees = statistics.mean, statistics.stderr, math.inf
@@ -202,7 +202,7 @@ class ShapleyResult:
         units = facts.pop("units")
         statistics = None
         if units is not None:
-            statistics = UnitStatistics(units, *(arrays[f"statistics_{name}"] for name in _MOMENTS))
+            statistics = SampleStatistics(units, *(arrays[f"statistics_{name}"] for name in _MOMENTS))
         if isinstance(facts["seed"], list):
             facts["seed"] = tuple(facts["seed"])
         if facts.get("groups") is not None:

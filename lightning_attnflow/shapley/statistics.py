@@ -11,7 +11,7 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class UnitStatistics:
+class SampleStatistics:
     """Count, mean, squared deviations and range of the unit means of each player.
 
     A unit is what was drawn independently: an order, or an order with its reverse. Its mean is one observation.
@@ -26,7 +26,7 @@ class UnitStatistics:
     Source: Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance.
 
     Example:
-        >>> left, right = UnitStatistics.of(np.array([[1.0], [2.0]])), UnitStatistics.of(np.array([[6.0]]))
+        >>> left, right = SampleStatistics.of(np.array([[1.0], [2.0]])), SampleStatistics.of(np.array([[6.0]]))
         >>> merged = left + right
         >>> merged.count, merged.mean.tolist(), merged.m2.tolist()
         (3, [3.0], [14.0])
@@ -39,26 +39,26 @@ class UnitStatistics:
     high: FloatArray
 
     @classmethod
-    def empty(cls, n_players: int) -> UnitStatistics:
+    def empty(cls, n_players: int) -> SampleStatistics:
         """The statistics of no unit at all."""
         zeros = np.zeros(n_players)
         return cls(0, zeros, zeros, np.full(n_players, np.inf), np.full(n_players, -np.inf))
 
     @classmethod
-    def of(cls, units: FloatArray) -> UnitStatistics:
+    def of(cls, units: FloatArray) -> SampleStatistics:
         """The statistics of unit means, float (units, n)."""
         if len(units) == 0:
             return cls.empty(units.shape[1])
         mean = units.sum(axis=0) / len(units)
         return cls(len(units), mean, ((units - mean) ** 2).sum(axis=0), units.min(axis=0), units.max(axis=0))
 
-    def __add__(self, other: UnitStatistics) -> UnitStatistics:
+    def __add__(self, other: SampleStatistics) -> SampleStatistics:
         if self.count == 0 or other.count == 0:
             return self if other.count == 0 else other
         left, right = self.count, other.count
         total = left + right
         shift = other.mean - self.mean
-        return UnitStatistics(
+        return SampleStatistics(
             count=total,
             mean=self.mean + shift * (right / total),
             m2=self.m2 + other.m2 + shift**2 * (left * right / total),

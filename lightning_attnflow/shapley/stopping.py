@@ -10,9 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_confidence, is_integer
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.confidence import check_confidence
-from lightning_attnflow.shapley.game import is_integer
 
 _FIRST_LOOK = 10  # units before a criterion looks at errors: fewer tell nothing about a variance
 _GROWTH = 1.1  # from look to look the sample grows by a tenth: every look is one more chance to stop by luck
@@ -27,10 +26,10 @@ class Progress(Protocol):
     def n_permutations(self) -> int: ...
 
     @property
-    def orders_per_unit(self) -> int: ...
+    def permutations_per_sample(self) -> int: ...
 
     @property
-    def max_unit_evaluations(self) -> int: ...
+    def max_evaluations_per_sample(self) -> int: ...
 
     @property
     def seconds(self) -> float: ...
@@ -60,7 +59,7 @@ class Stop(ABC):
     def room(self, progress: Progress) -> float:
         """How many more units may be drawn before :meth:`is_met` has to be asked again; infinity if it need not."""
 
-    def most_units(self, progress: Progress) -> float:  # noqa: ARG002
+    def max_samples(self, progress: Progress) -> float:  # noqa: ARG002
         """How many more units the run takes at most, if none is cut short; infinite if nobody knows."""
         return math.inf
 
@@ -87,8 +86,8 @@ class _Both(Stop):
         rooms = [stop.room(progress) for stop in (self.left, self.right) if not stop.is_met(progress)]
         return max(rooms, default=0.0)
 
-    def most_units(self, progress: Progress) -> float:
-        return max(self.left.most_units(progress), self.right.most_units(progress))
+    def max_samples(self, progress: Progress) -> float:
+        return max(self.left.max_samples(progress), self.right.max_samples(progress))
 
     def minimum_problem(self, progress: Progress) -> InputError | None:
         problems = [self.left.minimum_problem(progress), self.right.minimum_problem(progress)]
@@ -106,8 +105,8 @@ class _Either(Stop):
     def room(self, progress: Progress) -> float:
         return min(self.left.room(progress), self.right.room(progress))
 
-    def most_units(self, progress: Progress) -> float:
-        return min(self.left.most_units(progress), self.right.most_units(progress))
+    def max_samples(self, progress: Progress) -> float:
+        return min(self.left.max_samples(progress), self.right.max_samples(progress))
 
     def minimum_problem(self, progress: Progress) -> InputError | None:
         return self.left.minimum_problem(progress) or self.right.minimum_problem(progress)
@@ -127,16 +126,16 @@ class MaxPermutations(Stop):
         _check_count("MaxPermutations", self.limit)
 
     def is_met(self, progress: Progress) -> bool:
-        return progress.n_permutations + progress.orders_per_unit > self.limit
+        return progress.n_permutations + progress.permutations_per_sample > self.limit
 
     def room(self, progress: Progress) -> float:
-        return (self.limit - progress.n_permutations) // progress.orders_per_unit
+        return (self.limit - progress.n_permutations) // progress.permutations_per_sample
 
-    def most_units(self, progress: Progress) -> float:
+    def max_samples(self, progress: Progress) -> float:
         return self.room(progress)
 
     def minimum_problem(self, progress: Progress) -> InputError | None:
-        return _below_minimum("MaxPermutations", self.limit, progress.orders_per_unit)
+        return _below_minimum("MaxPermutations", self.limit, progress.permutations_per_sample)
 
 
 @dataclass(frozen=True)
@@ -153,16 +152,18 @@ class MaxEvaluations(Stop):
         _check_count("MaxEvaluations", self.limit)
 
     def is_met(self, progress: Progress) -> bool:
-        return progress.n_evaluations + progress.max_unit_evaluations > self.limit
+        return progress.n_evaluations + progress.max_evaluations_per_sample > self.limit
 
     def room(self, progress: Progress) -> float:
-        return (self.limit - progress.n_evaluations) // max(1, progress.max_unit_evaluations)
+        return (self.limit - progress.n_evaluations) // max(1, progress.max_evaluations_per_sample)
 
-    def most_units(self, progress: Progress) -> float:
+    def max_samples(self, progress: Progress) -> float:
         return self.room(progress)
 
     def minimum_problem(self, progress: Progress) -> InputError | None:
-        return _below_minimum("MaxEvaluations", self.limit, progress.n_evaluations + progress.max_unit_evaluations)
+        return _below_minimum(
+            "MaxEvaluations", self.limit, progress.n_evaluations + progress.max_evaluations_per_sample
+        )
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class MaxSeconds(Stop):
     def room(self, progress: Progress) -> float:
         if progress.n_permutations == 0:
             return 1
-        seconds_per_unit = progress.seconds * progress.orders_per_unit / progress.n_permutations
+        seconds_per_unit = progress.seconds * progress.permutations_per_sample / progress.n_permutations
         # Half of what would fit: the rate is a guess, and coming back early costs nothing.
         return max(1, math.floor((self.limit - progress.seconds) / (2 * max(seconds_per_unit, 1e-9))))
 
@@ -196,11 +197,11 @@ class _LooksAtErrors(Stop):
     """
 
     def is_met(self, progress: Progress) -> bool:
-        units = progress.n_permutations // progress.orders_per_unit
+        units = progress.n_permutations // progress.permutations_per_sample
         return units >= _FIRST_LOOK and self._is_met(progress)
 
     def room(self, progress: Progress) -> float:
-        units = progress.n_permutations // progress.orders_per_unit
+        units = progress.n_permutations // progress.permutations_per_sample
         return max(1, max(_FIRST_LOOK, math.ceil(units * _GROWTH)) - units)
 
     @abstractmethod

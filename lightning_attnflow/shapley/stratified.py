@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.shapley.game import Game, evaluate_ends, players_of
-from lightning_attnflow.shapley.layers import Layer, differences, draw_layers, hides_its_errors
-from lightning_attnflow.shapley.orders import check_seed
+from lightning_attnflow._checks import check_seed
+from lightning_attnflow.shapley.additive_fit import LinearFit, fit_additive
+from lightning_attnflow.shapley.coalition_sampling import Layer, differences, draw_layers, hides_its_errors
+from lightning_attnflow.shapley.game import Game, evaluate_empty_and_full, number_of_players
 from lightning_attnflow.shapley.result import ShapleyResult
-from lightning_attnflow.shapley.surrogate import LinearFit, fit_additive
 
 FloatArray = NDArray[np.float64]
 _BORROWED = 3.0  # pairs' worth of the pooled variance in that of each layer
@@ -25,9 +25,9 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     replacement and with complete layers where the budget allows; sizes are drawn in proportion to
     ``1 / sqrt(s (n - s))``, which minimises the variance if all sizes are equally noisy; and an additive game fitted to
     the sampled layers is subtracted first and its known values added again, so that only what is not additive is noise.
-    The draws are evened out (``shapley.layers``); the standard errors are those of independent ones, which err more.
-    The fit to the draws themselves brings a small bias, which the original has not: up to a third of the standard
-    deviation at three evaluations a player, an eighth at five.
+    The draws are evened out (``shapley.coalition_sampling``); the standard errors are those of independent ones,
+    which err more. The fit to the draws themselves brings a small bias, which the original has not: up to a third of the
+    standard deviation at three evaluations a player, an eighth at five.
 
     Args:
         game: the game.
@@ -53,10 +53,10 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         >>> stratified_shapley(majority, budget=8).values.round(4).tolist()
         [0.6667, 0.1667, 0.1667]
     """
-    n = players_of(game)
+    n = number_of_players(game)
     generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
     layers = draw_layers(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
-    v_empty, v_full = evaluate_ends(game)
+    v_empty, v_full = evaluate_empty_and_full(game)
     total = v_full - v_empty
     found = differences(game, layers)
     fit = _fit_sampled(layers, found, total, n)

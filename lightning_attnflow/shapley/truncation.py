@@ -28,7 +28,7 @@ class Truncation:
     Source: Ghorbani & Zou (2019), Data Shapley; the patience guards against a prefix that touches v(N) by chance.
 
     Example:
-        >>> walk = Truncation(tolerance=0.1, patience=2).begin(n_orders=1, v_empty=0.0, v_full=1.0)
+        >>> walk = Truncation(tolerance=0.1, patience=2).begin(n_permutations=1, v_empty=0.0, v_full=1.0)
         >>> [bool(walk.step(np.array([payoff]), np.array([0]))[0]) for payoff in (0.5, 0.95, 0.7, 0.95, 1.05)]
         [False, False, False, False, True]
     """
@@ -50,9 +50,9 @@ class Truncation:
                 "patience", got=repr(self.patience), expected="an integer >= 1", remedy="Pass Truncation(patience=2)."
             )
 
-    def begin(self, *, n_orders: int, v_empty: float, v_full: float) -> TruncationWalk:
-        """The state of ``n_orders`` fresh orders."""
-        return TruncationWalk(self, n_orders=n_orders, v_empty=v_empty, v_full=v_full)
+    def begin(self, *, n_permutations: int, v_empty: float, v_full: float) -> TruncationState:
+        """The state of ``n_permutations`` fresh orders."""
+        return TruncationState(self, n_permutations=n_permutations, v_empty=v_empty, v_full=v_full)
 
 
 def check_truncation(truncation: object) -> None:
@@ -66,14 +66,14 @@ def check_truncation(truncation: object) -> None:
         )
 
 
-class TruncationWalk:
+class TruncationState:
     """How many prefixes in a row have been close to v(N), for each order of a block."""
 
-    def __init__(self, truncation: Truncation, *, n_orders: int, v_empty: float, v_full: float) -> None:
+    def __init__(self, truncation: Truncation, *, n_permutations: int, v_empty: float, v_full: float) -> None:
         self._patience = truncation.patience
         self._v_full = v_full
         self._radius = truncation.tolerance * abs(v_full - v_empty)
-        self._close = np.zeros(n_orders, dtype=np.intp)
+        self._close = np.zeros(n_permutations, dtype=np.intp)
 
     def step(self, payoffs: NDArray[np.float64], orders: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Take in the payoff of the next prefix of some orders; True where the order is to be stopped.

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.comparison import rank_agreement
     from lightning_attnflow.valuation.data_shapley import DataShapley
     from lightning_attnflow.valuation.features import encode_texts
-    from lightning_attnflow.valuation.frozen import FrozenEncoderUtility
     from lightning_attnflow.valuation.knn import knn_game, knn_shapley
     from lightning_attnflow.valuation.ledger import Ledger, merge_ledgers
+    from lightning_attnflow.valuation.ranking import Ranking
+    from lightning_attnflow.valuation.removal import RemovalCurve
     from lightning_attnflow.valuation.taking_in import ledger_result
-    from lightning_attnflow.valuation.trainer import TrainerUtility
+    from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
+    from lightning_attnflow.valuation.utilities.trainer import TrainerUtility
 
 _HOMES = {
     "DataShapley": "data_shapley",
-    "FrozenEncoderUtility": "frozen",
+    "FrozenEncoderUtility": "utilities.frozen",
     "Ledger": "ledger",
-    "TrainerUtility": "trainer",
+    "TrainerUtility": "utilities.trainer",
+    "Ranking": "ranking",
+    "RemovalCurve": "removal",
     "data_banzhaf": "banzhaf",
     "encode_texts": "features",
     "knn_game": "knn",
@@ -37,6 +41,8 @@ __all__ = [
     "DataShapley",
     "FrozenEncoderUtility",
     "Ledger",
+    "Ranking",
+    "RemovalCurve",
     "TrainerUtility",
     "data_banzhaf",
     "encode_texts",

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import PermutationEstimate, ShapleyResult, Truncation
-from lightning_attnflow.shapley.confidence import permutation_interval
-from lightning_attnflow.shapley.statistics import UnitStatistics
+from lightning_attnflow.shapley.intervals import permutation_interval
+from lightning_attnflow.shapley.statistics import SampleStatistics
 
 FloatArray = NDArray[np.float64]
 
@@ -31,15 +31,15 @@ class TruncationAudit:
         statistics: of ``full marginals - truncated marginals``, one observation an audited unit.
 
     Example:
-        >>> audit = TruncationAudit(UnitStatistics.of(np.array([[0.0, 0.2], [0.0, 0.4]])))
-        >>> audit.n_units, audit.bias.round(4).tolist(), round(audit.total_bias, 4)
+        >>> audit = TruncationAudit(SampleStatistics.of(np.array([[0.0, 0.2], [0.0, 0.4]])))
+        >>> audit.n_samples, audit.bias.round(4).tolist(), round(audit.total_bias, 4)
         (2, [0.0, 0.3], 0.3)
     """
 
-    statistics: UnitStatistics
+    statistics: SampleStatistics
 
     @property
-    def n_units(self) -> int:
+    def n_samples(self) -> int:
         """Audited units."""
         return self.statistics.count
 
@@ -144,7 +144,7 @@ class DataShapleyResult(ShapleyResult):
             plain = ShapleyResult.load(Path(folder) / "plain.npz")
         audit = None
         if units is not None:
-            audit = TruncationAudit(UnitStatistics(units, *(arrays[f"audit_{name}"] for name in _MOMENTS)))
+            audit = TruncationAudit(SampleStatistics(units, *(arrays[f"audit_{name}"] for name in _MOMENTS)))
         return cls(**_facts_of(plain), audit=audit, training_variance=variance)
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
@@ -165,7 +165,7 @@ class AuditedEstimate(PermutationEstimate):
 
     def __init__(self, *arguments: Any, truncation: Truncation | None, **options: Any) -> None:
         super().__init__(*arguments, truncation=truncation, **options)
-        self._lost = None if truncation is None else UnitStatistics.empty(self.n_players)
+        self._lost = None if truncation is None else SampleStatistics.empty(self.n_players)
         self._noise: list[float] = []  # one an order
 
     def update_noise(self, noise: FloatArray) -> None:
@@ -175,7 +175,7 @@ class AuditedEstimate(PermutationEstimate):
     def update_audit(self, lost: FloatArray) -> None:
         """Take in what truncation lost in one audited unit, float (k, n)."""
         assert self._lost is not None
-        self._lost = self._lost + UnitStatistics.of(lost.mean(axis=0, keepdims=True))
+        self._lost = self._lost + SampleStatistics.of(lost.mean(axis=0, keepdims=True))
 
     def result(self) -> DataShapleyResult:
         """The estimate so far, with its audit."""

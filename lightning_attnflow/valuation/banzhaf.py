@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from lightning_attnflow._checks import check_seed
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game, ShapleyResult
-from lightning_attnflow.shapley.game import evaluate, evaluate_ends
-from lightning_attnflow.shapley.orders import check_seed
+from lightning_attnflow.shapley.game import evaluate, evaluate_empty_and_full
 from lightning_attnflow.valuation.checks import positive_integer
 
 _BLOCK = 1024  # coalitions drawn at once
@@ -46,7 +46,7 @@ def data_banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     generator = np.random.Generator(
         np.random.PCG64(np.random.SeedSequence(check_seed(seed), spawn_key=(0, _BANZHAF_STREAM)))
     )
-    v_empty, v_full = evaluate_ends(game)
+    v_empty, v_full = evaluate_empty_and_full(game)
     count, total, squares = np.zeros((2, n)), np.zeros((2, n)), np.zeros((2, n))  # without, with
     for start in range(0, budget, _BLOCK):
         coalitions = generator.random((min(_BLOCK, budget - start), n)) < 0.5

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_attnflow._checks import is_integer
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.game import is_integer
 
 
 def check_features(name: str, features: Any) -> NDArray[np.float64]:

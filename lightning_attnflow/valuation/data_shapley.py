@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game, GroupedGame, MaxPermutations, Stop, Truncation
-from lightning_attnflow.shapley.game import evaluate_ends
+from lightning_attnflow.shapley.game import evaluate_empty_and_full
 from lightning_attnflow.valuation.audit import AuditedEstimate, DataShapleyResult
 from lightning_attnflow.valuation.checks import positive_integer
-from lightning_attnflow.valuation.executors import check_workers, thread_limit, torch_threads, unit_source
-from lightning_attnflow.valuation.forecast import Forecast
 from lightning_attnflow.valuation.ledger import Ledger
 from lightning_attnflow.valuation.progress import progress_bar
-from lightning_attnflow.valuation.sharing import SharedUnits
+from lightning_attnflow.valuation.runtime_estimate import Forecast
 from lightning_attnflow.valuation.taking_in import take_in
 from lightning_attnflow.valuation.walk import Plan
+from lightning_attnflow.valuation.work_queue import SharedUnits
+from lightning_attnflow.valuation.workers import check_workers, thread_limit, torch_threads, unit_source
 
 if TYPE_CHECKING:
-    from lightning_attnflow.reporting.ranking import Ranking
+    from lightning_attnflow.valuation.ranking import Ranking
 
 _DEFAULT_STOP = MaxPermutations(400)
 _BATCH_UNITS = 64  # units asked for at once: workers stay busy, and a criterion met does not leave many to throw away
@@ -147,26 +147,26 @@ class DataShapley:
             if problem is not None:
                 raise problem
             bar = stack.enter_context(progress_bar(self.progress, self.stop, estimate))
-            forecast = Forecast(self.stop.most_units(estimate), estimate.orders_per_unit, self.n_jobs)
+            forecast = Forecast(self.stop.max_samples(estimate), estimate.permutations_per_sample, self.n_jobs)
             if seconds and not hasattr(self.utility, "prefix_chunks"):  # what trains by the hundred is far faster
-                forecast.warn(seconds, estimate.max_unit_evaluations)
+                forecast.warn(seconds, estimate.max_evaluations_per_sample)
             source = stack.enter_context(unit_source(self.game, plan, self.n_jobs, self.backend))
             units = SharedUnits(
                 forecast.listening(source, bar.say),
                 ledger,
                 seed=self.seed,
-                orders_per_unit=estimate.orders_per_unit,
+                permutations_per_sample=estimate.permutations_per_sample,
                 n_players=self.game.n_players,
                 n_jobs=self.n_jobs,
             )
             try:
                 while not self.stop.is_met(estimate):
                     room = int(max(1, min(self.stop.room(estimate), _BATCH_UNITS)))
-                    for unit in units.batch(range(estimate.n_units, estimate.n_units + room)):
+                    for unit in units.batch(range(estimate.n_samples, estimate.n_samples + room)):
                         take_in(estimate, unit)
                         bar.update()
             finally:
-                if estimate.n_units:
+                if estimate.n_samples:
                     parts = None if self.groups is None else tuple(map(tuple, self.groups))
                     self._result = replace(estimate.result(), groups=parts)
         return self
@@ -184,7 +184,7 @@ class DataShapley:
         Raises:
             InputError: if the lengths differ, or nothing is fitted yet.
         """
-        from lightning_attnflow.reporting.ranking import Ranking  # loads torch, which a game in NumPy does without
+        from lightning_attnflow.valuation.ranking import Ranking
 
         return Ranking.of(self.result.values, self.result.interval(), texts=texts, labels=labels)
 
@@ -219,7 +219,7 @@ class DataShapley:
         if ends is None:
             with torch_threads(self.threads):
                 began = time.perf_counter()
-                ends = evaluate_ends(self.game)
+                ends = evaluate_empty_and_full(self.game)
                 seconds = (time.perf_counter() - began) / 2
         if ledger is not None:
             ledger.write_ends(*ends)

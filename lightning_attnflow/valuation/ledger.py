@@ -79,13 +79,13 @@ class Ledger(LedgerFile):
         return self._write("INSERT OR IGNORE INTO claims VALUES (?, ?)", [(str(seed), index)]) == 1
 
     def units(
-        self, seed: int, *, orders_per_unit: int, n_players: int, indices: range | None = None
+        self, seed: int, *, permutations_per_sample: int, n_players: int, indices: range | None = None
     ) -> dict[int, Unit]:
         """The whole units of a seed, by index.
 
         Args:
             seed: of the run.
-            orders_per_unit: orders that make a unit.
+            permutations_per_sample: orders that make a unit.
             n_players: of the game.
             indices: a range of units to look at; None takes all.
 
@@ -93,14 +93,18 @@ class Ledger(LedgerFile):
             LedgerError: if a row does not match its checksum.
         """
         columns = "number, marginals, lost, evaluations, cut, seconds, noise, checksum"
-        first, end = (0, _ALL) if indices is None else (indices.start * orders_per_unit, indices.stop * orders_per_unit)
+        first, end = (
+            (0, _ALL)
+            if indices is None
+            else (indices.start * permutations_per_sample, indices.stop * permutations_per_sample)
+        )
         query = f"SELECT {columns} FROM orders WHERE seed = ? AND number >= ? AND number < ? ORDER BY number"
         units: dict[int, list[tuple[Any, ...]]] = {}
         for *fields, checksum in self._read(query, (str(seed), first, end)):
             if _checksum(self._hash, seed, tuple(fields)) != checksum or len(fields[1]) != 8 * n_players:
                 raise self._damaged(f"order {fields[0]} of seed {seed}, which does not match its checksum")
-            units.setdefault(fields[0] // orders_per_unit, []).append(tuple(fields))
-        return {index: _unit(index, rows) for index, rows in units.items() if len(rows) == orders_per_unit}
+            units.setdefault(fields[0] // permutations_per_sample, []).append(tuple(fields))
+        return {index: _unit(index, rows) for index, rows in units.items() if len(rows) == permutations_per_sample}
 
     def absorb(self, other: Ledger) -> int:
         """Copy the orders of another ledger of the same configuration; return how many were new.

@@ -67,7 +67,7 @@ class _RichBar(Bar):
         self._task, self._looked = drawn.add_task("nothing decided yet", total=None), 0.0
 
     def update(self) -> None:
-        done, left = self._estimate.n_units, self._stop.most_units(self._estimate)
+        done, left = self._estimate.n_samples, self._stop.max_samples(self._estimate)
         if math.isinf(left):
             left = self._stop.room(self._estimate)
         self._drawn.update(self._task, completed=done, total=None if math.isinf(left) else done + max(0, left))

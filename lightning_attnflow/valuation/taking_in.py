@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley import Truncation, draw_units
+from lightning_attnflow.shapley import Truncation, draw_permutations
 from lightning_attnflow.valuation.audit import AuditedEstimate, DataShapleyResult
 from lightning_attnflow.valuation.ledger import Ledger
 from lightning_attnflow.valuation.walk import Unit
@@ -41,10 +41,10 @@ def ledger_result(path: str | Path) -> DataShapleyResult:
                 n_evaluations=2,
                 truncation=None if cut is None else Truncation(**cut),
             )
-            units = ledger.units(seed, orders_per_unit=estimate.orders_per_unit, n_players=n_players)
+            units = ledger.units(seed, permutations_per_sample=estimate.permutations_per_sample, n_players=n_players)
             for index in itertools.takewhile(units.__contains__, itertools.count()):
                 take_in(estimate, units[index])
-            if estimate.n_units:
+            if estimate.n_samples:
                 results.append(estimate.result())
     if not results:
         raise InputError("ledger", got=f"{path} without a finished pair", expected="one", remedy="Run fit() on it.")
@@ -56,7 +56,7 @@ def ledger_result(path: str | Path) -> DataShapleyResult:
 
 def take_in(estimate: AuditedEstimate, unit: Unit) -> None:
     """Add a unit to the estimate."""
-    orders = draw_units(estimate.seed or 0, [unit.index], estimate.n_players)
+    orders = draw_permutations(estimate.seed or 0, [unit.index], estimate.n_players)
     estimate.update(
         orders,
         unit.marginals[None],

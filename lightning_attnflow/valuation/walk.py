@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.errors import GameError
-from lightning_attnflow.shapley import Game, GroupedGame, Truncation, draw_units, walk_orders
+from lightning_attnflow.shapley import Game, GroupedGame, Truncation, draw_permutations, permutation_marginals
 from lightning_attnflow.shapley.game import evaluate
 
 FloatArray = NDArray[np.float64]
@@ -80,7 +80,7 @@ def walk_unit(game: Game, plan: Plan, index: int) -> Unit:
         GameError: if the game raises or returns what is not a payoff; it carries the coalition.
     """
     n = game.n_players
-    orders = draw_units(plan.seed, [index], n, antithetic=plan.antithetic)[0]  # (k, n)
+    orders = draw_permutations(plan.seed, [index], n, antithetic=plan.antithetic)[0]  # (k, n)
     shape = orders.shape
     marginals, lost, seconds, noise = np.empty(shape), np.zeros(shape), np.zeros(len(orders)), np.empty(len(orders))
     evaluations, cuts = np.zeros(len(orders), np.int64), np.full(len(orders), n, np.int64)
@@ -89,7 +89,7 @@ def walk_unit(game: Game, plan: Plan, index: int) -> Unit:
     for row, order in enumerate(orders):
         began = time.perf_counter()
         if plan.truncation is None or n < 2:
-            walk = walk_orders(game, order[None], v_empty=plan.v_empty, v_full=plan.v_full)
+            walk = permutation_marginals(game, order[None], v_empty=plan.v_empty, v_full=plan.v_full)
             marginals[row], evaluations[row] = walk.marginals[0], walk.n_evaluations
         else:
             cut, full = _walk_truncated(game, order, plan, plan.truncation, to_the_end=audited)
@@ -114,7 +114,7 @@ def _walk_truncated(
     n = len(order)
     values = np.full(n + 1, plan.v_full)
     values[0] = plan.v_empty
-    state, alone = truncation.begin(n_orders=1, v_empty=plan.v_empty, v_full=plan.v_full), np.zeros(1, np.intp)
+    state, alone = truncation.begin(n_permutations=1, v_empty=plan.v_empty, v_full=plan.v_full), np.zeros(1, np.intp)
     state.step(values[:1], alone)
     cut, size = n, 1
     for payoffs in _prefix_payoffs(game, order):

@@ -56,9 +56,9 @@ class Subject:
         ends = {"v_empty": float(self.table[0]), "v_full": float(self.table[-1])}
         return PermutationEstimate(len(self.values), **ends, antithetic=self.antithetic, bounds=self.bounds)
 
-    def feed(self, estimate: PermutationEstimate, n_units: int) -> None:
+    def feed(self, estimate: PermutationEstimate, n_samples: int) -> None:
         """Draw units and walk them in the table."""
-        first = np.argsort(self.random.random((n_units, 1, len(self.values))), axis=2)
+        first = np.argsort(self.random.random((n_samples, 1, len(self.values))), axis=2)
         units = np.concatenate([first, first[:, :, ::-1]], axis=1) if self.antithetic else first
         prefixes = np.cumsum(np.left_shift(1, units), axis=2)  # bit patterns, without the empty one
         steps = np.diff(self.table[np.concatenate([0 * prefixes[:, :, :1], prefixes], axis=2)], axis=2)
@@ -76,11 +76,11 @@ class Subject:
         return (low - self.slack <= self.values) & (self.values <= high + self.slack)
 
 
-def study(subject: Subject, n_orders: int, runs: int) -> dict[str, float]:
+def study(subject: Subject, n_permutations: int, runs: int) -> dict[str, float]:
     """Coverage and width at a fixed number of orders, and coverage when stopping at the width typical of it."""
     held, held_normal, widths, normal_widths, half_widths = [], [], [], [], []
     for _ in range(runs):
-        estimate = subject.run(MaxPermutations(n_orders))
+        estimate = subject.run(MaxPermutations(n_permutations))
         low, high = estimate.interval()
         radius = NORMAL_QUANTILE * estimate.stderr
         held.append(subject.holds(low, high))
@@ -96,7 +96,7 @@ def study(subject: Subject, n_orders: int, runs: int) -> dict[str, float]:
         "stopped": np.nan,
         "orders": np.nan,
     }
-    if n_orders >= 20 and limit > 0:  # no criterion looks at errors before ten units
+    if n_permutations >= 20 and limit > 0:  # no criterion looks at errors before ten units
         stopped = [subject.run(IntervalBelow(limit * (1 + 1e-9))) for _ in range(runs)]
         row["stopped"] = float(np.mean([subject.holds(*estimate.interval()) for estimate in stopped]))
         row["orders"] = float(np.mean([estimate.n_permutations for estimate in stopped]))
@@ -142,18 +142,18 @@ def main() -> None:
         for label, bounds in ((name, None), (f"{name}, bounded", offered))[: 1 if offered is None else 2]:
             subject = Subject(table, bounds, not options.plain, np.random.default_rng(0))
             subjects.setdefault(name, subject)
-            for n_orders in ORDERS:
-                row = study(subject, n_orders, options.runs)
+            for n_permutations in ORDERS:
+                row = study(subject, n_permutations, options.runs)
                 print(
-                    f"{label:<22}{n_orders:>7}{row['coverage']:>10.3f}{row['normal']:>8.3f}{row['width']:>14.2f}"
+                    f"{label:<22}{n_permutations:>7}{row['coverage']:>10.3f}{row['normal']:>8.3f}{row['width']:>14.2f}"
                     f"{row['stopped']:>13.3f}{row['orders']:>10.0f}",
                     flush=True,
                 )
                 entry = np.nanmin([row["coverage"], row["stopped"]])
-                if n_orders >= 20:
+                if n_permutations >= 20:
                     lowest = min(lowest, entry)
-                    below += [f"{label} at {n_orders}"] if entry < TARGET else []
-                wide += [label] if n_orders == 500 and row["width"] > WIDEST else []
+                    below += [f"{label} at {n_permutations}"] if entry < TARGET else []
+                wide += [label] if n_permutations == 500 and row["width"] > WIDEST else []
     print(f"\n{'game':<22}{'a player':>7}" + "".join(f"{label:>12}{'s/e':>7}" for label in METHODS))
     for name, subject in subjects.items():
         below += study_budgets(name, subject, options.runs)

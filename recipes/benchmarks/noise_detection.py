@@ -26,7 +26,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from transformers import AutoModel, AutoTokenizer
 
 from lightning_attnflow.shapley import MaxPermutations, Truncation, leave_one_out
-from lightning_attnflow.shapley.confidence import student_quantile
+from lightning_attnflow.shapley.intervals import student_quantile
 from lightning_attnflow.valuation import (
     DataShapley,
     FrozenEncoderUtility,

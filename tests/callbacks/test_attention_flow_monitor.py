@@ -18,7 +18,7 @@ from tiny_training import PROBE, Classifier, dataset, new_monitor, trainer, vali
 from torch.utils.data import DataLoader
 
 from lightning_attnflow import AttentionFlowMonitor, AttentionNetwork, attention_flow, capture_attention
-from lightning_attnflow.reporting.summaries import normalised_entropy, special_share
+from lightning_attnflow.plots.summaries import normalised_entropy, special_share
 
 
 def reference_flows(n_sentences: int, **network: Any) -> list[Any]:

@@ -14,15 +14,15 @@ from networks import coalitions_of, networks, readout_vector, stochastic, weight
 
 from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.flow import FlowGame
-from lightning_attnflow.flow.engine import sizes
+from lightning_attnflow.flow.engine import size_bounds
+from lightning_attnflow.flow.engine.bias_correction import _shares
 from lightning_attnflow.flow.engine.cores import WIDE, Cores
-from lightning_attnflow.flow.engine.corrections import _shares
-from lightning_attnflow.flow.engine.facts import flow_bounds
 from lightning_attnflow.flow.engine.layer import LayerSolver
+from lightning_attnflow.flow.engine.layer_bounds import flow_bounds
 from lightning_attnflow.flow.engine.network import layer_games
-from lightning_attnflow.flow.engine.orders import _two_cut_marginals, bounds_along
+from lightning_attnflow.flow.engine.permutations import _two_cut_marginals, bounds_along
 from lightning_attnflow.flow.engine.shapley import _efficient
-from lightning_attnflow.flow.engine.sizes import LeastBySize, least_of_supply
+from lightning_attnflow.flow.engine.size_bounds import LeastBySize, least_of_supply
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.shapley import FunctionGame, GroupedGame, exact_shapley
 
@@ -101,7 +101,7 @@ def test_facts_of_a_layer_bound_every_coalition_of_the_next(network: AttentionNe
         assert again[size] == high[size]  # a bound that depended on the order would have no Shapley values
 
 
-@patch.object(sizes, "_sift_down", sizes._sift_down.py_func)  # compiled without a wrapper for Python
+@patch.object(size_bounds, "_sift_down", size_bounds._sift_down.py_func)  # compiled without a wrapper for Python
 @given(network=networks(max_layers=5, max_positions=6) | weighted_networks())
 @settings(max_examples=40, deadline=None)
 def test_no_coalition_is_paid_less_than_the_least_of_its_size(network: AttentionNetwork) -> None:
@@ -128,7 +128,7 @@ def test_game_in_which_any_two_reach_everything_is_exact(seed: int) -> None:
     pairs = coalitions_of(n)[[(1 << i) + (1 << j) for i in range(n) for j in range(i)]]
     assert (FlowGame(network, 0)(pairs) == 1.0).all()
     assert (flow.upper[0] < 1.0).sum() > 1
-    assert flow.n_orders[0] == 0
+    assert flow.n_permutations[0] == 0
     np.testing.assert_allclose(flow.values[0], exact_shapley(FlowGame(network, 0)).values, atol=ROUNDING)
 
 
@@ -184,9 +184,9 @@ def test_sampled_values_are_within_tolerance_and_their_intervals_hold(kind: str,
         assert (flow.high <= flow.upper + ROUNDING).all()
         np.testing.assert_allclose(flow.values.sum(axis=1), flow.total, atol=ROUNDING)
         inside.append((flow.low - ROUNDING <= exact) & (exact <= flow.high + ROUNDING))
-    sampled = flow.n_orders > 0
+    sampled = flow.n_permutations > 0
     assert sampled.any()
-    assert kind != "random" or (flow.n_orders % (2 * n)).any()  # beside rings, orders walked by flows
+    assert kind != "random" or (flow.n_permutations % (2 * n)).any()  # beside rings, orders walked by flows
     covered = np.stack(inside)[:, sampled]
     assert covered.mean() >= 0.95  # nominal, over n_seeds x players x layers
     np.testing.assert_allclose(flow.values[~sampled], exact[~sampled], atol=ROUNDING)
@@ -205,12 +205,12 @@ def test_intervals_hold_where_bounds_are_loose(
 ) -> None:
     network = AttentionNetwork(stochastic(n_layers, n, seed, kind, residual), readout_vector(readout, n, 0))
     exact = exact_shapley(FlowGame(network, layer)).values
-    covered, n_orders = [], []
+    covered, n_permutations = [], []
     for run in range(12):
         flow = attention_flow(network, layers=[layer], tolerance=tolerance, seed=run)
-        n_orders.append(int(flow.n_orders[0]))
+        n_permutations.append(int(flow.n_permutations[0]))
         covered.append((flow.low[0] - ROUNDING <= exact) & (exact <= flow.high[0] + ROUNDING))
-    assert any(count % (2 * n) for count in n_orders)  # beside rings, orders walked by flows
+    assert any(count % (2 * n) for count in n_permutations)  # beside rings, orders walked by flows
     assert np.mean(covered) >= 0.95
     assert min(np.mean(covered, axis=1)) >= 0.7
 
@@ -253,7 +253,7 @@ def test_layers_shared_by_many_threads_come_out_as_on_one(monkeypatch: pytest.Mo
     for n_threads in (1, 4):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=n_threads: range(n), raising=False)
         flows.append(attention_flow(network, tolerance=2e-2))
-    assert flows[0].n_orders.any()
+    assert flows[0].n_permutations.any()
     for name in ("values", "stderr", "low", "high", "lower", "upper"):
         np.testing.assert_array_equal(getattr(flows[0], name), getattr(flows[1], name))
     single = FlowGame(network, 1, solver="ortools")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_attnflow.flow.engine import corrections, facts, orders, sizes, solve
+from lightning_attnflow.flow.engine import bias_correction, layer_bounds, permutations, size_bounds, solve
 from lightning_attnflow.flow.solvers import dinic, jit, native
 
 
@@ -27,7 +27,7 @@ def test_every_kernel_is_kept_under_the_digest_of_all_sources() -> None:
     digest = jit.sources_digest(Path(jit.__file__).parents[1])
     kernels = [
         kernel
-        for module in (dinic, native, facts, sizes, orders, corrections, solve)
+        for module in (dinic, native, layer_bounds, size_bounds, permutations, bias_correction, solve)
         for kernel in vars(module).values()
         if hasattr(kernel, "py_func")
     ]

@@ -23,7 +23,7 @@ from lightning_attnflow.shapley import (
     shapley,
     stratified_shapley,
 )
-from lightning_attnflow.shapley.layers import _BALANCED, draw_layers, minimum_budget
+from lightning_attnflow.shapley.coalition_sampling import _BALANCED, draw_layers, minimum_budget
 
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])

@@ -24,11 +24,11 @@ from lightning_attnflow.shapley import (
     is_modular,
     kernel_shap,
     leave_one_out,
+    permutation_marginals,
     permutation_shapley,
     quadrature_shapley,
     shapley,
     stratified_shapley,
-    walk_orders,
 )
 from lightning_attnflow.shapley.game import evaluate
 
@@ -236,7 +236,7 @@ def test_the_order_whose_ends_are_wrong_is_named(column: int, ends: str) -> None
     game = Walking(3)
     game.prefix_values = wrong_in_the_last
     with pytest.raises(GameError, match=rf"ends {ends} of order \[1, 2, 0\]; expected .* \(0.0, 9.0\)"):
-        walk_orders(game, np.array([[0, 1, 2], [2, 1, 0], [1, 2, 0]]), v_empty=0.0, v_full=9.0)
+        permutation_marginals(game, np.array([[0, 1, 2], [2, 1, 0], [1, 2, 0]]), v_empty=0.0, v_full=9.0)
 
 
 @pytest.mark.parametrize(

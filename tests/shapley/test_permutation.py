@@ -17,11 +17,11 @@ from lightning_attnflow.shapley import (
     PermutationEstimate,
     StandardErrorBelow,
     Truncation,
-    draw_units,
+    draw_permutations,
     exact_shapley,
-    permutation_order,
+    permutation_marginals,
     permutation_shapley,
-    walk_orders,
+    random_permutation,
 )
 
 
@@ -51,16 +51,16 @@ def test_reverse_orders_halve_the_work_on_a_game_of_pairs() -> None:
 
 
 def test_an_order_depends_on_seed_and_index_alone() -> None:
-    assert permutation_order(7, 1000, 30).tolist() == permutation_order(7, 1000, 30).tolist()
-    assert permutation_order(7, 1000, 30).tolist() != permutation_order(7, 1001, 30).tolist()
-    assert permutation_order(7, 1000, 30).tolist() != permutation_order(8, 1000, 30).tolist()
-    units = draw_units(7, [5, 2], 4)
-    assert units[0, 0].tolist() == permutation_order(7, 5, 4).tolist()
+    assert random_permutation(7, 1000, 30).tolist() == random_permutation(7, 1000, 30).tolist()
+    assert random_permutation(7, 1000, 30).tolist() != random_permutation(7, 1001, 30).tolist()
+    assert random_permutation(7, 1000, 30).tolist() != random_permutation(8, 1000, 30).tolist()
+    units = draw_permutations(7, [5, 2], 4)
+    assert units[0, 0].tolist() == random_permutation(7, 5, 4).tolist()
     assert units[:, 1].tolist() == units[:, 0, ::-1].tolist()
 
 
 def test_orders_are_uniform() -> None:
-    orders = [tuple(permutation_order(0, index, 3).tolist()) for index in range(6000)]
+    orders = [tuple(random_permutation(0, index, 3).tolist()) for index in range(6000)]
     counts = np.array([orders.count(order) for order in set(orders)])
     assert len(counts) == 6
     assert (np.abs(counts - 1000) < 4 * np.sqrt(1000)).all()
@@ -95,18 +95,20 @@ def test_the_same_seed_gives_the_same_values_bit_by_bit() -> None:
 class TestTruncation:
     def test_an_order_ends_after_patience_prefixes_close_to_the_full_payoff(self) -> None:
         game = FunctionGame(lambda c: np.minimum(c.sum(axis=1), 3) * 1.0, 8)
-        orders = draw_units(0, range(5), 8)[:, 0]
-        walk = walk_orders(game, orders, v_empty=0.0, v_full=3.0, truncation=Truncation(0.01, patience=2))
+        orders = draw_permutations(0, range(5), 8)[:, 0]
+        walk = permutation_marginals(game, orders, v_empty=0.0, v_full=3.0, truncation=Truncation(0.01, patience=2))
         assert walk.n_evaluations == 5 * 4  # sizes 1 to 4: at 3 and 4 the payoff is full
         assert walk.truncated.all()
-        np.testing.assert_array_equal(walk.marginals, walk_orders(game, orders, v_empty=0.0, v_full=3.0).marginals)
+        np.testing.assert_array_equal(
+            walk.marginals, permutation_marginals(game, orders, v_empty=0.0, v_full=3.0).marginals
+        )
 
     def test_a_prefix_that_touches_the_full_payoff_by_chance_does_not_end_an_order(self) -> None:
         payoffs = np.array([0.0, 1.0, 0.2, 0.4, 0.6, 1.0])  # full at one player, then not
         game = FunctionGame(lambda c: payoffs[c.sum(axis=1)], 5)
-        orders = draw_units(0, range(3), 5)[:, 0]
-        patient = walk_orders(game, orders, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=2))
-        hasty = walk_orders(game, orders, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=1))
+        orders = draw_permutations(0, range(3), 5)[:, 0]
+        patient = permutation_marginals(game, orders, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=2))
+        hasty = permutation_marginals(game, orders, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=1))
         assert not patient.truncated.any()
         assert hasty.truncated.all()
         assert hasty.n_evaluations == 3
@@ -123,8 +125,8 @@ class TestTruncation:
     def test_orders_of_a_block_are_walked_side_by_side(self) -> None:
         sizes = []
         game = FunctionGame(lambda c: sizes.append(len(c)) or c.sum(axis=1) * 1.0, 6)
-        orders = draw_units(0, range(10), 6)[:, 0]
-        walk_orders(game, orders, v_empty=0.0, v_full=6.0, truncation=Truncation())
+        orders = draw_permutations(0, range(10), 6)[:, 0]
+        permutation_marginals(game, orders, v_empty=0.0, v_full=6.0, truncation=Truncation())
         assert sizes == [10] * 5
 
     @pytest.mark.parametrize(
@@ -140,9 +142,9 @@ class TestTruncation:
         for n_players in (1, 3):
             with pytest.raises(InputError, match="truncation"):
                 permutation_shapley(games.modular(np.ones(n_players))[0], stop=MaxPermutations(2), truncation=wrong)
-        game, orders = games.modular(np.ones(3))[0], draw_units(0, [0], 3)[0]
+        game, orders = games.modular(np.ones(3))[0], draw_permutations(0, [0], 3)[0]
         with pytest.raises(InputError, match="truncation"):
-            walk_orders(game, orders, v_empty=0.0, v_full=3.0, truncation=wrong)
+            permutation_marginals(game, orders, v_empty=0.0, v_full=3.0, truncation=wrong)
 
     @pytest.mark.parametrize("wrong", ["no", None, 2])
     def test_antithetic_is_true_or_false(self, wrong: object) -> None:
@@ -160,8 +162,8 @@ class TestPermutationEstimate:
         whole = permutation_shapley(game, stop=MaxPermutations(60), seed=9)
         estimate = PermutationEstimate(5, v_empty=whole.v_empty, v_full=whole.v_full, seed=9, n_evaluations=2)
         for index in reversed(range(30)):
-            units = draw_units(9, [index], 5)
-            walk = walk_orders(game, units[0], v_empty=whole.v_empty, v_full=whole.v_full)
+            units = draw_permutations(9, [index], 5)
+            walk = permutation_marginals(game, units[0], v_empty=whole.v_empty, v_full=whole.v_full)
             estimate.update(units, walk.marginals[None], n_evaluations=walk.n_evaluations)
         again = estimate.result()
         np.testing.assert_allclose(again.values, whole.values, atol=1e-12)
@@ -194,7 +196,7 @@ class TestGroups:
             for blocks in permutations(self.groups)
             for order in product(*(permutations(block) for block in blocks))
         ]
-        exact = walk_orders(game, np.array(orders), v_empty=v_empty, v_full=v_full).marginals.mean(axis=0)
+        exact = permutation_marginals(game, np.array(orders), v_empty=v_empty, v_full=v_full).marginals.mean(axis=0)
         result = permutation_shapley(game, stop=MaxPermutations(4000), groups=self.groups)
         assert (np.abs(result.values - exact) < 4 * result.stderr).all()
         assert result.method == "permutation_shapley(antithetic, grouped)"
@@ -226,9 +228,9 @@ def test_a_seed_is_a_number(seed: object) -> None:
     with pytest.raises(InputError, match="seed"):
         permutation_shapley(games.modular(np.ones(2))[0], stop=MaxPermutations(2), seed=None)
     with pytest.raises(InputError, match="seed"):
-        permutation_order(seed, 0, 3)
+        random_permutation(seed, 0, 3)
     for groups in (None, [[0], [1, 2]]):
         with pytest.raises(InputError, match="seed"):
-            draw_units(seed, [0], 3, groups=groups)
+            draw_permutations(seed, [0], 3, groups=groups)
     with pytest.raises(InputError, match="seed"):
         PermutationEstimate(3, v_empty=0.0, v_full=1.0, seed=seed)

@@ -11,7 +11,7 @@ import pytest
 import lightning_attnflow.shapley as core
 
 FIXED_NAMES = """
-Game FunctionGame GroupedGame CachedGame ShapleyResult PermutationEstimate Truncation permutation_order
+Game FunctionGame GroupedGame CachedGame ShapleyResult PermutationEstimate Truncation random_permutation
 exact_shapley permutation_shapley stratified_shapley quadrature_shapley kernel_shap leave_one_out banzhaf shapley
 MaxPermutations MaxEvaluations MaxSeconds StandardErrorBelow IntervalBelow SignDecided TopDecided
 is_modular audit_axioms audit_additivity AxiomReport

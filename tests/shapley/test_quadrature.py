@@ -16,9 +16,9 @@ from lightning_attnflow.shapley import (
     shapley,
     stratified_shapley,
 )
+from lightning_attnflow.shapley.coalition_sampling import minimum_budget
 from lightning_attnflow.shapley.exact import coalitions_of, shapley_from_table
-from lightning_attnflow.shapley.layers import minimum_budget
-from lightning_attnflow.shapley.set_kernel import SetKernel, likeliest_kernel
+from lightning_attnflow.shapley.gaussian_process import SetKernel, likeliest_kernel
 
 
 def _covariances(kernel: SetKernel, n_players: int) -> np.ndarray:
@@ -132,7 +132,7 @@ def test_runs_do_not_merge_since_they_err_alike() -> None:
 def test_more_than_quadrature_can_take_goes_to_stratified_sampling_once_that_is_better(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lightning_attnflow.shapley.choose.MAX_PAIRS", 50)
+    monkeypatch.setattr("lightning_attnflow.shapley.auto.MAX_PAIRS", 50)
     large = FunctionGame(lambda c: c.sum(axis=1) * 1.0, 40)
     middling = shapley(large, budget=7999)
     assert (middling.method, middling.n_evaluations) == ("quadrature_shapley", 102)

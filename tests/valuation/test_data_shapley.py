@@ -21,10 +21,10 @@ from lightning_attnflow.shapley import (
     ShapleyResult,
     SignDecided,
     Truncation,
-    draw_units,
+    draw_permutations,
     exact_shapley,
+    permutation_marginals,
     permutation_shapley,
-    walk_orders,
 )
 from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, knn_game, knn_shapley
 from lightning_attnflow.valuation.audit import DataShapleyResult, TruncationAudit
@@ -73,7 +73,9 @@ def test_an_order_is_cut_where_the_core_cuts_it() -> None:
     plan = Plan(3, True, truncation, 1e-9, 0.0, v_full, 1)
     cut = [walk_unit(game, plan, index) for index in range(10)]
     core = [
-        walk_orders(game, draw_units(3, [index], 8)[0], v_empty=0.0, v_full=v_full, truncation=truncation)
+        permutation_marginals(
+            game, draw_permutations(3, [index], 8)[0], v_empty=0.0, v_full=v_full, truncation=truncation
+        )
         for index in range(10)
     ]
     np.testing.assert_allclose([u.marginals for u in cut], [w.marginals for w in core], atol=1e-12)
@@ -87,7 +89,7 @@ def test_the_audit_measures_the_bias_and_the_interval_holds_it() -> None:
     run = DataShapley(game, stop=MaxPermutations(4000), truncation=Truncation(0.1, 1), audit=0.2).fit()
     audit = run.result.audit
     assert isinstance(audit, TruncationAudit)
-    assert 300 < audit.n_units < 500
+    assert 300 < audit.n_samples < 500
     bias = exact - run.result.values
     assert (np.abs(bias - audit.bias) < 5 * np.hypot(run.result.stderr, audit.stderr)).all()
     assert bias[1:].min() > 0.003  # truncation takes from all but the lightest player, far more than the sampling error
@@ -104,7 +106,7 @@ def test_a_saved_result_keeps_its_audit(tmp_path: Path, truncation: Truncation |
     loaded = DataShapleyResult.load(tmp_path / "result.npz")
     assert (np.array(loaded.interval()) == np.array(result.interval())).all()
     assert (loaded.audit is None) == (truncation is None)
-    assert (loaded.audit and loaded.audit.n_units) == (result.audit and result.audit.n_units)
+    assert (loaded.audit and loaded.audit.n_samples) == (result.audit and result.audit.n_samples)
     with pytest.raises(InputError, match="expected a ShapleyResult of format"):
         ShapleyResult.load(tmp_path / "result.npz")  # without the audit its intervals would be too narrow
     exact_shapley(saturating()).save(tmp_path / "plain.npz")
@@ -284,5 +286,5 @@ def test_the_bar_ends_where_the_run_may_end_not_where_a_criterion_looks_next(cap
     DataShapley(saturating(), stop=stop, truncation=None, progress=True).fit()
     assert "and all 30 with 1 worker" in " ".join(capsys.readouterr().out.split())
     new = PermutationEstimate(8, v_empty=0.0, v_full=1.0, seed=0, n_evaluations=2)
-    assert np.isinf((SignDecided() & MaxPermutations(60)).most_units(new))
-    assert (SignDecided() | MaxPermutations(60) | MaxEvaluations(100)).most_units(new) == 98 // 14
+    assert np.isinf((SignDecided() & MaxPermutations(60)).max_samples(new))
+    assert (SignDecided() | MaxPermutations(60) | MaxEvaluations(100)).max_samples(new) == 98 // 14

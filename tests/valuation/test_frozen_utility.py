@@ -153,7 +153,7 @@ def test_the_gradient_vanishes_at_every_head(seed: int, l2: float, d: int, n: in
     game = FrozenEncoderUtility(features, labels, features, labels, l2=l2)
     coalition = rng.random((1, n)) < 0.7
     everyone = torch.arange(n)
-    from lightning_attnflow.valuation.heads import Rows
+    from lightning_attnflow.valuation.utilities.logistic_regression import Rows
 
     weights, _ = game._train(Rows(game._design, everyone), everyone, torch.from_numpy(coalition.T).double(), None)
     rows = game._design.rows.numpy()

@@ -152,7 +152,7 @@ def test_ledgers_of_two_seeds_merge(tmp_path: Path) -> None:
     merged = ledger_result(both)
     np.testing.assert_allclose(merged.values, (first.values + second.values) / 2, rtol=0, atol=1e-15)
     assert merged.seeds == (1, 2)
-    assert merged.audit.n_units == first.audit.n_units + second.audit.n_units
+    assert merged.audit.n_samples == first.audit.n_samples + second.audit.n_samples
     assert same(run(both, seed=2).result, second)
     run(tmp_path / "three.ledger", game=SmallGame(top=9.0))
     with pytest.raises(LedgerError, match=r"utility\.top"):

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.flow.engine.cores import WIDE, Cores
-from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, flow_bounds
-from lightning_attnflow.flow.engine.orders import CoalitionBounds
-from lightning_attnflow.flow.engine.sizes import LeastBySize
+from lightning_attnflow.flow.engine.layer_bounds import NOWHERE, LayerFacts, flow_bounds
+from lightning_attnflow.flow.engine.permutations import CoalitionBounds
+from lightning_attnflow.flow.engine.size_bounds import LeastBySize
 from lightning_attnflow.flow.engine.solve import CutPool, Ints, Nets, copy_of, empty_pool, solve, take_over
 from lightning_attnflow.flow.solvers.dinic import Words, pack_nodes
 
@@ -35,7 +35,7 @@ class Coalitions(NamedTuple):
     last: Ints  # (n,): v(N) - v(N - i)
 
 
-def players_of(layer: int, members: Bools, edges: Ints) -> Players:
+def number_of_players(layer: int, members: Bools, edges: Ints) -> Players:
     """Describe players by their positions, bool (n, T), and the layer's edges, int64 (T, T) ``[key, query]``."""
     single = members.shape[0] == members.shape[1] and bool((members == np.eye(len(members), dtype=bool)).all())
     return Players(layer, members, pack_nodes(members), edges if single else members @ edges)

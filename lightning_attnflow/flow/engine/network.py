@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_attnflow.flow.engine.cores import Cores
-from lightning_attnflow.flow.engine.facts import NOWHERE, LayerFacts, make_facts
 from lightning_attnflow.flow.engine.layer import (
     Bools,
     Coalitions,
     LayerSolver,
     Players,
     modular_values,
-    players_of,
+    number_of_players,
     separable_values,
 )
-from lightning_attnflow.flow.engine.sizes import LeastBySize
+from lightning_attnflow.flow.engine.layer_bounds import NOWHERE, LayerFacts, make_facts
+from lightning_attnflow.flow.engine.size_bounds import LeastBySize
 from lightning_attnflow.flow.engine.solve import Ints, Nets
 from lightning_attnflow.flow.integers import IntegerNetwork
 from lightning_attnflow.flow.solvers.dinic import edges_of
@@ -74,7 +74,7 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, core
     above = make_facts(readout, limit, reader, 0, readout, limit - int(readout[reader]))
     least: LeastBySize | None = None
     for layer in range(top - 1, lowest - 1, -1):
-        players = players_of(layer, everyone, edges[layer])
+        players = number_of_players(layer, everyone, edges[layer])
         solver = None
         if layer == top - 1:
             values = separable_values(players.sent, readout)
@@ -86,7 +86,7 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, core
         if groups is None:
             yield LayerGame(layer, values, players, solver, readout)
         else:
-            united = players_of(layer, members, edges[layer])
+            united = number_of_players(layer, members, edges[layer])
             if solver is None or nets is None or least is None:
                 yield LayerGame(layer, separable_values(united.sent, readout), united, None, readout)
             else:

@@ -75,4 +75,4 @@ def _shapley_flow(tolerance: float, seed: int, cores: Cores, game: LayerGame, sc
     flow = _flow_alone(game, scale)
     estimate = shapley_values(game, tolerance * scale, seed, cores.stop)
     values, stderr, low, high = (array / scale for array in estimate[:4])
-    return flow._replace(values=values, stderr=stderr, low=low, high=high, n_orders=estimate.n_orders)
+    return flow._replace(values=values, stderr=stderr, low=low, high=high, n_permutations=estimate.n_permutations)

@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.engine.corrections import corrections
-from lightning_attnflow.flow.engine.facts import NOWHERE
+from lightning_attnflow.flow.engine.bias_correction import corrections
 from lightning_attnflow.flow.engine.layer import Coalitions
+from lightning_attnflow.flow.engine.layer_bounds import NOWHERE
 from lightning_attnflow.flow.engine.network import LayerGame
-from lightning_attnflow.flow.engine.orders import CoalitionBounds, sample_bounds, sample_separable
+from lightning_attnflow.flow.engine.permutations import CoalitionBounds, sample_bounds, sample_separable
 from lightning_attnflow.flow.engine.solve import Flags
 from lightning_attnflow.flow.layer import EXACT_PLAYERS
-from lightning_attnflow.shapley.confidence import permutation_interval, units_wanted
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import FunctionGame
-from lightning_attnflow.shapley.statistics import UnitStatistics
+from lightning_attnflow.shapley.intervals import permutation_interval, samples_needed
+from lightning_attnflow.shapley.statistics import SampleStatistics
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Estimate(NamedTuple):
     stderr: Floats
     low: Floats
     high: Floats
-    n_orders: int
+    n_permutations: int
 
 
 def shapley_values(game: LayerGame, tolerance: float, seed: int, stop: Flags) -> Estimate:
@@ -74,7 +74,7 @@ def _closed_form(values: Coalitions, bounds: CoalitionBounds | None) -> Floats |
     *Any two reach it.* No two players are paid less than v(N): a player adds v({i}) as the first and what
     is missing after another as the second.
     *One decides.* Player r alone is paid v(N), and one cut, b + w(S), is tight at every other player alone and at all
-    of them together, hence (see `lightning_attnflow.flow.engine.facts`) at everything between. Any i but r adds
+    of them together, hence (see `lightning_attnflow.flow.engine.layer_bounds`) at everything between. Any i but r adds
     w_i if it comes before r, half of the orders, and b if it is the very first.
     """
     n = len(values.alone)
@@ -99,7 +99,7 @@ def _sampled(
     """Sample rings of orders until the interval is narrow enough, with flows only if the bounds are too loose."""
     n = len(game.values.alone)
     state = seeds.generate_state(1, dtype=np.uint64).astype(np.uint64)
-    rings, before, after = UnitStatistics.empty(n), np.zeros(n), np.zeros(n)
+    rings, before, after = SampleStatistics.empty(n), np.zeros(n), np.zeros(n)
     n_rings = max(3, _FIRST_ORDERS // (2 * n))
     while True:
         units, gaps, order = np.zeros((n_rings, n)), np.zeros((2, n)), np.arange(n)
@@ -110,14 +110,14 @@ def _sampled(
             sample_bounds(bounds, order, state, units, gaps[0], gaps[1], stop)
         share = n_rings / (rings.count + n_rings)
         before, after = before + (gaps[0] - before) * share, after + (gaps[1] - after) * share
-        rings = rings + UnitStatistics.of(units)
+        rings = rings + SampleStatistics.of(units)
         doubt = (before + after) / 2
         loose = doubt.max() > 0.5 * tolerance
         radius, room = _radius(rings), 0.7 * tolerance if loose else tolerance - doubt.max()
         if radius.max() <= room or rings.count >= _MOST_RINGS or stop[0]:
             break
-        n_rings = units_wanted(rings, radius, np.full(n, room), np.zeros(n)) - rings.count
-    stderr, n_orders = rings.stderr, 2 * n * rings.count
+        n_rings = samples_needed(rings, radius, np.full(n, room), np.zeros(n)) - rings.count
+    stderr, n_permutations = rings.stderr, 2 * n * rings.count
     if loose:
         assert bounds is not None
         assert game.solver is not None  # a separable game has no bounds that could be loose
@@ -127,7 +127,7 @@ def _sampled(
         values = rings.mean + pairs.mean
         radius = np.hypot(radius, _radius(pairs) + unseen)
         stderr = np.hypot(stderr, pairs.stderr)
-        n_orders += 2 * pairs.count
+        n_permutations += 2 * pairs.count
     else:
         values = rings.mean + (before - after) / 2
         radius = radius + doubt
@@ -138,7 +138,7 @@ def _sampled(
         np.where(low < high, stderr, 0.0),
         np.clip(values - radius, low, high),
         np.clip(values + radius, low, high),
-        n_orders,
+        n_permutations,
     )
 
 
@@ -153,6 +153,6 @@ def _efficient(values: Floats, low: Floats, high: Floats, total: float) -> Float
     return nearest
 
 
-def _radius(statistics: UnitStatistics) -> Floats:
+def _radius(statistics: SampleStatistics) -> Floats:
     low, high = permutation_interval(statistics)
     return (high - low) / 2

@@ -1,0 +1,87 @@
+"""Argument checks shared by all subpackages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeGuard
+
+import numpy as np
+
+from lightning_attnflow.errors import InputError
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether ``value`` is a Python or NumPy integer (bool excluded)."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether ``value`` is a finite real Python or NumPy number (bool excluded)."""
+    is_real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def check_integer(
+    name: str, value: object, *, minimum: int = 1, maximum: int | None = None, remedy: str | None = None
+) -> int:
+    """Return an integer in ``[minimum, maximum]``.
+
+    Example:
+        >>> check_integer("batch_size", 2.5)
+        Traceback (most recent call last):
+        lightning_attnflow.errors.InputError: batch_size: got 2.5; expected an integer >= 1.
+    """
+    if not is_integer(value) or value < minimum or (maximum is not None and value > maximum):
+        expected = f"an integer >= {minimum}" if maximum is None else f"an integer in {minimum}..{maximum}"
+        raise InputError(name, got=repr(value), expected=expected, remedy=remedy)
+    return int(value)
+
+
+def check_seed(seed: object) -> int:
+    """Return the seed as an integer >= 0."""
+    return check_integer("seed", seed, minimum=0)
+
+
+def check_positive(name: str, value: object, *, remedy: str | None = None) -> float:
+    """Return a finite number > 0."""
+    if not is_number(value) or value <= 0:
+        raise InputError(name, got=repr(value), expected="a number > 0", remedy=remedy)
+    return float(value)
+
+
+def check_nonnegative(name: str, value: object, *, remedy: str | None = None) -> float:
+    """Return a finite number >= 0."""
+    if not is_number(value) or value < 0:
+        raise InputError(name, got=repr(value), expected="a number >= 0", remedy=remedy)
+    return float(value)
+
+
+def check_confidence(confidence: object) -> float:
+    """Return a confidence level strictly between 0 and 1."""
+    if not is_number(confidence) or not 0 < confidence < 1:
+        raise InputError("confidence", got=repr(confidence), expected="a number between 0 and 1")
+    return float(confidence)
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return a Python or NumPy bool as bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(name, got=repr(value), expected="True or False")
+    return bool(value)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str], *, or_index: str | None = None) -> None:
+    """Raise unless ``value`` is one of ``choices`` or, if ``or_index`` describes what an index means, an integer >= 0.
+
+    Example:
+        >>> check_choice("heads", 3, ("mean", "max"), or_index="the index of a head")
+        >>> check_choice("heads", "median", ("mean", "max"), or_index="the index of a head")
+        Traceback (most recent call last):
+        lightning_attnflow.errors.InputError: heads: got 'median'; expected 'mean', 'max' or the index of a head.
+    """
+    if or_index is not None and is_integer(value) and value >= 0:
+        return
+    if not isinstance(value, str) or value not in choices:
+        names = ", ".join(map(repr, choices))
+        raise InputError(name, got=repr(value), expected=names if or_index is None else f"{names} or {or_index}")

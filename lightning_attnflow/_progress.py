@@ -1,0 +1,119 @@
+"""One progress bar for everything that may take long."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+from lightning_attnflow._optional import require
+from lightning_attnflow.errors import MissingDependencyError
+
+Item = TypeVar("Item")
+PATIENCE = 2.0  # seconds before a bar appears
+_active = False  # of nested loops only the first that is slow shows a bar
+
+
+class ProgressBar:
+    """A bar that is drawn on standard error once it is due; until then, and where none can be drawn, it is silent.
+
+    Args:
+        stack: closes the bar.
+        total: number of steps; None if unknown.
+        description: text in front of the bar.
+        unit: name of the steps.
+        always: draw at once, on any kind of output, and require rich.
+    """
+
+    def __init__(self, stack: ExitStack, total: float | None, description: str, unit: str, always: bool) -> None:
+        self._stack, self._total, self._description, self._unit = stack, total, description, unit
+        self._started, self._completed = time.monotonic(), 0.0
+        self._drawn: Any = None
+        self._task: Any = None
+        if always:
+            self._draw()
+
+    def advance(self, steps: float) -> None:
+        """Report ``steps`` more completed steps."""
+        self.update(self._completed + steps)
+
+    def update(self, completed: float, *, total: float | None = None, description: str | None = None) -> None:
+        """Report the number of completed steps and, if it has changed, their total number and the description."""
+        self._completed = completed
+        self._total = self._total if total is None else total
+        self._description = self._description if description is None else description
+        late = time.monotonic() - self._started > PATIENCE
+        if self._drawn is None and late and sys.stderr.isatty() and not _active:
+            try:
+                self._draw()
+            except MissingDependencyError:  # nobody asked for the bar
+                self._started = float("inf")
+        if self._drawn is not None:
+            self._drawn.update(self._task, completed=self._completed, total=self._total, description=self._description)
+
+    def print(self, text: str) -> None:
+        """Print a line above the bar, if it is drawn."""
+        if self._drawn is not None:
+            self._drawn.console.print(text)
+
+    def _draw(self) -> None:
+        global _active
+        rich = require("rich.progress", extra="valuation", purpose="the progress bar")
+        console = require("rich.console", extra="valuation", purpose="the progress bar").Console(stderr=True)
+        columns = (
+            rich.TextColumn("{task.description}"),
+            rich.BarColumn(),
+            rich.TextColumn("{task.completed:.0f} of {task.total:.0f} " + self._unit)
+            if self._total is not None
+            else rich.TextColumn("{task.completed:.0f} " + self._unit),
+            rich.TimeElapsedColumn(),
+            rich.TextColumn("remaining"),
+            rich.TimeRemainingColumn(),
+        )
+        self._drawn = self._stack.enter_context(rich.Progress(*columns, console=console, transient=True))
+        self._task = self._drawn.add_task(self._description, total=self._total, completed=self._completed)
+        _active = True
+        self._stack.callback(_deactivate)
+
+
+@contextmanager
+def progress_bar(
+    total: float | None, description: str, *, unit: str = "", always: bool = False
+) -> Iterator[ProgressBar]:
+    """Yield a progress bar that appears after two seconds if standard error is a terminal and rich is installed.
+
+    Args:
+        total: number of steps; None if unknown.
+        description: text in front of the bar.
+        unit: name of the steps, after their number.
+        always: draw at once, on any kind of output.
+
+    Raises:
+        MissingDependencyError: ``always`` without rich.
+
+    Example:
+        >>> with progress_bar(10, "counting") as bar:
+        ...     bar.advance(10)
+    """
+    with ExitStack() as stack:
+        yield ProgressBar(stack, total, description, unit, always)
+
+
+def track(items: Sequence[Item], description: str) -> Iterator[Item]:
+    """Iterate over items with a progress bar.
+
+    Example:
+        >>> list(track([1, 2], "counting"))
+        [1, 2]
+    """
+    with progress_bar(len(items), description) as bar:
+        for index, item in enumerate(items):
+            bar.advance(min(index, 1))  # before an item, so that no bar appears for the last one
+            yield item
+
+
+def _deactivate() -> None:
+    global _active
+    _active = False

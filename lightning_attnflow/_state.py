@@ -1,0 +1,108 @@
+"""Restoration of global and model state: random number generators, train/eval modes, hooks and configs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+_HOOK_TABLES = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+_HF_HOOKED = "_output_capturing_hooks_installed"  # set by transformers when its recording hooks are installed
+
+
+@contextmanager
+def preserve_rng() -> Iterator[None]:
+    """Restore the global RNG states of Python, NumPy and torch (CPU, CUDA, MPS) on exit."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 global state
+    initialized = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if initialized else None  # asking would initialise CUDA
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+
+@contextmanager
+def seeded_rng(sequence: np.random.SeedSequence) -> Iterator[None]:
+    """Seed the global RNGs of Python, NumPy and torch, and restore their states on exit."""
+    words = sequence.generate_state(3)
+    with preserve_rng():
+        random.seed(int(words[0]))
+        np.random.seed(int(words[1]))  # noqa: NPY002 user code may draw from it
+        if torch.cuda.is_available():
+            torch.manual_seed(int(words[2]))
+        else:  # torch.manual_seed would record each seed, with a traceback, for a CUDA device that never comes
+            torch.default_generator.manual_seed(int(words[2]))
+        yield
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode; on exit restore the mode of every submodule, hooks, configs and global RNG states.
+
+    Modes are restored one by one because a user may keep part of the model in eval mode on purpose. Hooks are restored
+    because transformers installs recording hooks on first use and leaves them in the model.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout().eval())
+        >>> with eval_mode(model):
+        ...     [module.training for module in model]
+        [False, False]
+        >>> [module.training for module in model]
+        [True, False]
+    """
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    hooks = [{name: getattr(module, name).copy() for name in _HOOK_TABLES} for module in modules]
+    hooked = [vars(module).get(_HF_HOOKED) for module in modules]
+    configs = [(config, dict(vars(config))) for config in _configs(modules)]
+    try:
+        with preserve_rng():
+            model.eval()
+            yield
+    finally:
+        for config, attributes in configs:
+            vars(config).clear()
+            vars(config).update(attributes)
+        for module, mode, tables, mark in zip(modules, modes, hooks, hooked, strict=True):
+            module.training = mode
+            for name, table in tables.items():
+                current = getattr(module, name)
+                for key in set(current) - set(table):
+                    del current[key]
+            if mark is None:
+                vars(module).pop(_HF_HOOKED, None)
+            else:
+                setattr(module, _HF_HOOKED, mark)
+
+
+def _configs(modules: list[nn.Module]) -> list[Any]:
+    """All transformers configs of the modules, nested ones included, without duplicates."""
+    pending = [module.config for module in modules if hasattr(module, "config")]
+    found: dict[int, Any] = {}
+    while pending:
+        config = pending.pop()
+        if hasattr(config, "_attn_implementation") and id(config) not in found:
+            found[id(config)] = config
+            pending.extend(vars(config).values())
+    return list(found.values())

@@ -1,0 +1,79 @@
+"""A sentence as the model sees it: words of tokenizers with and without a pre-split, and the positions of a model."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
+
+from lightning_attnflow.attribution import explain
+from lightning_attnflow.attribution.players import make_players
+from lightning_attnflow.attribution.text import encode_text, word_numbers
+from lightning_attnflow.callbacks.players import players_of
+from lightning_attnflow.errors import InputError
+
+TEXT = " a fine\nfilm  or not. "
+WORDS = ("a", "fine", "film", "or", "not.")
+
+
+@pytest.fixture
+def unsplit_tokenizer():
+    """A tokenizer of the Llama kind: spaces are letters, and nothing is split before the merges."""
+    letters = {letter: index for index, letter in enumerate("\u2581abcdefghijklmnopqrstuvwxyz.\n")}
+    pieces = [("f", "i"), ("\u2581", "fi"), ("n", "o"), ("\u2581", "no")]
+    vocabulary = letters | {one + two: len(letters) + index for index, (one, two) in enumerate(pieces)}
+    vocabulary["<s>"] = len(vocabulary)
+    inner = Tokenizer(models.BPE(vocabulary, pieces))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
+
+
+def test_words_of_a_tokenizer_without_a_pre_split_lie_between_white_space(unsplit_tokenizer):
+    assert set(unsplit_tokenizer(TEXT).word_ids()) == {None, 0}
+    encoded = encode_text(unsplit_tokenizer, TEXT)
+    players = make_players(encoded, "words", "present")
+    assert players.names == WORDS
+    assert sorted(position for group in players.positions for position in group) == list(range(1, len(encoded)))
+
+
+def test_the_callback_finds_the_same_words(unsplit_tokenizer):
+    ids = unsplit_tokenizer(TEXT)["input_ids"]
+    players = players_of(ids, unsplit_tokenizer, words=True, known_text=TEXT)
+    assert players.labels == ("<s>", *WORDS)
+    assert players.special.tolist() == [True] + [False] * 5
+    assert players.groups == make_players(encode_text(unsplit_tokenizer, TEXT), "words", "players").positions
+
+
+def test_one_word_stays_one_word(unsplit_tokenizer):
+    assert make_players(encode_text(unsplit_tokenizer, "unfilmic"), "words", "present").names == ("unfilmic",)
+
+
+def test_words_that_cannot_be_told_are_refused():
+    class Encoding(dict):
+        def word_ids(self):
+            return [None, None]
+
+    mute = Encoding(special_tokens_mask=[0, 0], offset_mapping=[(0, 0), (0, 0)])
+    with pytest.raises(InputError, match="neither a word nor offsets"):
+        word_numbers(mute, "a film")
+
+
+def test_positions_of_roberta_begin_after_the_padding(unsplit_tokenizer):
+    size = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    config = RobertaConfig(vocab_size=len(unsplit_tokenizer), max_position_embeddings=20, pad_token_id=1, **size)
+    model = RobertaForSequenceClassification(config).eval()
+    longest = explain(model, unsplit_tokenizer, "b" * 16, method="leave_one_out")  # with <s> and the space, 18
+    assert len(longest) == 17
+    for n_letters in (17, 18):
+        with pytest.raises(InputError, match="at most the 18 positions"):
+            explain(model, unsplit_tokenizer, "b" * n_letters, method="rollout")
+        assert len(explain(model, unsplit_tokenizer, "b" * n_letters, method="leave_one_out", truncate=True)) == 17
+
+
+def test_a_word_that_is_all_white_space_has_the_name_of_its_token():
+    inner = Tokenizer(models.BPE({letter: index for index, letter in enumerate("abĊĠ")}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoded = encode_text(PreTrainedTokenizerFast(tokenizer_object=inner), "ab\nb")
+    assert make_players(encoded, "words", "present").names == ("ab", "Ċ", "b")
+    assert make_players(encoded, [(0, 2), (2, 3), (3, 4)], "present").names == ("ab", "Ċ", "b")
