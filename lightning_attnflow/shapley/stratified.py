@@ -26,8 +26,8 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     ``1 / sqrt(s (n - s))``, which minimises the variance if all sizes are equally noisy; and an additive game fitted to
     the sampled layers is subtracted first and its known values added again, so that only what is not additive is noise.
     The draws are evened out (``shapley.coalition_sampling``); the standard errors are those of independent ones,
-    which err more. The fit to the draws themselves brings a small bias, which the original has not: up to a third of the
-    standard deviation at three evaluations a player, an eighth at five.
+    which err more. The fit to the draws themselves brings a small bias, which the original has not: up to a third of
+    the standard deviation at three evaluations a player, an eighth at five.
 
     Args:
         game: the game.
