@@ -90,7 +90,7 @@ def summary(flow: AttentionFlow, row: int, tokens: list[str], flows: dict[str, n
             f"{tokens[token]} carries {least:.3f} in one and {most:.3f} in another.",
             "A tool that logs 'the' maximum flow logs an accident of its solver. The Shapley flow is unique.",
         ]
-    if flow.saturation[row] > 0.5:
+    if flow.is_saturated[row]:
         lines += [
             f"Layer {flow.layers[row]} is saturated: for {flow.saturation[row]:.0%} of the tokens a trivial cut (last "
             "column) sets how much they can send,\nso that their flow, unique or not, says next to nothing about them."

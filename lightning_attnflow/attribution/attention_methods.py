@@ -17,8 +17,6 @@ from lightning_attnflow.attribution.registry import register
 from lightning_attnflow.attribution.sentence import Heads, Sentence, check_grouping
 from lightning_attnflow.flow.attention_flow import attention_flow
 
-_SATURATED = 0.5  # share of tokens decided by one trivial cut above which a layer's flow says little
-
 
 class SaturatedFlowWarning(UserWarning):
     """Most tokens of the layer have a flow that one trivial cut decides; the values say little about them."""
@@ -140,7 +138,8 @@ def _flow(
     if quotient:
         options["groups"] = _all_groups(groups, network)
     result = attention_flow(network, method=kind, layers=[layer], seed=sentence.seed, **options)
-    _warn_if_saturated(float(result.saturation[0]), layer, network)
+    if result.is_saturated[0]:
+        _warn_saturated(float(result.saturation[0]), layer, network)
     facts: dict[str, Any] = {
         "layer": layer,
         "low": result.lower[0],
@@ -163,12 +162,10 @@ def _all_groups(groups: Players, network: AttentionNetwork) -> list[list[int]]:
     return [list(group) for group in groups.positions] + alone
 
 
-def _warn_if_saturated(saturation: float, layer: int, network: AttentionNetwork) -> None:
-    if saturation <= _SATURATED:
-        return
+def _warn_saturated(saturation: float, layer: int, network: AttentionNetwork) -> None:
     above = range(layer + 1, network.n_layers)
-    others = attention_flow(network, method="pairwise", layers=above).saturation if above else np.empty(0)
-    better = [str(other) for other, share in zip(above, others, strict=True) if share <= _SATURATED]
+    others = attention_flow(network, method="pairwise", layers=above).is_saturated if above else np.empty(0, dtype=bool)
+    better = [str(other) for other, saturated in zip(above, others, strict=True) if not saturated]
     advice = f"Nearer to the readout layer={better[0]} is not saturated." if better else "No layer above says more."
     warnings.warn(
         f"flow into layer {layer} of {network.n_layers}: a trivial cut decides {saturation:.0%} of the tokens, so "

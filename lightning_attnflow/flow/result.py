@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.attention.network import Floats
 
+SATURATION_THRESHOLD = 0.5
+"""A layer whose saturation is at least this large is saturated."""
+
 
 @dataclass(frozen=True, eq=False)
 class AttentionFlow:
@@ -70,3 +73,9 @@ class AttentionFlow:
         """float64 (layers,): sum of ``upper - lower``, 0 where the maximum flow is unique."""
         ambiguity: Floats = (self.upper - self.lower).sum(axis=1)
         return ambiguity
+
+    @property
+    def is_saturated(self) -> NDArray[np.bool_]:
+        """bool (layers,): whether ``saturation`` is at least `SATURATION_THRESHOLD`."""
+        saturated: NDArray[np.bool_] = self.saturation >= SATURATION_THRESHOLD
+        return saturated

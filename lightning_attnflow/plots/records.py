@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SATURATED_FROM = 0.5
-"""A layer counts as saturated when trivial cuts decide at least this share of its tokens."""
+from lightning_attnflow.flow.result import SATURATION_THRESHOLD
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class SentenceFlow:
 
     def is_saturated(self, layer: int) -> bool:
         """Whether the flow of `layer` must not be read as importance, because trivial cuts decide most tokens."""
-        return float(self.saturation[layer]) >= SATURATED_FROM
+        return float(self.saturation[layer]) >= SATURATION_THRESHOLD
 
 
 def layer_name(layer: int, n_layers: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ def test_binding_cuts_by_hand() -> None:
     np.testing.assert_allclose(flow.upper[0], np.minimum(1.0, np.minimum(column, intake)), atol=1e-12)
     assert flow.binding_cut[0].tolist() == ["readout", "intake", "column"]
     assert flow.saturation[0] == 1.0
+    assert flow.is_saturated.tolist() == [True]
     mixed = binding_cuts(network, 0, np.eye(3, dtype=bool), np.full(3, 0.01), slack=0.0)
     assert mixed.tolist() == ["mixed"] * 3
 
@@ -92,3 +95,9 @@ def test_saturation_grows_away_from_the_readout_on_deep_random_networks() -> Non
     assert flow.saturation[0] == 1.0
     assert flow.saturation[6] < 1.0
     assert set(flow.binding_cut[0]) <= {"readout", "column", "intake"}
+
+
+@pytest.mark.parametrize(("share", "saturated"), [(0.49, False), (0.5, True), (1.0, True)])
+def test_a_layer_is_saturated_from_the_threshold_on(share: float, saturated: bool) -> None:
+    flow = replace(attention_flow(NETWORK, layers=[0]), saturation=np.array([share]))
+    assert flow.is_saturated.tolist() == [saturated]
