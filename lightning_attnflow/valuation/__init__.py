@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.ledger import Ledger, merge_ledgers
     from lightning_attnflow.valuation.ranking import Ranking
     from lightning_attnflow.valuation.removal import RemovalCurve
+    from lightning_attnflow.valuation.sentences import LabelledTexts, read_sentences, split_sentences
     from lightning_attnflow.valuation.taking_in import ledger_result
     from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
     from lightning_attnflow.valuation.utilities.trainer import TrainerUtility
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DataShapley": "data_shapley",
     "FrozenEncoderUtility": "utilities.frozen",
+    "LabelledTexts": "sentences",
     "Ledger": "ledger",
     "TrainerUtility": "utilities.trainer",
     "Ranking": "ranking",
@@ -35,11 +37,14 @@ _HOMES = {
     "ledger_result": "taking_in",
     "merge_ledgers": "ledger",
     "rank_agreement": "comparison",
+    "read_sentences": "sentences",
+    "split_sentences": "sentences",
 }
 
 __all__ = [
     "DataShapley",
     "FrozenEncoderUtility",
+    "LabelledTexts",
     "Ledger",
     "Ranking",
     "RemovalCurve",
@@ -51,6 +56,8 @@ __all__ = [
     "ledger_result",
     "merge_ledgers",
     "rank_agreement",
+    "read_sentences",
+    "split_sentences",
 ]
 
 

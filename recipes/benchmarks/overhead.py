@@ -24,12 +24,13 @@ import lightning.pytorch as pl
 import torch
 from finetune_sentiment import PROBES, Collate, SentimentClassifier, default_model
 from lightning.pytorch.loggers import TensorBoardLogger
-from movie_reviews import binary_sentences, split_sentences
+from movie_reviews import binary_sentences
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from lightning_attnflow import AttentionFlowMonitor
+from lightning_attnflow.valuation import split_sentences
 
 
 def fit(monitored: bool, seed: int, folder: str, epochs: int) -> tuple[float, float, dict[str, torch.Tensor]]:

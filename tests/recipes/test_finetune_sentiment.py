@@ -41,7 +41,7 @@ def test_it_learns_a_file_of_the_users_own_and_shows_it(run, small_file: Path, t
     with caplog.at_level("INFO"):
         run(*columns, *sizes, "--log_dir", str(tmp_path))
     printed = capsys.readouterr().out
-    accuracy = float(printed.split("held-out accuracy ")[1].split("%")[0])
+    accuracy = float(printed.split("validation accuracy ")[1].split("%")[0])
     assert accuracy >= 80
     for probe in ("This movie was great!", "This was better than I expected."):
         assert probe in printed

@@ -1,0 +1,245 @@
+"""Labelled sentences: read them from a CSV or JSONL file, and split them into a training and a validation part."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_attnflow.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Sentences with class labels. Iterating over it yields pairs (text, class index).
+
+    Args:
+        texts: the n sentences.
+        labels: the class index of each sentence, n integers.
+        classes: the names of the classes.
+        rows: the row of each sentence in the user's file, n integers; default: 1 to n.
+
+    Raises:
+        InputError: different lengths, or a label that is no index of ``classes``.
+
+    Example:
+        >>> sentences = LabelledTexts.of(["a fine film", "a dull film"], ["pos", "neg"])
+        >>> sentences.labels, sentences.classes
+        ((1, 0), ('neg', 'pos'))
+        >>> list(sentences)
+        [('a fine film', 1), ('a dull film', 0)]
+    """
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        defaults = {"rows": self.rows or range(1, len(self.texts) + 1)}
+        for name in ("texts", "labels", "classes", "rows"):
+            object.__setattr__(self, name, tuple(defaults.get(name, getattr(self, name))))
+        for name in ("labels", "rows"):
+            if len(getattr(self, name)) != len(self.texts):
+                raise InputError(name, got=f"{len(getattr(self, name))}", expected=f"{len(self.texts)}, one per text")
+        if not set(self.labels) <= set(range(len(self.classes))):
+            raise InputError("labels", got=sorted(set(self.labels)), expected=f"indices of the classes {self.classes}")
+
+    @classmethod
+    def of(cls, texts: Sequence[str], labels: Sequence[Hashable], *, rows: Sequence[int] = ()) -> LabelledTexts:
+        """Create from labels of any kind; the classes are the sorted labels, as text.
+
+        Args:
+            texts: the n sentences.
+            labels: n labels.
+            rows: n row numbers; default: 1 to n.
+        """
+        names = [str(label) for label in labels]
+        classes = tuple(sorted(set(names)))
+        index = {name: place for place, name in enumerate(classes)}
+        return cls(tuple(texts), tuple(index[name] for name in names), classes, tuple(rows))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index: int) -> tuple[str, int]:
+        return self.texts[index], self.labels[index]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return zip(self.texts, self.labels, strict=True)
+
+    def select(self, indices: Sequence[int]) -> LabelledTexts:
+        """Return the sentences with these indices, in this order."""
+        columns = (tuple(column[i] for i in indices) for column in (self.texts, self.labels, self.rows))
+        texts, labels, rows = columns
+        return LabelledTexts(texts, labels, self.classes, rows)  # type: ignore[arg-type]
+
+    def class_names(self) -> list[str]:
+        """Return the class name of each sentence."""
+        return [self.classes[label] for label in self.labels]
+
+
+def read_sentences(path: str | Path, text_column: str = "text", label_column: str = "label") -> LabelledTexts:
+    """Read labelled sentences from a CSV file with a header or from a JSONL file, both in UTF-8.
+
+    Labels may be text or numbers. The classes are sorted by name. ``rows`` counts as a spreadsheet does: row 1 is the
+    header of a CSV file or the first line of a JSONL file.
+
+    Args:
+        path: file ending in .csv or .jsonl.
+        text_column: column (or key) of the sentences.
+        label_column: column (or key) of the labels.
+
+    Returns:
+        The sentences in the order of the file.
+
+    Raises:
+        InputError: the file does not exist or has another suffix, a column is missing, a text or label is empty, or
+            there are fewer than two classes.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "reviews.csv"
+        ...     _ = path.write_text("review,stars\\na fine film,5\\na dull film,1\\n")
+        ...     sentences = read_sentences(path, text_column="review", label_column="stars")
+        >>> sentences.texts, sentences.classes, sentences.rows
+        (('a fine film', 'a dull film'), ('1', '5'), (2, 3))
+    """
+    path = Path(path)
+    columns = text_column, label_column
+    cells: list[list[str]] = []
+    rows: list[int] = []
+    for number, place, row in _rows(path):
+        cells.append([_cell(place, row, column) for column in columns])
+        rows.append(number)
+    sentences = LabelledTexts.of([text for text, _ in cells], [label for _, label in cells], rows=rows)
+    if len(sentences.classes) < 2:
+        raise InputError(
+            f"labels in {path}, column {label_column!r}",
+            got=f"{len(sentences)} rows with the classes {list(sentences.classes)}",
+            expected="sentences of at least two classes",
+            remedy="Check the label column, or add rows." if len(sentences) else None,
+        )
+    return sentences
+
+
+def split_sentences(
+    sentences: LabelledTexts, train_size: int, validation_size: int, *, seed: int = 0
+) -> tuple[LabelledTexts, LabelledTexts]:
+    """Shuffle the sentences and return a training part and a validation part without common texts.
+
+    Texts that differ only in case, white space or punctuation count as equal; the first of them is kept.
+
+    Args:
+        sentences: the sentences.
+        train_size: size of the training part.
+        validation_size: size of the validation part.
+        seed: seed of the shuffle.
+
+    Raises:
+        InputError: there are too few distinct sentences, or one part has sentences of one class only.
+
+    Example:
+        >>> sentences = LabelledTexts.of([f"sentence {i}" for i in range(10)], [i % 2 for i in range(10)])
+        >>> train, validation = split_sentences(sentences, 6, 4)
+        >>> len(train), len(validation), set(train.texts) & set(validation.texts)
+        (6, 4, set())
+    """
+    distinct = distinct_texts(sentences)
+    if min(train_size, validation_size) < 1 or train_size + validation_size > len(distinct):
+        raise InputError(
+            "train_size, validation_size",
+            got=f"{train_size} and {validation_size}",
+            expected=f"positive sizes with a sum of at most {len(distinct)}, the number of distinct sentences",
+        )
+    random.Random(seed).shuffle(distinct)
+    train = sentences.select(distinct[:train_size])
+    validation = sentences.select(distinct[train_size : train_size + validation_size])
+    for name, part in (("train_size", train), ("validation_size", validation)):
+        if len(set(part.labels)) < 2:
+            raise InputError(
+                name,
+                got=f"{len(part)} sentences of one class only",
+                expected="sentences of at least two classes in each part",
+                remedy=f"Raise {name} or pass another seed.",
+            )
+    return train, validation
+
+
+def distinct_texts(sentences: LabelledTexts) -> list[int]:
+    """Return the index of the first sentence of each group of equal texts."""
+    last_first = reversed(list(enumerate(sentences.texts)))
+    return list({normalised_text(text): index for index, text in last_first}.values())[::-1]
+
+
+def normalised_text(text: str) -> str:
+    """Drop case, white space and punctuation, unless there is nothing else."""
+    return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
+
+
+def _cell(place: str, row: dict[str, object], column: str) -> str:
+    if column not in row:
+        raise InputError(
+            f"{place}, column {column!r}",
+            got=f"columns {list(row)}",
+            expected=f"a column {column!r}",
+            remedy="Set the text column and the label column.",
+        )
+    value = row[column]
+    if not isinstance(value, str | int | float) or not str(value).strip():
+        raise InputError(f"{place}, column {column!r}", got=repr(value), expected="a non-empty text or a number")
+    return str(value).strip()
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, dict[str, object]]]:
+    """Yield (row number, place for error messages, row) of a CSV or JSONL file."""
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".jsonl"):
+        raise InputError("data file", got=path, expected="a name ending in .csv or .jsonl")
+    if not path.is_file():
+        raise InputError("data file", got=f"{path}, which does not exist", expected="an existing file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError("data file", got=f"{path}: {error}", expected="UTF-8 text") from error
+    yield from _csv_rows(path, text) if suffix == ".csv" else _jsonl_rows(path, text)
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, object]]]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader, [])
+    for number, cells in enumerate(reader, start=2):
+        place = f"{path}:{reader.line_num}"
+        if not cells:  # an empty line
+            continue
+        if len(cells) != len(header):
+            raise InputError(
+                place,
+                got=f"{len(cells)} cells",
+                expected=f"{len(header)}, as in the header {header}",
+                remedy="Enclose texts that contain a comma in quotation marks.",
+            )
+        yield number, place, dict(zip(header, cells, strict=True))
+
+
+def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, object]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{path}:{number}",
+                got=line.strip()[:60],
+                expected='one JSON object per line, such as {"text": "...", "label": "..."}',
+            )
+        yield number, f"{path}:{number}", row

@@ -1,0 +1,107 @@
+"""Reading labelled sentences from files, every kind of invalid file, and the split into two parts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation import LabelledTexts, read_sentences, split_sentences
+
+
+def numbered(n: int, positives: int | None = None) -> LabelledTexts:
+    labels = [i % 2 for i in range(n)] if positives is None else [int(i < positives) for i in range(n)]
+    return LabelledTexts.of([f"s {i}" for i in range(n)], labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("a.csv", 'text,label\n"good, really",pos\n\nbad,neg\n', (2, 4)),
+        (
+            "a.jsonl",
+            '{"text": "good, really", "label": "pos"}\n\n{"text": "bad", "label": "neg", "more": null}\n',
+            (1, 3),
+        ),
+    ],
+)
+def test_csv_and_jsonl_give_the_same_sentences(tmp_path: Path, name: str, content: str, rows: tuple[int, ...]) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    expected = LabelledTexts(("good, really", "bad"), (1, 0), ("neg", "pos"), rows)
+    assert read_sentences(tmp_path / name) == expected
+
+
+def test_rows_count_records_not_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,label\n"two\nlines",1\nthird,0\n')
+    assert read_sentences(tmp_path / "a.csv").rows == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "sentence,label\nx,1\n", r"a\.csv:2, column 'text': got columns \['sentence', 'label'\]"),
+        ("a.csv", "text,label\nx,1\ny,1\n", r"2 rows with the classes \['1'\]"),
+        ("a.csv", "text,label\n", r"0 rows"),
+        ("a.csv", "", r"0 rows"),
+        ("a.csv", "text,label\nx,1\n  ,0\n", r"a\.csv:3, column 'text'"),
+        ("a.csv", "text,label\nx,\n", r"a\.csv:2, column 'label'"),
+        ("a.csv", "text,label\ngood, really,1\n", r"a\.csv:2: got 3 cells; expected 2"),
+        ("a.jsonl", '{"text": "x", "label": 1}\n[1, 2]\n', r"a\.jsonl:2: got \[1, 2\]"),
+        ("a.jsonl", "{text\n", r"a\.jsonl:1: got \{text"),
+        ("a.jsonl", '{"text": ["x"], "label": 1}\n', r"a\.jsonl:1, column 'text': got \['x'\]"),
+        ("a.jsonl", '{"label": 1}\n', r"column 'text'"),
+        ("a.tsv", "text\tlabel\n", r"\.csv or \.jsonl"),
+    ],
+)
+def test_the_error_names_the_file_and_the_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_sentences(tmp_path / name)
+
+
+def test_missing_and_undecodable_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_sentences(tmp_path / "none.csv")
+    (tmp_path / "latin.csv").write_bytes("text,label\ntr\xe8s bien,1\n".encode("latin-1"))
+    with pytest.raises(InputError, match="UTF-8"):
+        read_sentences(tmp_path / "latin.csv")
+
+
+def test_columns_must_have_one_entry_per_text() -> None:
+    with pytest.raises(InputError, match="labels: got 1; expected 2"):
+        LabelledTexts(("a", "b"), (0,), ("x",))
+    with pytest.raises(InputError, match="rows: got 1; expected 2"):
+        LabelledTexts(("a", "b"), (0, 0), ("x",), (7,))
+    with pytest.raises(InputError, match="indices of the classes"):
+        LabelledTexts(("a", "b"), (0, 1), ("x",))
+
+
+def test_class_names_and_selection() -> None:
+    sentences = LabelledTexts.of(["a", "b", "c"], ["y", "n", "y"], rows=[5, 6, 9])
+    assert sentences.class_names() == ["y", "n", "y"]
+    assert sentences.select([2, 1]) == LabelledTexts(("c", "b"), (1, 0), ("n", "y"), (9, 6))
+    assert (len(sentences), sentences[1]) == (3, ("b", 0))
+
+
+def test_split_is_seeded_and_keeps_equal_texts_on_one_side() -> None:
+    texts = [f"Sentence {i}{mark}" for i in range(20) for mark in ("", "!", " ...")]
+    sentences = LabelledTexts.of(texts, [i // 3 % 2 for i in range(60)])
+    train, validation = split_sentences(sentences, 12, 8, seed=3)
+    words = [{re.sub(r"\W", "", text) for text in part.texts} for part in (train, validation)]
+    assert (len(words[0]), len(words[1]), words[0] & words[1]) == (12, 8, set())
+    assert split_sentences(sentences, 12, 8, seed=3) == (train, validation)
+    assert split_sentences(sentences, 12, 8, seed=4) != (train, validation)
+    assert all(sentences.texts[row - 1] == text for row, text in zip(train.rows, train.texts, strict=True))
+
+
+@pytest.mark.parametrize(("train", "validation"), [(15, 6), (0, 5), (5, 0)])
+def test_split_rejects_sizes_that_do_not_fit(train: int, validation: int) -> None:
+    with pytest.raises(InputError, match=r"20, the number of distinct sentences"):
+        split_sentences(numbered(20), train, validation)
+
+
+def test_split_rejects_a_part_of_one_class() -> None:
+    with pytest.raises(InputError, match=r"one class only"):
+        split_sentences(numbered(20, positives=1), 10, 10)
