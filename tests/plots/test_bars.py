@@ -1,4 +1,4 @@
-"""The bar chart draws each value and interval where it belongs."""
+"""Bar chart: positions of bars and whiskers, labels, limit."""
 
 from __future__ import annotations
 
@@ -24,26 +24,25 @@ ATTRIBUTION = TokenAttribution(
 
 
 def test_bars_and_whiskers_are_the_values_and_intervals(tmp_path):
-    figure = bar_chart(ATTRIBUTION)
-    (axes,) = figure.axes
+    axes = bar_chart(ATTRIBUTION)
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], ATTRIBUTION.values)
     ends = np.array([[segment[0, 0], segment[1, 0]] for segment in axes.collections[0].get_segments()])
     np.testing.assert_allclose(ends, np.stack([ATTRIBUTION.low, ATTRIBUTION.high], axis=1))
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels[:3] == ["[CLS]", "$x^2$", "film"]
-    assert labels[3].startswith("a span of w…")
-    assert len({bar.get_facecolor() for bar in axes.patches}) == 3  # special, against, for
-    figure.savefig(tmp_path / "bars.png")
+    assert labels[3].startswith("a span of wo…")
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 3  # special, negative, positive
+    axes.figure.savefig(tmp_path / "bars.png")
     assert (tmp_path / "bars.png").stat().st_size > 0
 
 
-def test_a_limit_keeps_the_largest_in_the_order_of_the_sentence_and_says_so():
-    (axes,) = bar_chart(ATTRIBUTION, limit=2).axes
+def test_limit_keeps_the_largest_values_in_the_order_of_the_sentence():
+    axes = bar_chart(ATTRIBUTION, limit=2)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["[CLS]", "$x^2$"]
     assert "the 2 largest of 4" in axes.get_title()
 
 
-def test_leaves_pyplot_alone():
+def test_pyplot_has_no_new_figure():
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()
@@ -51,29 +50,26 @@ def test_leaves_pyplot_alone():
     assert plt.get_fignums() == before
 
 
-@pytest.mark.parametrize("call", [lambda: bar_chart(ATTRIBUTION, limit=0), lambda: bar_chart(_nobody())])
-def test_refuses_an_empty_chart(call):
-    with pytest.raises(InputError, match="at least one bar"):
-        call()
+def test_empty_charts_are_refused():
+    with pytest.raises(InputError, match="limit: got 0"):
+        bar_chart(ATTRIBUTION, limit=0)
+    with pytest.raises(InputError, match="got no players"):
+        bar_chart(TokenAttribution((), np.empty(0), "shapley", ()))
 
 
-def _nobody():
-    return TokenAttribution((), np.empty(0), "shapley", ())
-
-
-def test_missing_matplotlib_says_what_to_install(monkeypatch):
+def test_the_error_without_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"lightning-attnflow\[plots\]"):
         bar_chart(ATTRIBUTION)
 
 
 @pytest.mark.parametrize("installed", [[], ["Yu Gothic", "Noto Sans CJK JP"]])
-def test_words_fall_back_on_a_cjk_font_if_there_is_one(monkeypatch, installed):
+def test_words_fall_back_to_an_installed_cjk_font(monkeypatch, installed):
     from matplotlib.font_manager import FontEntry, fontManager
 
     fonts = [font for font in fontManager.ttflist if font.name.startswith("DejaVu")]
     known = [FontEntry(fname=fonts[0].fname, name=name) for name in installed]
     monkeypatch.setattr(fontManager, "ttflist", [*fonts, *known])
-    (axes,) = bar_chart(ATTRIBUTION).axes
+    axes = bar_chart(ATTRIBUTION)
     families = axes.get_yticklabels()[0].get_fontfamily()
     assert families == ["sans-serif", *installed[1:]]

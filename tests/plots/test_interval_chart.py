@@ -1,4 +1,4 @@
-"""The interval chart draws each range, marker and value where it belongs, and says what it shows."""
+"""Interval chart: positions of ranges, markers and values; titles; argument checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawn(axes):
     return {line.get_label(): line.get_xdata() for line in axes.lines}
 
 
-def test_ranges_marks_and_values_are_drawn_where_they_belong(flow, tmp_path):
+def test_ranges_marks_and_values_are_drawn_at_their_positions(flow, tmp_path):
     figure = interval_chart(flow, LABELS, marks(flow), layer=1, subtitle="$5 or $6")
     axes = figure.axes[0]
     bars = axes.patches
@@ -45,20 +45,20 @@ def test_ranges_marks_and_values_are_drawn_where_they_belong(flow, tmp_path):
     assert (tmp_path / "intervals.png").read_bytes()[16:20] == (1440).to_bytes(4, "big")  # pixels wide
 
 
-def test_small_panels_show_every_layer(flow):
+def test_small_panels_show_all_layers(flow):
     _, ambiguity, saturation = interval_chart(flow, LABELS, {}).axes
     np.testing.assert_allclose([bar.get_height() for bar in ambiguity.patches], flow.ambiguity)
     np.testing.assert_allclose([bar.get_height() for bar in saturation.patches], flow.saturation)
-    assert len({bar.get_facecolor() for bar in ambiguity.patches}) == 2  # the layer drawn above stands out
+    assert len({bar.get_facecolor() for bar in ambiguity.patches}) == 2  # the layer of the bars is emphasised
 
 
-def test_shares_are_of_the_total():
+def test_values_are_divided_by_the_total_flow():
     flow = attention_flow(AttentionNetwork.from_attentions([np.full((1, 4, 4), 0.25)] * 2, readout="all"))
     axes = interval_chart(flow, LABELS, {"values": flow.values[0]}).axes[0]
     np.testing.assert_allclose(drawn(axes)["values"], 0.25)
 
 
-def test_one_layer_has_no_small_panels_and_many_layers_no_crowded_numbers():
+def test_one_layer_has_no_small_panels_and_many_layers_have_an_axis():
     attention = np.random.default_rng(1).dirichlet(np.ones(3), size=(14, 1, 3))
     network = AttentionNetwork.from_attentions(list(attention))
     assert len(interval_chart(attention_flow(network, layers=[2]), LABELS[:3], {}, layer=2).axes) == 1
@@ -66,24 +66,24 @@ def test_one_layer_has_no_small_panels_and_many_layers_no_crowded_numbers():
     assert [label.get_text() for label in ambiguity.get_xticklabels()] == [str(layer) for layer in range(0, 15, 2)]
 
 
-def test_the_title_says_what_is_found(flow):
+def test_the_title_describes_the_token_with_the_widest_range(flow):
     row = flow.upper[1] - flow.lower[1]
     token = int(row.argmax())
     least, most = f"{flow.lower[1, token]:.0%}", f"{flow.upper[1, token]:.0%}"
-    says = f"{LABELS[token]} carries {least} or {most} of the maximum flow, depending on who computes it"
+    says = f"{LABELS[token]} carries {least} or {most} of the maximum flow, depending on the solver"
     assert finding(flow, LABELS, 1, marks(flow)) == says
     assert interval_chart(flow, LABELS, marks(flow), layer=1).get_suptitle().replace("\n", " ") == says
-    assert f"from {least} to {most}" in finding(flow, LABELS, 1, {})
+    assert f"between {least} and {most}" in finding(flow, LABELS, 1, {})
     assert finding(flow, LABELS, 2, {}) == "In layer 2 the maximum flow is unique"
 
 
-def test_equal_flows_share_a_name():
+def test_equal_flows_are_merged():
     flows = {"a": np.array([1.0, 0.0]), "b": np.array([0.9, 0.1]), "c": np.array([1.0, 1e-9])}
     assert list(distinct_flows(flows)) == ["a = c", "b"]
     assert list(distinct_flows(flows, tolerance=0.2)) == ["a = b = c"]
 
 
-def test_leaves_pyplot_alone(flow):
+def test_pyplot_has_no_new_figure(flow):
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()
@@ -101,20 +101,20 @@ def test_leaves_pyplot_alone(flow):
         ({"marks": {str(i): np.zeros(4) for i in range(MAX_MARKS + 1)}}, f"at most {MAX_MARKS}"),
     ],
 )
-def test_refuses_what_it_cannot_draw(flow, change, message):
+def test_invalid_arguments_are_refused(flow, change, message):
     arguments = {"labels": LABELS, "marks": {}, "layer": 0} | change
     with pytest.raises(InputError, match=message):
         interval_chart(flow, **arguments)
 
 
-def test_refuses_ranges_that_are_upside_down():
+def test_lower_ends_above_upper_ends_are_refused():
     from matplotlib.figure import Figure
 
     with pytest.raises(InputError, match=r"above upper 0\.2 for 'b'"):
         draw_intervals(Figure().subplots(), ["a", "b"], [0.0, 0.3], [1.0, 0.2], {})
 
 
-def test_missing_matplotlib_says_what_to_install(monkeypatch, flow):
+def test_the_error_without_matplotlib_names_the_extra(monkeypatch, flow):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"lightning-attnflow\[plots\]"):
         interval_chart(flow, LABELS, {})

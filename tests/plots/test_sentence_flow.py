@@ -1,4 +1,4 @@
-"""The flow of a sentence for the heat map is what `explain` and the monitor say of it, layer by layer."""
+"""sentence_flow agrees with explain and the monitor; SentenceFlow can be saved, loaded and tabulated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from lightning_attnflow.attention.rollout import attention_rollout
 from lightning_attnflow.attribution import Sentence, explain
 from lightning_attnflow.callbacks.measure import FlowSettings, measure
-from lightning_attnflow.plots import flow_heatmap, flow_table, sentence_flow, top_words_table
+from lightning_attnflow.plots import SentenceFlow, flow_heatmap, flow_table, sentence_flow, top_words_table
 
 TEXT = "this movie was unwatchable!"
 
@@ -21,34 +21,51 @@ def model():
 
 @pytest.mark.filterwarnings("ignore::lightning_attnflow.attribution.SaturatedFlowWarning")
 @pytest.mark.parametrize("players", ["tokens", "words"])
-@pytest.mark.parametrize("special_tokens", [None, "present"])
-def test_each_row_is_the_flow_of_one_layer(model, players, special_tokens):
-    sentence = Sentence(model, models.tokenizer(), TEXT, players, special_tokens)
-    flow = sentence_flow(sentence)
+def test_each_row_is_the_flow_of_one_layer(model, players):
+    flow = sentence_flow(model, models.tokenizer(), TEXT, players=players)
     assert flow.special.tolist() == [True] + [False] * (len(flow.labels) - 2) + [True]
     for layer in range(models.N_LAYERS + 1):
         row = explain(model, models.tokenizer(), TEXT, layer=layer, players=players, special_tokens="players")
         assert flow.labels == row.tokens
         np.testing.assert_allclose(flow.values[layer], row.values, atol=1e-9)
         np.testing.assert_allclose(flow.upper[layer], row.high, atol=1e-9)
-    np.testing.assert_allclose(flow.rollout.sum(axis=1), attention_rollout(sentence.network()).sum(axis=1))
+    network = Sentence(model, models.tokenizer(), TEXT).network()
+    np.testing.assert_allclose(flow.rollout.sum(axis=1), attention_rollout(network).sum(axis=1))
 
 
-def test_it_is_what_the_monitor_measures(model):
+def test_it_equals_the_flow_of_the_monitor(model):
     tokenizer = models.tokenizer()
     settings = FlowSettings(method="shapley", readout="auto", heads="mean", residual=0.5, words=True, seed=0)
     batch = tokenizer(TEXT, return_tensors="pt")
     texts = {tuple(batch["input_ids"][0].tolist()): TEXT}
     (measured,) = measure(model, [batch], tokenizer, settings, texts).flows
-    flow = sentence_flow(Sentence(model, tokenizer, TEXT, "words"))
+    flow = sentence_flow(model, tokenizer, TEXT)
     assert flow.labels == measured.labels
     np.testing.assert_allclose(flow.values, measured.values, atol=1e-6)
     np.testing.assert_allclose(flow.rollout, measured.rollout, atol=1e-6)
 
 
-def test_picture_and_tables_take_it(model):
-    flow = sentence_flow(Sentence(model, models.tokenizer(), TEXT, "words"))
+def test_heat_map_and_tables_accept_it(model):
+    flow = sentence_flow(model, models.tokenizer(), TEXT)
     (axes,) = flow_heatmap(flow).axes
     assert [text.get_text() for text in axes.texts if text.get_gid() == "word"] == list(flow.labels)
     assert "unwatchable" in flow_table(flow)
     assert "unwatchable" in top_words_table(flow)
+
+
+def test_a_saved_flow_is_loaded_unchanged(model, tmp_path):
+    flow = sentence_flow(model, models.tokenizer(), TEXT)
+    path = flow.save(tmp_path / "flow")
+    loaded = SentenceFlow.load(path)
+    assert (loaded.labels, loaded.text, loaded.key) == (flow.labels, flow.text, flow.key)
+    for name in ("special", "values", "lower", "upper", "rollout", "ambiguity", "saturation"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(flow, name))
+
+
+def test_the_data_frame_has_one_row_per_layer_and_player(model):
+    flow = sentence_flow(model, models.tokenizer(), TEXT)
+    frame = flow.to_pandas()
+    assert len(frame) == flow.values.size
+    top = frame[frame.layer == 1]
+    assert tuple(top.label) == flow.labels
+    np.testing.assert_array_equal(top["values"], flow.values[1])
