@@ -101,3 +101,68 @@ def value_bars(
         ax.set_title(title, fontsize="medium", wrap=True, **style)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def layer_heat_map(
+    values: NDArray[np.float64],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    hatched: NDArray[np.bool_] | None = None,
+    note: str = "",
+    value_label: str = "",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw values >= 0 as a heat map with one colour scale, the first row at the bottom.
+
+    The colour scale ends at the largest value that is not hatched. With at most 24 columns, the cells contain the
+    values.
+
+    Args:
+        values: float (m, n).
+        rows: m names.
+        columns: n names.
+        hatched: bool (m,), rows drawn in grey with hatching.
+        note: text on neighbouring hatched rows.
+        value_label: label of the colour bar.
+        title: of the axes.
+        ax: axes to draw on; default: those of a new figure.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    n_rows, n_columns = values.shape
+    grey = np.zeros(n_rows, dtype=bool) if hatched is None else np.asarray(hatched, dtype=bool)
+    if ax is None:
+        ax = new_axes(2.0 + 0.62 * max(4, min(n_columns, 24)), 1.3 + 0.36 * max(2, n_rows))
+    shown = np.ma.masked_array(values, np.broadcast_to(grey[:, None], values.shape))
+    largest = float(values[~grey].max(initial=0.0)) or 1.0
+    image = ax.imshow(shown, cmap="Blues", vmin=0.0, vmax=largest, aspect="auto", origin="lower")
+    ax.set_facecolor("0.92")
+    if n_columns <= 24:
+        for row, column in np.argwhere(~shown.mask & (values > 0)):
+            share = values[row, column]
+            colour = "white" if share > 0.55 * largest else "0.2"
+            ax.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    for first, last in _runs(grey):
+        ax.axhspan(first - 0.5, last + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        middle = ((n_columns - 1) / 2, (first + last) / 2)
+        ax.text(*middle, note, ha="center", va="center", fontsize=9, color="0.35", bbox=box)
+    ax.set_yticks(range(n_rows), labels=list(rows))
+    names = [name.replace("$", r"\$") for name in columns]
+    ax.set_xticks(range(n_columns), labels=names, rotation=40, ha="right", rotation_mode="anchor")
+    if ax.figure is not None and not grey.all():
+        ax.figure.colorbar(image, ax=ax, label=value_label)
+    if title:
+        ax.set_title(title.replace("$", r"\$"))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the first and the last index of each run of true entries."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]])))
+    return [(int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True)]

@@ -1,11 +1,11 @@
-"""The maximum flow is not unique: what solvers, rollout and the Shapley value say about one real sentence.
+"""Compare maximum flows of several solvers, rollout and the Shapley value on one real sentence.
 
     python recipes/flow_is_not_unique.py
     python recipes/flow_is_not_unique.py --text "A dull, lifeless film." --layer 4 --output runs/dull.png
 
-Prints for each token the flow that every installed solver returns, rollout, the range over all maximum flows and the
-Shapley flow, then how ambiguous and saturated each layer is, and draws it all as one picture. Takes about fifteen
-seconds, and ten more when the solver is compiled for the first time.
+The maximum flow is not unique. Prints for each token the flow found by every installed solver, rollout, the range over
+all maximum flows and the Shapley flow, then the ambiguity and the saturation of each layer, and draws them in one
+figure. Takes about fifteen seconds, plus ten to compile the solver the first time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from transformers.utils import logging as transformers_logging
 from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollout, capture_attention
 from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.flow import AttentionFlow, FlowGame
+from lightning_attnflow.flow.binding import CUT_MEANINGS
 from lightning_attnflow.plots import interval_chart
 from lightning_attnflow.plots.intervals import distinct_flows
 
-SOLVERS = {  # the two that public code uses first
+SOLVERS = {  # first the two used by public code
     "Edmonds-Karp": "networkx-edmonds-karp",
     "preflow-push": "networkx",
     "OR-Tools": "ortools",
@@ -48,16 +49,16 @@ def single_flows(network: AttentionNetwork, layer: int, console: Console) -> dic
     if network.is_probability:
         flows["rollout"] = attention_rollout(network, layers=[layer])[0]
     else:
-        console.print("without rollout, which needs a readout that is a probability distribution")
+        console.print("without rollout, which is only defined for a readout that is a probability distribution")
     return flows
 
 
 def tokens_table(tokens: list[str], flows: dict[str, np.ndarray], flow: AttentionFlow, row: int) -> Table:
-    """Return a row a token: each single flow, the range over all maximum flows, the Shapley flow, the binding cut."""
+    """Return a table of the tokens: single flows, range over all maximum flows, Shapley flow, binding cut."""
     names = [name.replace(" = ", "\n= ") for name in flows]
     columns = [*flows.values(), flow.lower[row], flow.upper[row], flow.values[row]]
     table = Table("token", title=f"Flow into layer {flow.layers[row]}")
-    for name in (*names, "least", "most", "Shapley", "95% interval", "binding cut"):
+    for name in (*names, "lower", "upper", "Shapley", "95% interval", "binding cut"):
         table.add_column(name, justify="right")
     for i, token in enumerate(tokens):
         interval = f"{flow.low[row, i]:.4f} to {flow.high[row, i]:.4f}" if flow.stderr[row, i] else "exact"
@@ -68,7 +69,7 @@ def tokens_table(tokens: list[str], flows: dict[str, np.ndarray], flow: Attentio
 
 
 def layers_table(flow: AttentionFlow) -> Table:
-    """Return a row a layer: ambiguity, saturation, and which cuts bind."""
+    """Return a table of the layers: total flow, ambiguity, saturation and binding cuts."""
     table = Table("layer", "total", "ambiguity", "saturation", "binding cuts", title="Every layer of this sentence")
     for row, layer in enumerate(flow.layers):
         cuts, counts = np.unique(flow.binding_cut[row], return_counts=True)
@@ -79,21 +80,22 @@ def layers_table(flow: AttentionFlow) -> Table:
 
 
 def summary(flow: AttentionFlow, row: int, tokens: list[str], flows: dict[str, np.ndarray]) -> str:
-    """Say in words what the tables show."""
+    """Summarise the tables in words."""
     outflows, n_different = np.array(list(flows.values())), len(distinct_flows(flows))
     token = int(np.ptp(outflows, axis=0).argmax())
     least, most = outflows[:, token].min(), outflows[:, token].max()
-    lines = [f"All {len(flows)} agree: the maximum flow into layer {flow.layers[row]} is unique."]
+    lines = [f"All {len(flows)} flows are equal: the maximum flow into layer {flow.layers[row]} is unique."]
     if n_different > 1:
         lines = [
             f"All {len(flows)} are maximum flows of value {flow.total[row]:.4g}, and {n_different} of them differ: "
-            f"{tokens[token]} carries {least:.3f} in one and {most:.3f} in another.",
-            "A tool that logs 'the' maximum flow logs an accident of its solver. The Shapley flow is unique.",
+            f"the flow from {tokens[token]} is between {least:.3f} and {most:.3f}.",
+            "A single maximum flow depends on the solver. The Shapley flow is unique.",
         ]
     if flow.is_saturated[row]:
         lines += [
-            f"Layer {flow.layers[row]} is saturated: for {flow.saturation[row]:.0%} of the tokens a trivial cut (last "
-            "column) sets how much they can send,\nso that their flow, unique or not, says next to nothing about them."
+            f"Layer {flow.layers[row]} is saturated: the binding cut of {flow.saturation[row]:.0%} of the tokens is "
+            "trivial (last column),\nso that their flow contains little information about them. The cuts are:",
+            *(f"  {cut}: {CUT_MEANINGS[cut]}" for cut in np.unique(flow.binding_cut[row])),
         ]
     return "\n".join(lines)
 
@@ -106,15 +108,15 @@ def main(
     output: Path = Path("runs/flow_is_not_unique.png"),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Print and draw all that a maximum flow of one sentence can be.
+    """Print and draw maximum flows of one sentence.
 
     Args:
         text: the sentence.
         model: directory or hub name of a Hugging Face encoder or causal language model; default: MiniLM.
-        layer: the layer of the tokens compared, 0 (the input) to the number of layers.
+        layer: the layer of the tokens, 0 (the input) to the number of layers.
         readout: what the prediction reads: "first", "last", "mean", "all" or a position.
-        output: where the picture goes.
-        seed: of the orders sampled for the Shapley flow of long sentences.
+        output: the figure to write.
+        seed: of the permutations sampled for the Shapley flow of long sentences.
     """
     name, model = ("MiniLM", default_model()) if model is None else (Path(model).name, model)
     encoded = AutoTokenizer.from_pretrained(model)(text, return_tensors="pt")
@@ -128,9 +130,9 @@ def main(
     console.print(text, tokens_table(tokens, distinct, flow, layer), layers_table(flow), sep="\n")
     console.print(summary(flow, layer, tokens, flows))
     output.parent.mkdir(parents=True, exist_ok=True)
-    subtitle = f"“{text}” ({name}, layer {layer}): every colour, and the black line, is a maximum flow"
+    subtitle = f"“{text}” ({name}, layer {layer}): each colour and the black line are maximum flows"
     interval_chart(flow, tokens, distinct, layer=layer, subtitle=subtitle).savefig(output)
-    console.print(f"picture {output}")
+    console.print(f"figure: {output}")
     return {"tokens": tokens, "flow": flow, "flows": flows, "distinct": distinct}
 
 

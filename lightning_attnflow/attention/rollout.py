@@ -1,4 +1,4 @@
-"""Attention rollout (Abnar & Zuidema 2020): push the readout down the layers, splitting by the attention rows."""
+"""Attention rollout (Abnar & Zuidema 2020): the product of the readout with the attention matrices."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lightning_attnflow.errors import InputError
 def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None = None) -> Floats:
     """Return the share of the readout that reaches every position, layer by layer.
 
-    For rows and a readout that are probabilities the result sums to 1 in every layer, and is the outflow vector of one
-    maximum flow among many: the mass at (l, j) splits over the edges below it by row j, and no edge carries more than
-    its capacity because no node holds more than 1.
+    For rows and a readout that are probabilities, the result sums to 1 in every layer and is one of the maximum flows:
+    the flow at (l, j) is split over the edges below by row j, and since no node carries more than 1, no edge carries
+    more than its capacity.
 
     Args:
         network: the attention network of one sentence.
-        layers: the layers of positions wanted, each in 0..L; default all.
+        layers: layers of positions to return, each in 0..L; default all.
 
     Returns:
-        float64 (len(layers), T), row by row in the order of ``layers``.
+        float64 (len(layers), T), one row per layer of ``layers``.
 
     Raises:
         InputError: a layer outside 0..L, or capacities whose rows do not sum to 1.
@@ -36,13 +36,13 @@ def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None
         >>> attention_rollout(network).round(4).tolist()
         [[0.61, 0.39], [0.7, 0.3], [1.0, 0.0]]
     """
-    wanted = checked_layers(layers, network.n_layers)
+    wanted = check_layers(layers, network.n_layers)
     if not network.is_stochastic:
         raise InputError(
             "network",
             got=f"row sums between {network.capacities.sum(2).min():g} and {network.capacities.sum(2).max():g}",
             expected="rows summing to 1",
-            remedy="Rollout is defined for attention probabilities; use attention_flow for other capacities.",
+            remedy="Use attention_flow for capacities that are not probabilities.",
         )
     mass = np.empty((network.n_layers + 1, network.n_positions))
     mass[-1] = network.readout
@@ -51,21 +51,17 @@ def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None
     return mass[wanted]
 
 
-def checked_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
-    """Return the wanted layers as a list, all of 0..L for None.
+def check_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
+    """Return layers of positions as a list, all of 0..L for None.
 
     Raises:
-        InputError: a layer outside 0..L or that is no integer, or no sequence of them.
+        InputError: not a sequence of integers in 0..L.
     """
     if layers is None:
         return list(range(n_layers + 1))
     wanted = list(layers) if isinstance(layers, Iterable) else []
     wrong = [layer for layer in wanted if not is_integer(layer) or not 0 <= layer <= n_layers]
     if wrong or not isinstance(layers, Iterable):
-        raise InputError(
-            "layers",
-            got=wrong or repr(layers),
-            expected=f"a sequence of layers in 0..{n_layers} (0 the input, {n_layers} what the readout reads)",
-            remedy="Leave layers=None for all of them.",
-        )
+        expected = f"a sequence of layers in 0..{n_layers}, from the input to the readout's layer"
+        raise InputError("layers", got=wrong or repr(layers), expected=expected)
     return [int(layer) for layer in wanted]

@@ -16,6 +16,7 @@ from lightning_attnflow.attribution.players import Players
 from lightning_attnflow.attribution.registry import register
 from lightning_attnflow.attribution.sentence import Heads, Sentence, check_grouping
 from lightning_attnflow.flow.attention_flow import attention_flow
+from lightning_attnflow.flow.solvers.protocol import EdgeFunction, Solver
 
 
 class SaturatedFlowWarning(UserWarning):
@@ -94,7 +95,7 @@ def flow_single(
     heads: Heads = "mean",
     residual: float = 0.5,
     readout: Any = "auto",
-    solver: str = "native",
+    solver: str | Solver | EdgeFunction = "native",
 ) -> TokenAttribution:
     """Outflow of the one maximum flow that a solver returns: the paper read literally, an accident of the solver."""
     return _flow(sentence, "single", "flow_single", layer, heads, residual, readout, "sum", solver=solver)

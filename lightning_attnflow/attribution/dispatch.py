@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lightning_attnflow.attribution.payoff import Payoff
     from lightning_attnflow.attribution.sentence import Heads
+    from lightning_attnflow.flow.solvers.protocol import EdgeFunction, Solver
 
     class Options(TypedDict, total=False):
         """Every option of some method; `METHODS[name].options` lists those of one."""
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         residual: float
         readout: Any
         tolerance: float
-        solver: str
+        solver: str | Solver | EdgeFunction
         n_steps: int
         n_samples: int
         noise: float

@@ -1,8 +1,18 @@
-"""Attention flow: maximum flows through the layered attention network, and the games they pay."""
+"""Attention flow: maximum flows through the layered attention network, and their Shapley values."""
 
 from lightning_attnflow.flow.attention_flow import METHODS, attention_flow
 from lightning_attnflow.flow.game import FlowGame
-from lightning_attnflow.flow.result import AttentionFlow
-from lightning_attnflow.flow.solvers import SOLVERS
+from lightning_attnflow.flow.result import SATURATION_THRESHOLD, AttentionFlow
+from lightning_attnflow.flow.solvers import SOLVERS, EdgeSolver, MaxFlow, Solver
 
-__all__ = ["METHODS", "SOLVERS", "AttentionFlow", "FlowGame", "attention_flow"]
+__all__ = [
+    "METHODS",
+    "SATURATION_THRESHOLD",
+    "SOLVERS",
+    "AttentionFlow",
+    "EdgeSolver",
+    "FlowGame",
+    "MaxFlow",
+    "Solver",
+    "attention_flow",
+]

@@ -1,30 +1,29 @@
-"""`attention_flow`: how much of what the prediction reads can, and how much does, come from each position of a layer.
+"""`attention_flow`: the flow from each position of each layer to what the prediction reads.
 
-After Abnar & Zuidema (2020) and Ethayarajh & Jurafsky (2021). A maximum flow is not unique, so each method says which
-number it takes, and the range over all maximum flows stands beside it.
+After Abnar & Zuidema (2020) and Ethayarajh & Jurafsky (2021). The maximum flow is not unique, so every result contains
+the range over all maximum flows of each value.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Real
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_seed
+from lightning_attnflow._checks import check_choice, check_positive, check_seed
 from lightning_attnflow.attention.network import AttentionNetwork
-from lightning_attnflow.attention.rollout import attention_rollout, checked_layers
+from lightning_attnflow.attention.rollout import attention_rollout, check_layers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.binding import binding_cuts, saturation
-from lightning_attnflow.flow.game import FlowGame, check_game, check_network
+from lightning_attnflow.flow.game import GAMES, FlowGame, check_network
 from lightning_attnflow.flow.integers import check_rounding, rounding
-from lightning_attnflow.flow.layer import Groups, LayerFlow, layer_flow, point_values
+from lightning_attnflow.flow.layer import Groups, LayerFlow, exact_flow, layer_flow
 from lightning_attnflow.flow.result import AttentionFlow
-from lightning_attnflow.flow.solvers import get_solver
+from lightning_attnflow.flow.solvers import Solver, get_solver
+from lightning_attnflow.flow.solvers.protocol import EdgeFunction
 from lightning_attnflow.shapley.game import partition
 
 METHODS = ("shapley", "pairwise", "single", "rollout")
@@ -36,7 +35,7 @@ def attention_flow(
     *,
     method: str = ...,
     layers: Sequence[int] | None = ...,
-    solver: str = ...,
+    solver: str | Solver | EdgeFunction = ...,
     tolerance: float = ...,
     seed: int = ...,
     groups: Groups | None = ...,
@@ -50,7 +49,7 @@ def attention_flow(
     *,
     method: str = ...,
     layers: Sequence[int] | None = ...,
-    solver: str = ...,
+    solver: str | Solver | EdgeFunction = ...,
     tolerance: float = ...,
     seed: int = ...,
     groups: Sequence[Groups | None] | None = ...,
@@ -63,7 +62,7 @@ def attention_flow(
     *,
     method: str = "shapley",
     layers: Sequence[int] | None = None,
-    solver: str = "native",
+    solver: str | Solver | EdgeFunction = "native",
     tolerance: float = 5e-3,
     seed: int = 0,
     groups: Groups | Sequence[Groups | None] | None = None,
@@ -72,31 +71,32 @@ def attention_flow(
     """Return the attention flow of every position, or group of positions, in every layer.
 
     Args:
-        network: the attention network of one sentence, or a sequence of them (of any lengths).
-        method: "shapley", the Shapley value of the flow game of each layer: unique, efficient, and itself a maximum
-            flow. "pairwise", what a position could send alone, v({i}) (Abnar & Zuidema). "single", the outflow of the
-            one maximum flow that the solver happens to find. "rollout", also a maximum flow, for probabilities only.
-        layers: the layers of positions wanted, each in 0..L; default all.
-        solver: "native" or another of `lightning_attnflow.flow.solvers.SOLVERS`.
-        tolerance: half-width of the 95% intervals at which sampling of orders stops, in units of flow, > 0.
-        seed: of the sampled orders.
-        groups: a partition of the positions, say into words: the flow of each group as one player (the quotient
-            game). For a sequence of networks, one partition or None for each.
-        game: "source" or "through", see `FlowGame`. The range [v(N) - v(N - i), v({i})] holds every maximum flow of
-            either game. For "source", which is submodular, it holds the Shapley value too; for "through" that is
-            proven only where both are the same game.
+        network: the attention network of one sentence, or a sequence of networks of any lengths.
+        method: "shapley": the Shapley value of the flow game of each layer, which is unique, efficient, and itself a
+            maximum flow. "pairwise": the maximum flow from each position alone, v({i}) (Abnar & Zuidema). "single":
+            the outflow of the one maximum flow that the solver finds. "rollout": attention rollout, also a maximum
+            flow; only for rows and a readout that are probabilities.
+        layers: layers of positions to compute, each in 0..L; default all.
+        solver: one of `lightning_attnflow.flow.SOLVERS`, a `Solver`, or a function as described in `EdgeSolver`.
+        tolerance: half-width of the 95% intervals at which sampling stops, in units of flow, > 0.
+        seed: of the sampled permutations.
+        groups: a partition of the positions, for instance into words: each group is one player. For a sequence of
+            networks, one partition or None for each.
+        game: "source" or "through", see `FlowGame`. The range [v(N) - v(N - i), v({i})] contains every maximum flow
+            of either game, and the Shapley value of "source", which is submodular. For "through" it is only proven to
+            contain the Shapley value if both are the same game.
 
     Returns:
         An `AttentionFlow`; a list of them for a sequence of networks.
 
     Warns:
-        UserWarning: if all positive capacities into a position, or out of it, are rounded to 0.
+        UserWarning: all positive capacities into a position, or out of it, are rounded to 0.
 
     Raises:
-        InputError: no network, an unknown method, solver or game, a layer outside 0..L, a tolerance that is no number
-            > 0, a seed that is no integer >= 0, groups that are no partition, rollout of capacities that are no
-            probabilities, capacities of a layer that all vanish beside the largest, or all below 1e-293.
-        MissingDependencyError: if the solver's package is not installed.
+        InputError: no network, an unknown method, solver or game, a layer outside 0..L, a tolerance that is not a
+            number > 0, a seed that is not an integer >= 0, groups that are not a partition, rollout of capacities that
+            are not probabilities, a layer whose capacities are all rounded to 0, or capacities all below 1e-293.
+        MissingDependencyError: the solver's package is not installed.
 
     Source: Ethayarajh & Jurafsky (2021); Abnar & Zuidema (2020); Megiddo (1974).
 
@@ -109,28 +109,26 @@ def attention_flow(
         >>> flow.lower[0].round(4).tolist(), flow.upper[0].round(4).tolist()
         ([0.7, 0.0, 0.0], [1.0, 0.25, 0.25])
     """
-    _check_arguments(method, tolerance, game)
+    check_choice("method", method, METHODS)
+    check_positive("tolerance", tolerance)
+    check_choice("game", game, GAMES)
     seed = check_seed(seed)
-    bits = get_solver(solver).bits
+    solver = get_solver(solver)
     single = not isinstance(network, Iterable)
     networks = list(network) if isinstance(network, Iterable) else [network]
     partitions: list[Any] = [groups]
     if not single and (groups is None or isinstance(groups, Iterable)):
         partitions = [None] * len(networks) if groups is None else list(groups)
     if len(partitions) != len(networks):
-        raise InputError(
-            "groups",
-            got=f"{len(partitions)} partitions for {len(networks)} networks",
-            expected="one partition or None for each network",
-            remedy="Pass groups=None for positions.",
-        )
+        got = f"{len(partitions)} partitions for {len(networks)} networks"
+        raise InputError("groups", got=got, expected="one partition or None for each network")
     tasks = []
     for index, (one, of_one) in enumerate(zip(networks, partitions, strict=True)):
         name = "" if single else f"network[{index}]"
-        with _naming(name):
+        with _error_prefix(name):
             tasks.append(_checked_task(one, layers, of_one, method))
-            check_rounding(one, bits, name, stacklevel=2)
-    rows = _rows(tasks, method, solver, tolerance, seed, game)
+            check_rounding(one, solver.bits, name, stacklevel=2)
+    rows = _layer_flows(tasks, method, solver, tolerance, seed, game)
     flows = [_assembled(task, flow, method, solver, seed, game) for task, flow in zip(tasks, rows, strict=True)]
     return flows[0] if single else flows
 
@@ -143,21 +141,19 @@ class _Task(NamedTuple):
 
 
 @contextmanager
-def _naming(network: str) -> Iterator[None]:
-    """Say in an error which network of several it is about."""
+def _error_prefix(name: str) -> Iterator[None]:
+    """Prefix input errors with the name of a network, if there is one."""
     try:
         yield
     except InputError as error:
-        if not network:
+        if not name:
             raise
-        raise InputError(
-            f"{network}: {error.what}", got=error.got, expected=error.expected, remedy=error.remedy
-        ) from None
+        raise InputError(f"{name}: {error.what}", got=error.got, expected=error.expected, remedy=error.remedy) from None
 
 
 def _checked_task(network: AttentionNetwork, layers: Sequence[int] | None, groups: Groups | None, method: str) -> _Task:
     check_network(network)
-    wanted, members = checked_layers(layers, network.n_layers), membership(groups, network.n_positions)
+    wanted, members = check_layers(layers, network.n_layers), _membership(groups, network.n_positions)
     if method == "rollout" and not network.is_probability:
         raise InputError(
             "method",
@@ -168,32 +164,14 @@ def _checked_task(network: AttentionNetwork, layers: Sequence[int] | None, group
     return _Task(network, wanted, members, groups is not None)
 
 
-def _check_arguments(method: str, tolerance: float, game: str) -> None:
-    if method not in METHODS:
-        raise InputError(
-            "method",
-            got=repr(method),
-            expected=f"one of {', '.join(map(repr, METHODS))}",
-            remedy="'shapley' is the unique value.",
-        )
-    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 < tolerance < math.inf:
-        raise InputError(
-            "tolerance",
-            got=repr(tolerance),
-            expected="a number > 0",
-            remedy="It is the half-width of the intervals in units of flow; 5e-3 is usual.",
-        )
-    check_game(game)
-
-
-def _rows(
-    tasks: Sequence[_Task], method: str, solver: str, tolerance: float, seed: int, game: str
+def _layer_flows(
+    tasks: Sequence[_Task], method: str, solver: Solver, tolerance: float, seed: int, game: str
 ) -> list[dict[int, LayerFlow]]:
-    """Return for each task a `LayerFlow` a wanted layer."""
+    """Return the flows of the wanted layers of each task."""
     if not any(task.layers for task in tasks):
         return [{} for _ in tasks]
-    if solver == "native" and game == "source":
-        from lightning_attnflow.flow.engine import run  # numba takes a moment to import
+    if solver.has_engine and game == "source":
+        from lightning_attnflow.flow.engine import run  # importing numba takes 0.5 s
 
         rows = run(
             [task.network for task in tasks],
@@ -216,12 +194,14 @@ def _rows(
     return rows
 
 
-def _game_of(task: _Task, layer: int, solver: str, game: str) -> FlowGame:
+def _game_of(task: _Task, layer: int, solver: Solver, game: str) -> FlowGame:
     return FlowGame(task.network, layer, solver=solver, game=game, check=False)
 
 
-def _with_outflow(task: _Task, row: dict[int, LayerFlow], method: str, solver: str, game: str) -> dict[int, LayerFlow]:
-    """Replace the values by the outflow of one maximum flow: the solver's, or rollout."""
+def _with_outflow(
+    task: _Task, row: dict[int, LayerFlow], method: str, solver: Solver, game: str
+) -> dict[int, LayerFlow]:
+    """Replace the values by one maximum flow: the solver's, or rollout."""
     outflows = {
         layer: attention_rollout(task.network, layers=[layer])[0]
         if method == "rollout"
@@ -229,26 +209,25 @@ def _with_outflow(task: _Task, row: dict[int, LayerFlow], method: str, solver: s
         for layer in row
     }
     return {
-        layer: point_values(task.members @ outflows[layer], flow.lower, flow.upper, flow.total)
+        layer: exact_flow(task.members @ outflows[layer], flow.lower, flow.upper, flow.total)
         for layer, flow in row.items()
     }
 
 
 def _assembled(
-    task: _Task, flows: dict[int, LayerFlow], method: str, solver: str, seed: int, game: str
+    task: _Task, flows: dict[int, LayerFlow], method: str, solver: Solver, seed: int, game: str
 ) -> AttentionFlow:
     rows = [flows[layer] for layer in task.layers]
     shape = (len(rows), len(task.members))
-    slack = rounding(task.network, get_solver(solver).bits)
+    slack = rounding(task.network, solver.bits)
     names = [binding_cuts(task.network, layer, task.members, flows[layer].upper, slack) for layer in task.layers]
     saturations = [saturation(cuts, row.lower, row.upper, slack) for cuts, row in zip(names, rows, strict=True)]
+    arrays: dict[str, Any] = {
+        name: np.reshape([getattr(row, name) for row in rows], shape)
+        for name in ("values", "lower", "upper", "stderr", "low", "high")
+    }
     return AttentionFlow(
-        values=np.reshape([row.values for row in rows], shape),
-        lower=np.reshape([row.lower for row in rows], shape),
-        upper=np.reshape([row.upper for row in rows], shape),
-        stderr=np.reshape([row.stderr for row in rows], shape),
-        low=np.reshape([row.low for row in rows], shape),
-        high=np.reshape([row.high for row in rows], shape),
+        **arrays,
         total=np.array([row.total for row in rows], dtype=np.float64),
         binding_cut=np.reshape(names, shape),
         saturation=np.array(saturations, dtype=np.float64),
@@ -256,17 +235,13 @@ def _assembled(
         layers=tuple(task.layers),
         method=method,
         game=game,
-        solver=solver,
+        solver=solver.name,
         seed=seed,
     )
 
 
-def membership(groups: Groups | None, n_positions: int) -> NDArray[np.bool_]:
-    """Return the positions of each player, bool (n, T): of each group, or of each position for None.
-
-    Raises:
-        InputError: if the groups are no partition of the positions.
-    """
+def _membership(groups: Groups | None, n_positions: int) -> NDArray[np.bool_]:
+    """Return the positions of each player, bool (n, T)."""
     if groups is None:
         return np.eye(n_positions, dtype=bool)
     parts = partition(groups, n_positions)

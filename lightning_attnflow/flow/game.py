@@ -1,9 +1,9 @@
-"""The flow game of one layer: the players are its positions, a coalition is paid the maximum flow it can send.
+"""The flow game of one layer: the value of a set of positions is the maximum flow from them to the readout.
 
     v_k(S) = value of the maximum flow from {(k, i): i in S} to the sink.
 
-The game is monotone and submodular (a flow polymatroid, Megiddo 1974), so every marginal of a player lies between its
-leave-one-out value and its value alone, and so does its Shapley value.
+The game is monotone and submodular (Megiddo 1974), so every marginal of a player, and with it the Shapley value, lies
+between its leave-one-out value and its value alone.
 """
 
 from __future__ import annotations
@@ -11,37 +11,40 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_choice
 from lightning_attnflow.attention.network import AttentionNetwork, Floats
-from lightning_attnflow.attention.rollout import checked_layers
+from lightning_attnflow.attention.rollout import check_layers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.integers import check_rounding, quantise
-from lightning_attnflow.flow.solvers import get_solver
-from lightning_attnflow.flow.solvers.protocol import Bools, MaxFlow, cut_off
+from lightning_attnflow.flow.solvers import Solver, get_solver
+from lightning_attnflow.flow.solvers.protocol import Bools, EdgeFunction, MaxFlow, without_positions
 
 GAMES = ("source", "through")
 
 
 class FlowGame:
-    """The flow game of one layer of an attention network.
+    """The flow game of one layer of an attention network. Its players are the positions.
 
     Args:
         network: the attention network.
-        layer: the layer whose positions play, 0..L.
-        solver: name of a maximum flow solver, see `lightning_attnflow.flow.solvers.SOLVERS`.
-        game: "source" lets the flow start at the coalition, v_k(S) above. "through" starts it at all positions of
-            layer 0 and lets it pass layer k at the coalition only. For rows and a readout that are probabilities both
-            are the same game; for the readout "all" they differ, and "through" need not be submodular.
-        check: whether to look for capacities that vanish beside the largest.
+        layer: the layer of the players, 0..L.
+        solver: one of `lightning_attnflow.flow.SOLVERS`, a `Solver`, or a function as described in `EdgeSolver`.
+        game: "source": the flow starts at the coalition, as in v_k(S) above. "through": the flow starts at all
+            positions of layer 0 and passes layer k only at the coalition. For rows and a readout that are
+            probabilities both are the same game; for the readout "all" they differ, and "through" may not be
+            submodular.
+        check: whether to check for capacities that are rounded to 0.
 
     Attributes:
         n_players: T.
 
     Warns:
-        UserWarning: if all positive capacities into a position, or out of it, are rounded to 0.
+        UserWarning: all positive capacities into a position, or out of it, are rounded to 0.
 
     Raises:
-        InputError: no network, a layer outside 0..L, an unknown solver or game, capacities of a layer that all vanish
-            beside the largest, or all below 1e-293.
+        InputError: no network, a layer outside 0..L, an unknown solver or game, a layer whose capacities are all
+            rounded to 0, or capacities all below 1e-293.
+        MissingDependencyError: the solver's package is not installed.
 
     Source: Ethayarajh & Jurafsky (2021), section 3; Megiddo (1974), Optimal flows in networks with multiple sources
     and sinks.
@@ -58,13 +61,13 @@ class FlowGame:
         network: AttentionNetwork,
         layer: int,
         *,
-        solver: str = "native",
+        solver: str | Solver | EdgeFunction = "native",
         game: str = "source",
         check: bool = True,
     ) -> None:
         check_network(network)
-        check_game(game)
-        (self.layer,) = checked_layers([layer], network.n_layers)
+        check_choice("game", game, GAMES)
+        (self.layer,) = check_layers([layer], network.n_layers)
         self.game = game
         self.n_players = network.n_positions
         self._solver = get_solver(solver)
@@ -75,14 +78,14 @@ class FlowGame:
 
     @property
     def is_submodular(self) -> bool:
-        """Whether the game is known to be submodular: from the source always, through a layer if that is the same."""
+        """Whether the game is known to be submodular."""
         return self.game == "source" or self._network.conserves
 
     def __call__(self, coalitions: NDArray[np.bool_]) -> Floats:
-        """Return v(S) for coalitions, bool (m, T), as float64 (m,).
+        """Return v(S) of coalitions, bool (m, T), as float64 (m,).
 
         Raises:
-            InputError: coalitions that are no such array.
+            InputError: coalitions of another shape or dtype.
         """
         return self.units(coalitions) / self._network.scale
 
@@ -96,10 +99,9 @@ class FlowGame:
         return self._solver.values(network.capacities[self.layer :], network.readout, rows)
 
     def marginal_bounds(self) -> tuple[Floats, Floats]:
-        """Return what every marginal of each player lies between, (low (T,), high (T,)).
+        """Return bounds of the marginals of each player, (lower (T,), upper (T,)).
 
-        Leave-one-out (0 for the game "through", which is not submodular) and the value alone: of the flow of a
-        coalition no more passes a player than could without the others.
+        The upper bound is the value alone. The lower bound is leave-one-out, or 0 if the game may not be submodular.
         """
         if self._bounds is None:
             alone = np.eye(self.n_players, dtype=bool)
@@ -110,7 +112,7 @@ class FlowGame:
         return self._bounds
 
     def single_flow(self) -> Floats:
-        """Return what each position sends in the one maximum flow that the solver finds, float64 (T,)."""
+        """Return the flow through each position in the maximum flow that the solver finds, float64 (T,)."""
         network, everyone = self._network, np.ones(self.n_players, dtype=bool)
         if self.layer == network.n_layers and self.game == "source":
             return network.readout / network.scale
@@ -124,8 +126,7 @@ class FlowGame:
             raise InputError(
                 "coalitions",
                 got=f"{type(coalitions).__name__} of shape {rows.shape} and dtype {rows.dtype}",
-                expected=f"a bool array (m, {self.n_players}), true for the positions present",
-                remedy="Convert 0 and 1 with astype(bool); of indices, pass np.isin(np.arange(n), indices)[None].",
+                expected=f"a bool array (m, {self.n_players}), true for the members",
             )
         return rows
 
@@ -133,35 +134,16 @@ class FlowGame:
         network = self._network
         if self.game == "source":
             return self._solver.max_flow(network.capacities[self.layer :], network.readout, coalition)
-        capacities, readout = cut_off(network.capacities, network.readout, self.layer, ~coalition)
+        capacities, readout = without_positions(network.capacities, network.readout, self.layer, ~coalition)
         return self._solver.max_flow(capacities, readout, np.ones_like(coalition))
 
 
 def check_network(network: object) -> None:
-    """Refuse what is no `AttentionNetwork`.
-
-    Raises:
-        InputError: for anything else.
-    """
+    """Raise `InputError` unless ``network`` is an `AttentionNetwork`."""
     if not isinstance(network, AttentionNetwork):
         raise InputError(
             "network",
             got=type(network).__name__,
             expected="an AttentionNetwork",
-            remedy="AttentionNetwork.from_attentions makes one of attention probabilities.",
-        )
-
-
-def check_game(game: str) -> None:
-    """Refuse a game that is not one of `GAMES`.
-
-    Raises:
-        InputError: for an unknown game.
-    """
-    if game not in GAMES:
-        raise InputError(
-            "game",
-            got=repr(game),
-            expected="'source' or 'through'",
-            remedy="'source' lets the flow start at the coalition.",
+            remedy="AttentionNetwork.from_attentions creates one from attention probabilities.",
         )

@@ -1,4 +1,4 @@
-"""Integer capacities: maximum flows in exact arithmetic, independent of the order of summation."""
+"""Integer capacities, for exact maximum flows that do not depend on the order of summation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_attnflow.errors import InputError
 Ints = NDArray[np.int64]
 
 DEFAULT_BITS = 48
-"""A total flow of 1 becomes 2^48 units, so that a flow through E edges is off by at most E / 2^49."""
+"""A total flow of 1 becomes 2^48 units, so that the rounding error of a flow through E edges is at most E / 2^49."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class IntegerNetwork:
         capacities: int64 (L, T, T), ``[layer, query, key]``.
         readout: int64 (T,).
         scale: units in a flow of 1.
-        conserves: whether every row and the readout sum to exactly ``scale``, so that the total flow is exactly that.
+        conserves: whether every row and the readout sum to exactly ``scale``, which is then the total flow.
     """
 
     capacities: Ints
@@ -50,17 +50,14 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
     """Round a network to integer capacities.
 
     The scale is the power of two that brings the largest capacity and the sum of the readout to at most 2^bits. Rows
-    and readouts that are probability vectors keep their sum exactly (their largest entry takes the rounding).
+    and readouts that are probability vectors keep their sum exactly: their largest entry absorbs the rounding errors.
 
     Args:
         network: the network.
         bits: size of the largest capacity and of the largest possible flow.
 
-    Returns:
-        The integer network.
-
     Raises:
-        InputError: as `scale_of`.
+        InputError: capacities that are too small, see `scale_of`.
 
     Example:
         >>> import numpy as np
@@ -70,7 +67,7 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
     """
     scale = scale_of(network, bits)
     capacities = np.empty(network.capacities.shape, dtype=np.int64)
-    for layer, exact in zip(capacities, network.capacities, strict=True):  # one by one, to take no more memory
+    for layer, exact in zip(capacities, network.capacities, strict=True):  # one by one, to save memory
         layer[:] = np.rint(exact * scale)
     readout = np.rint(network.readout * scale).astype(np.int64)
     conserves = network.is_probability
@@ -81,10 +78,10 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
 
 
 def scale_of(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> float:
-    """Return how many units a flow of 1 becomes, see `quantise`.
+    """Return the number of units in a flow of 1, see `quantise`.
 
     Raises:
-        InputError: if all capacities are so small that the number overflows.
+        InputError: all capacities are so small that the number overflows.
     """
     largest = max(float(network.capacities.max()), float(network.readout.sum()))
     exponent = bits - math.ceil(math.log2(largest))
@@ -93,15 +90,16 @@ def scale_of(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> float:
             "capacities",
             got=f"capacities and a readout of at most {largest:g}",
             expected=f"at least {2.0 ** (bits + 1 - sys.float_info.max_exp):.0e} for the largest",
-            remedy="Multiply the capacities and the readout by one number; every flow is multiplied by it too.",
+            remedy="Multiply the capacities and the readout by one number; all flows scale with it.",
         )
     return 2.0**exponent
 
 
 def rounding(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> float:
-    """Return what integer capacities may change a maximum flow by: a unit an edge, and what sums are mended by.
+    """Return a bound on the change of a maximum flow by integer capacities.
 
-    Each edge of a cut is rounded by half a unit, and the largest of a row that keeps its sum by all other halves.
+    Each edge of a cut changes by at most half a unit, the largest entry of a row that keeps its sum by the sum of all
+    other changes, and rows that sum to 1 only within a tolerance by that difference.
     """
     units = (network.capacities.size + network.readout.size) / scale_of(network, bits)
     if not network.is_probability:
@@ -111,19 +109,19 @@ def rounding(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> float:
 
 
 def check_rounding(network: AttentionNetwork, bits: int, name: str = "", *, stacklevel: int) -> None:
-    """Refuse layers that rounding to integers would empty, and warn of positions that it would cut off.
+    """Check that rounding to integers leaves positive capacities.
 
     Args:
         network: the network.
         bits: as for `quantise`.
-        name: what to call the network, nothing if there is only one.
-        stacklevel: of the warning, 2 for who calls this function.
+        name: name of the network in messages, empty if there is only one.
+        stacklevel: of the warning; 2 for the caller of the calling function.
 
     Warns:
-        UserWarning: if all positive capacities into a position, or out of it, are rounded to 0.
+        UserWarning: all positive capacities into a position, or out of it, are rounded to 0.
 
     Raises:
-        InputError: if all positive capacities of a layer, or of the readout, are, and as `scale_of`.
+        InputError: all positive capacities of a layer or of the readout are rounded to 0, or see `scale_of`.
     """
     half_unit = 0.5 / scale_of(network, bits)
 
@@ -134,10 +132,9 @@ def check_rounding(network: AttentionNetwork, bits: int, name: str = "", *, stac
     if vanish(into.max(axis=1)).any() or vanish(network.readout.max(keepdims=True)).any():
         raise InputError(
             "capacities",
-            got="a layer or readout whose capacities all vanish beside the largest, "
-            f"{max(into.max(), network.readout.sum()):g}",
-            expected=f"capacities of at least {half_unit:g}",
-            remedy="Rescale the layers to a common size, for example each row to sum 1.",
+            got=f"a layer or readout with all capacities below {half_unit:g}, which is rounded to 0",
+            expected=f"larger capacities beside the largest of the network, {max(into.max(), network.readout.sum()):g}",
+            remedy="Rescale the layers, for example each row to sum 1.",
         )
     cut_off = np.zeros((network.n_layers + 1, network.n_positions), dtype=bool)
     cut_off[1:] = vanish(into)
@@ -145,9 +142,8 @@ def check_rounding(network: AttentionNetwork, bits: int, name: str = "", *, stac
     cut_off[-1] |= vanish(network.readout)
     if cut_off.any():
         warnings.warn(
-            f"{name}{': ' if name else ''}{cut_off.sum()} positions have no capacity left: what they take in or pass "
-            f"on is positive, but all below {half_unit:.1e}, half a unit of the integer capacities, so that the flow "
-            "through them is exactly 0",
+            f"{name}{': ' if name else ''}the flow through {cut_off.sum()} positions is exactly 0: their positive "
+            f"capacities are below {half_unit:.1e}, half a unit of the integer capacities, and are rounded to 0",
             UserWarning,
             stacklevel=stacklevel + 1,
         )

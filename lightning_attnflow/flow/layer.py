@@ -1,4 +1,4 @@
-"""The flow values of one layer from its game alone, whatever solver plays it. The native engine replaces only this."""
+"""The flow of one layer from its game alone, for any solver."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lightning_attnflow.flow.game import FlowGame
 from lightning_attnflow.shapley import Game, GroupedGame, IntervalBelow, exact_shapley, permutation_shapley
 
 EXACT_PLAYERS = 10
-"""Up to here all 2^n coalitions are cheaper than the orders that a usual tolerance needs."""
+"""With at most this many players, all 2^n coalitions cost less than the permutations for a usual tolerance."""
 
 Groups = Sequence[Sequence[int]]
 Bools = NDArray[np.bool_]
 
 
 class LayerFlow(NamedTuple):
-    """Values of the n players of one layer, in units of flow."""
+    """Values of the n players of one layer, in units of flow; fields as in `AttentionFlow`."""
 
     values: Floats
     lower: Floats
@@ -32,20 +32,20 @@ class LayerFlow(NamedTuple):
     n_permutations: int
 
 
-def point_values(values: Floats, lower: Floats, upper: Floats, total: float) -> LayerFlow:
-    """Return values that are exact: standard error 0, an interval of one point."""
+def exact_flow(values: Floats, lower: Floats, upper: Floats, total: float) -> LayerFlow:
+    """Return a `LayerFlow` without sampling error."""
     return LayerFlow(values, lower, upper, np.zeros_like(values), values, values, total, 0)
 
 
 def layer_flow(flow_game: FlowGame, members: Bools, method: str, tolerance: float, seed: int) -> LayerFlow:
-    """Return the Shapley flow of one layer, or else what each player sends alone, with what bounds every maximum flow.
+    """Return the flow of one layer: Shapley values, or the value of each player alone.
 
     Args:
         flow_game: the game of the layer.
         members: bool (n, T), the positions of each player.
         method: "shapley" for Shapley values.
         tolerance: half-width of the 95% interval at which sampling stops.
-        seed: of the orders.
+        seed: of the permutations.
     """
     in_place = np.array_equal(members, np.eye(flow_game.n_players, dtype=bool))
     game: Game = flow_game if in_place else GroupedGame(flow_game, [np.flatnonzero(row).tolist() for row in members])
@@ -55,11 +55,11 @@ def layer_flow(flow_game: FlowGame, members: Bools, method: str, tolerance: floa
     upper, total = payoffs[:n], float(payoffs[-1])
     lower = total - payoffs[n:-1]
     if method != "shapley":
-        return point_values(upper, lower, upper, total)
+        return exact_flow(upper, lower, upper, total)
     if n <= EXACT_PLAYERS:
-        return point_values(exact_shapley(game).values, lower, upper, total)
+        return exact_flow(exact_shapley(game).values, lower, upper, total)
     if flow_game.is_submodular and np.array_equal(lower, upper):
-        return point_values(upper, lower, upper, total)
+        return exact_flow(upper, lower, upper, total)
     result = permutation_shapley(game, stop=IntervalBelow(tolerance), seed=seed)
     low, high = result.interval()
     return LayerFlow(result.values, lower, upper, result.stderr, low, high, total, result.n_permutations)

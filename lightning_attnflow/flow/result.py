@@ -1,45 +1,58 @@
-"""What `attention_flow` returns: the flow of every layer and player, what bounds it and which cut decided it."""
+"""The result of `attention_flow`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._results import load_result, save_result, to_dataframe
 from lightning_attnflow.attention.network import Floats
+from lightning_attnflow.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SATURATION_THRESHOLD = 0.5
 """A layer whose saturation is at least this large is saturated."""
 
+_METADATA = ("layers", "method", "game", "solver", "seed", "labels")
+_VERSION = 1
+
 
 @dataclass(frozen=True, eq=False)
 class AttentionFlow:
-    """Attention flow of a sentence, layer by layer. Rows follow ``layers``, columns the positions or groups.
+    """Attention flow of a sentence. Rows are the layers in ``layers``, columns the players: positions or groups.
 
     Attributes:
         values: float64 (layers, n), the flow of each player by ``method``.
-        lower: float64 (layers, n), leave-one-out, v(N) - v(N - i): what no maximum flow can take from the player.
-        upper: float64 (layers, n), v({i}), the pairwise flow: what the player can send alone, so that no maximum flow
-            takes more from it. The Shapley value lies between the two for the game "source", which is submodular; for
-            "through" only ``upper`` is sure to bound it, unless both are the same game, see `FlowGame`.
-        stderr: float64 (layers, n), standard error of ``values`` from the sampling of orders; 0 where they are exact.
-            ``low`` and ``high`` hold beside it what bounds on coalitions leave open.
-        low: float64 (layers, n), and ``high``: the 95% interval of ``values``, for "source" inside [lower, upper].
-        high: float64 (layers, n).
+        lower: float64 (layers, n), leave-one-out, v(N) - v(N - i): the least flow of the player over all maximum flows.
+        upper: float64 (layers, n), pairwise flow, v({i}): the largest flow of the player over all maximum flows. For
+            the game "source", which is submodular, the Shapley value lies between ``lower`` and ``upper``; for
+            "through", only ``upper`` is proven to be a bound, unless both are the same game, see `FlowGame`.
+        stderr: float64 (layers, n), standard error of ``values`` from sampling permutations; 0 if they are exact. It
+            does not include the bounds on coalitions, which ``low`` and ``high`` do.
+        low: float64 (layers, n), lower end of the 95% interval of ``values``; for "source", at least ``lower``.
+        high: float64 (layers, n), upper end of the 95% interval of ``values``; for "source", at most ``upper``.
         total: float64 (layers,), the maximum flow of the layer, v(N).
-        binding_cut: str (layers, n), the minimum cut of v({i}): "readout" (the sink's own edges), "column" (the
-            player's own edges), "intake" (what a one-token readout takes in from all others) or "mixed" (any other,
-            such as what the player itself takes in, for the game "through").
-        saturation: float64 (layers,), the share of players decided by one of the first three, so that their flow says
-            next to nothing about them; 0 where ``lower`` is ``upper`` for all players: for "source" the game is modular
-            there, and the flow is the attention itself.
-        n_permutations: int (layers,), orders sampled for the Shapley value; 0 where it is exact.
+        binding_cut: str (layers, n), the minimum cut that limits v({i}). "readout": the capacity of the readout.
+            "outflow": the outflow of the token, that is the attention it receives from the layer above. "inflow": the
+            inflow of the readout, that is what the one position that is read receives from all others. "mixed": any
+            other cut. The first three are trivial: they need no maximum flow.
+        saturation: float64 (layers,), the share of players with a trivial binding cut, whose flow contains little
+            information about them; 0 if ``lower`` equals ``upper`` for all players: then the game is modular, and the
+            flow equals the attention.
+        n_permutations: int (layers,), permutations sampled for the Shapley value; 0 if it is exact.
         layers: the layers of the rows.
         method: "shapley", "pairwise", "single" or "rollout".
         game: "source" or "through", see `FlowGame`.
-        solver: the solver's name.
-        seed: the seed of the orders.
+        solver: name of the solver.
+        seed: the seed of the permutations.
+        labels: names of the players for figures and tables, or None.
 
     Example:
         >>> import numpy as np
@@ -50,6 +63,10 @@ class AttentionFlow:
         [[0.7, 0.3], [0.7, 0.3], [1.0, 0.0]]
         >>> flow.ambiguity.round(4).tolist()
         [1.2, 0.0, 0.0]
+        >>> flow.with_labels(["good", "film"]).to_pandas()[["layer", "label", "value", "binding_cut"]].head(2)
+           layer label  value binding_cut
+        0      0  good    0.7     readout
+        1      0  film    0.3      inflow
     """
 
     values: Floats
@@ -67,10 +84,11 @@ class AttentionFlow:
     game: str
     solver: str
     seed: int
+    labels: tuple[str, ...] | None = None
 
     @property
     def ambiguity(self) -> Floats:
-        """float64 (layers,): sum of ``upper - lower``, 0 where the maximum flow is unique."""
+        """float64 (layers,): sum of ``upper - lower``; 0 if the maximum flow is unique."""
         ambiguity: Floats = (self.upper - self.lower).sum(axis=1)
         return ambiguity
 
@@ -79,3 +97,73 @@ class AttentionFlow:
         """bool (layers,): whether ``saturation`` is at least `SATURATION_THRESHOLD`."""
         saturated: NDArray[np.bool_] = self.saturation >= SATURATION_THRESHOLD
         return saturated
+
+    def with_labels(self, labels: Sequence[str]) -> AttentionFlow:
+        """Return the same flow with names of the n players, such as its tokens.
+
+        Raises:
+            InputError: not n names.
+        """
+        n = self.values.shape[1]
+        if isinstance(labels, str) or len(labels) != n:
+            raise InputError("labels", got=f"{len(labels)} names", expected=f"{n}, one per player")
+        return replace(self, labels=tuple(map(str, labels)))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the flow to an ``.npz`` file and return its path."""
+        names = [field.name for field in fields(self)]
+        arrays = {name: getattr(self, name) for name in names if name not in _METADATA}
+        metadata = {name: getattr(self, name) for name in _METADATA}
+        return save_result(path, type(self).__name__, _VERSION, arrays=arrays, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> AttentionFlow:
+        """Read a flow written by `save`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            InputError: the file is not a saved `AttentionFlow`.
+        """
+        arrays, metadata = load_result(path, cls.__name__, _VERSION)
+        loaded: dict[str, Any] = {**arrays, **metadata, "layers": tuple(metadata["layers"])}
+        if loaded["labels"] is not None:
+            loaded["labels"] = tuple(loaded["labels"])
+        return cls(**loaded)
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with one row per layer and player.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        n_layers, n = self.values.shape
+        columns: dict[str, Any] = {"layer": np.repeat(self.layers, n), "player": np.tile(np.arange(n), n_layers)}
+        if self.labels is not None:
+            columns["label"] = list(self.labels) * n_layers
+        columns["value"] = self.values.ravel()
+        columns |= {name: getattr(self, name).ravel() for name in ("lower", "upper", "low", "high", "stderr")}
+        return to_dataframe(columns | {"binding_cut": self.binding_cut.ravel()})
+
+    def plot(self, *, labels: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+        """Draw the values as a heat map, layers x players, with one colour scale; saturated layers are hatched.
+
+        Args:
+            labels: names of the players; default: those of the flow, or their numbers.
+            ax: axes to draw on; default: those of a new figure.
+
+        Raises:
+            InputError: not one label per player.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        from lightning_attnflow._figures import layer_heat_map
+
+        named = self if labels is None else self.with_labels(labels)
+        return layer_heat_map(
+            self.values,
+            rows=[f"layer {layer}" for layer in self.layers],
+            columns=named.labels or [str(player) for player in range(self.values.shape[1])],
+            hatched=self.is_saturated,
+            note="saturated: not importance",
+            value_label=f"flow ({self.method})",
+            ax=ax,
+        )

@@ -1,4 +1,4 @@
-"""`attention_flow` as users call it: methods, shapes, and every input it refuses."""
+"""`attention_flow`: methods, shapes, invalid arguments, saving and figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from networks import readout_vector, stochastic
 
 from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollout
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.flow import METHODS, FlowGame
+from lightning_attnflow.flow import METHODS, AttentionFlow, FlowGame
 from lightning_attnflow.flow.game import GAMES
 from lightning_attnflow.flow.solvers import SOLVERS
 from lightning_attnflow.shapley import GroupedGame, exact_shapley
@@ -42,7 +43,7 @@ def test_shapes_and_totals_of_every_method(method: str, solver: str) -> None:
 @pytest.mark.parametrize("game", GAMES)
 @pytest.mark.parametrize("method", ["shapley", "pairwise"])
 @pytest.mark.parametrize("groups", [[[3], [0], [4], [1], [2]], [[4, 1], [0], [2, 3]]])
-def test_columns_follow_the_groups(solver: str, game: str, method: str, groups: list[list[int]]) -> None:
+def test_columns_are_in_the_order_of_the_groups(solver: str, game: str, method: str, groups: list[list[int]]) -> None:
     flow = attention_flow(NETWORK, method=method, solver=solver, game=game, groups=groups)
     for layer in range(NETWORK.n_layers + 1):
         quotient = GroupedGame(FlowGame(NETWORK, layer), groups)
@@ -54,7 +55,7 @@ def test_columns_follow_the_groups(solver: str, game: str, method: str, groups: 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("game", GAMES)
-def test_columns_of_a_single_flow_follow_the_groups(solver: str, game: str) -> None:
+def test_columns_of_a_single_flow_are_in_the_order_of_the_groups(solver: str, game: str) -> None:
     order = [3, 0, 4, 1, 2]
     flow = attention_flow(NETWORK, method="single", solver=solver, game=game)
     permuted = attention_flow(NETWORK, method="single", solver=solver, game=game, groups=[[i] for i in order])
@@ -69,7 +70,7 @@ def test_flow_into_the_last_layer_is_its_attention_row() -> None:
     assert flow.saturation[0] == 0.0
 
 
-def test_rollout_method_is_rollout() -> None:
+def test_the_rollout_method_equals_attention_rollout() -> None:
     np.testing.assert_allclose(attention_flow(NETWORK, method="rollout").values, attention_rollout(NETWORK))
 
 
@@ -83,14 +84,14 @@ def test_one_token_and_one_layer() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_network_and_no_layer(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    monkeypatch.setattr("lightning_attnflow.flow.engine.run", None)  # nothing is solved
+def test_an_empty_list_of_networks_or_layers(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr("lightning_attnflow.flow.engine.run", None)  # nothing may be computed
     assert attention_flow([], method=method) == []
     assert attention_flow(NETWORK, method=method, layers=[]).values.shape == (0, 5)
     assert [flow.total.shape for flow in attention_flow([NETWORK, NETWORK], method=method, layers=[])] == [(0,)] * 2
 
 
-def test_capacities_that_are_no_probabilities() -> None:
+def test_capacities_that_are_not_probabilities() -> None:
     network = AttentionNetwork(stochastic(3, 4, seed=2) * 7.5, np.array([0.2, 3.0, 0.0, 0.0]))
     flow = attention_flow(network)
     reference = attention_flow(network, solver="networkx")
@@ -103,7 +104,7 @@ def test_capacities_that_are_no_probabilities() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "maxflow"}, "method: got 'maxflow'; expected one of 'shapley', 'pairwise', 'single', 'rollout'"),
+        ({"method": "maxflow"}, "method: got 'maxflow'; expected 'shapley', 'pairwise', 'single', 'rollout'"),
         ({"solver": "gurobi"}, "solver: got 'gurobi'; expected one of 'native'"),
         ({"tolerance": 0.0}, "tolerance: got 0.0; expected a number > 0"),
         ({"tolerance": float("nan")}, "tolerance: got nan"),
@@ -132,13 +133,13 @@ def test_capacities_that_are_no_probabilities() -> None:
         ({"groups": [[0, 1, 2, 3, 4], []]}, "an empty group"),
     ],
 )
-def test_arguments_that_cannot_be_used(arguments: dict[str, object], message: str) -> None:
+def test_invalid_arguments(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         attention_flow(NETWORK, **arguments)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("network", [None, NETWORK.capacities, [NETWORK.capacities], [NETWORK, None]])
-def test_what_is_no_network(network: object) -> None:
+def test_anything_but_a_network_raises(network: object) -> None:
     with pytest.raises(InputError, match=r"network: got .*; expected an AttentionNetwork"):
         attention_flow(network)  # type: ignore[call-overload]
     with pytest.raises(InputError, match=r"network: got .*; expected an AttentionNetwork"):
@@ -159,53 +160,53 @@ def test_what_is_no_network(network: object) -> None:
     ],
 )
 @pytest.mark.parametrize("game", GAMES)
-def test_coalitions_that_cannot_be_used(coalitions: object, game: str) -> None:
+def test_invalid_coalitions(coalitions: object, game: str) -> None:
     with pytest.raises(InputError, match=r"coalitions: got .*; expected a bool array \(m, 5\)"):
         FlowGame(NETWORK, 0, game=game)(coalitions)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("layer", [1.5, "1", True, 4, None])
-def test_layer_of_a_flow_game_that_cannot_be_used(layer: object) -> None:
+def test_invalid_layer_of_a_flow_game(layer: object) -> None:
     with pytest.raises(InputError, match="layers: got "):
         FlowGame(NETWORK, layer)  # type: ignore[arg-type]
 
 
-def test_one_partition_a_network() -> None:
+def test_one_partition_per_network() -> None:
     with pytest.raises(InputError, match="1 partitions for 2 networks"):
         attention_flow([NETWORK, NETWORK], groups=[None])
 
 
-def test_a_position_or_layer_whose_capacities_vanish() -> None:
+def test_capacities_that_are_rounded_to_zero() -> None:
     capacities = stochastic(2, 3, seed=0)
     capacities[0, :, 1] = 1e-20
     network = AttentionNetwork(capacities, np.eye(3)[0])
-    with pytest.warns(UserWarning, match="1 positions have no capacity left"):
+    with pytest.warns(UserWarning, match="the flow through 1 positions is exactly 0"):
         flow = attention_flow(network)
     assert flow.upper[0, 1] == 0.0
-    with pytest.raises(InputError, match="vanish beside the largest"):
+    with pytest.raises(InputError, match="which is rounded to 0"):
         attention_flow(AttentionNetwork(np.stack([np.ones((3, 3)), np.full((3, 3), 1e-30)]), np.ones(3)))
 
 
-CUT_OFF = np.ones((2, 3, 3))  # the one position that the readout's position takes from takes in next to nothing
+CUT_OFF = np.ones((2, 3, 3))  # the readout reads through one position, whose capacities are rounded to 0
 CUT_OFF[0, 1, :] = 1e-20
 CUT_OFF[1, 0, [0, 2]] = 0
 
 
 @pytest.mark.parametrize("solver", ["native", "ortools"])
-def test_warning_of_a_position_that_takes_in_nothing_names_the_network_and_the_caller(solver: str) -> None:
+def test_the_rounding_warning_names_the_network_and_the_line_of_the_caller(solver: str) -> None:
     networks = [NETWORK, AttentionNetwork(CUT_OFF, np.eye(3)[0])]
-    with pytest.warns(UserWarning, match=r"network\[1\]: 1 positions have no capacity left") as caught:
+    with pytest.warns(UserWarning, match=r"network\[1\]: the flow through 1 positions is exactly 0") as caught:
         flows = attention_flow(networks, layers=[0], solver=solver)
     assert not flows[1].values.any()
     assert [warning.filename for warning in caught] == [__file__]
-    with pytest.warns(UserWarning, match="^1 positions have no capacity left") as caught:
+    with pytest.warns(UserWarning, match="^the flow through 1 positions is exactly 0") as caught:
         FlowGame(networks[1], 0, solver=solver)
     assert [warning.filename for warning in caught] == [__file__]
 
 
-def test_error_names_the_network_of_several() -> None:
+def test_errors_name_the_network_in_a_list() -> None:
     vanishing = AttentionNetwork(np.stack([np.ones((3, 3)), np.full((3, 3), 1e-30)]), np.ones(3))
-    with pytest.raises(InputError, match=r"^network\[1\]: capacities: got a layer .* vanish beside the largest"):
+    with pytest.raises(InputError, match=r"^network\[1\]: capacities: got a layer .* which is rounded to 0"):
         attention_flow([NETWORK, vanishing])
     with pytest.raises(InputError, match=r"^network\[1\]: layers: got \[3\]; expected a sequence of layers in 0\.\.2"):
         attention_flow([NETWORK, vanishing], layers=[3])
@@ -215,7 +216,7 @@ def test_error_names_the_network_of_several() -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("readout", [[1, 0, 0], [1, 1, 1]])
-def test_layer_without_any_capacity_lets_nothing_through(solver: str, readout: list[int]) -> None:
+def test_a_layer_without_capacity_has_no_flow_below_it(solver: str, readout: list[int]) -> None:
     capacities = np.ones((3, 3, 3))
     capacities[1] = 0
     flow = attention_flow(AttentionNetwork(capacities, readout), solver=solver)
@@ -235,26 +236,26 @@ def test_capacities_too_small_for_integers(make: Callable[[AttentionNetwork], ob
         make(AttentionNetwork(np.full((1, 2, 2), 1e-300), np.full(2, 1e-300)))
 
 
-def test_ordinary_attention_warns_of_nothing() -> None:
+def test_attention_probabilities_raise_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         attention_flow(NETWORK)
 
 
-def test_global_random_state_is_untouched() -> None:
+def test_the_global_random_state_is_unchanged() -> None:
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     attention_flow(AttentionNetwork(stochastic(3, 14, seed=1), readout_vector("mean", 14, 0)))
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-def test_flow_game_offers_the_bounds_of_its_marginals() -> None:
+def test_marginal_bounds_of_the_flow_game_are_lower_and_upper() -> None:
     low, high = FlowGame(NETWORK, 1).marginal_bounds()
     flow = attention_flow(NETWORK, layers=[1])
     np.testing.assert_allclose(low, flow.lower[0], atol=1e-12)
     np.testing.assert_allclose(high, flow.upper[0], atol=1e-12)
 
 
-def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_the_solver_works_without_a_writeable_cache_folder(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("a file where the cache folder should be")
     code = (
@@ -269,10 +270,52 @@ def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert done.stdout.strip() == "3"
 
 
-def test_ctrl_c_stops_a_computation_that_would_not_end() -> None:
+def test_ctrl_c_stops_a_long_computation() -> None:
     network = AttentionNetwork(stochastic(4, 40, seed=1), readout_vector("mean", 40, 0))
     attention_flow(network, method="pairwise")  # compiled before the clock starts
     threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
     with interruptible(), pytest.raises(KeyboardInterrupt):
         attention_flow([network] * 4, tolerance=1e-9)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("attnflow")]
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    flow = attention_flow(NETWORK, layers=[2, 0]).with_labels(list("abcde"))
+    loaded = AttentionFlow.load(flow.save(tmp_path / "flow"))
+    for field in fields(AttentionFlow):
+        np.testing.assert_array_equal(getattr(loaded, field.name), getattr(flow, field.name))
+        assert type(getattr(loaded, field.name)) is type(getattr(flow, field.name))
+    assert AttentionFlow.load(attention_flow(NETWORK).save(tmp_path / "unnamed.npz")).labels is None
+
+
+def test_table_has_one_row_per_layer_and_player() -> None:
+    flow = attention_flow(NETWORK, layers=[2, 0])
+    table = flow.with_labels(list("abcde")).to_pandas()
+    assert list(table.columns) == [
+        *("layer", "player", "label", "value", "lower", "upper", "low", "high", "stderr", "binding_cut")
+    ]
+    assert table.shape[0] == 10
+    row = table[(table.layer == 0) & (table.label == "d")].iloc[0]
+    assert (row.value, row.binding_cut) == (flow.values[1, 3], flow.binding_cut[1, 3])
+    assert "label" not in flow.to_pandas()
+
+
+def test_labels_must_match_the_players() -> None:
+    for labels in (["a"], "abcde"):
+        with pytest.raises(InputError, match=r"labels: got .* names; expected 5"):
+            attention_flow(NETWORK).plot(labels=labels)
+
+
+def test_heat_map_hatches_saturated_layers() -> None:
+    network = AttentionNetwork(stochastic(8, 16, seed=3), readout_vector("first", 16, 0))
+    flow = attention_flow(network)
+    assert flow.is_saturated.any()
+    axes = flow.plot(labels=[f"${i}" for i in range(16)])
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"layer {layer}" for layer in range(9)]
+    assert axes.get_xticklabels()[1].get_text() == r"\$1"
+    hatched = np.zeros(9, dtype=bool)
+    for patch in axes.patches:
+        hatched[round(patch.get_y() + 0.5) : round(patch.get_y() + patch.get_height() + 0.5)] = bool(patch.get_hatch())
+    np.testing.assert_array_equal(hatched, flow.is_saturated)
+    assert "saturated: not importance" in [text.get_text() for text in axes.texts]
+    assert flow.plot(ax=axes) is axes

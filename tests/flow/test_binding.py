@@ -1,4 +1,4 @@
-"""The cut that binds a player, the range it sets, and saturation: by hand, in any unit, for both games."""
+"""Binding cuts and saturation: by hand, at any scale, for both games."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def test_binding_cuts_by_hand() -> None:
     capacities = np.array([[[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.45, 0.45, 0.1]]] * 3)
     network = AttentionNetwork(capacities, np.eye(3)[0])
     flow = attention_flow(network, layers=[0])
-    column = capacities[0].sum(axis=0)
-    intake = capacities[0, 0] + 2 * (1 - 0.9)
-    np.testing.assert_allclose(flow.upper[0], np.minimum(1.0, np.minimum(column, intake)), atol=1e-12)
-    assert flow.binding_cut[0].tolist() == ["readout", "intake", "column"]
+    outflow = capacities[0].sum(axis=0)
+    inflow = capacities[0, 0] + 2 * (1 - 0.9)
+    np.testing.assert_allclose(flow.upper[0], np.minimum(1.0, np.minimum(outflow, inflow)), atol=1e-12)
+    assert flow.binding_cut[0].tolist() == ["readout", "inflow", "outflow"]
     assert flow.saturation[0] == 1.0
     assert flow.is_saturated.tolist() == [True]
     mixed = binding_cuts(network, 0, np.eye(3, dtype=bool), np.full(3, 0.01), slack=0.0)
@@ -31,7 +31,7 @@ def test_binding_cuts_by_hand() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1.0, 1e6])
-def test_cuts_and_saturation_do_not_depend_on_the_unit_of_flow(scale: float) -> None:
+def test_cuts_and_saturation_do_not_depend_on_the_scale(scale: float) -> None:
     capacities, readout = stochastic(5, 16, seed=1), readout_vector("first", 16, 0)
     expected = attention_flow(AttentionNetwork(capacities, readout), method="pairwise")
     assert 0 < expected.saturation[2] < 1
@@ -48,16 +48,16 @@ def test_cuts_and_saturation_do_not_depend_on_the_bits_of_the_solver(kind: str) 
     np.testing.assert_array_equal(coarse.saturation, fine.saturation)
 
 
-def test_cuts_of_probabilities_whose_sums_are_mended() -> None:
+def test_cuts_of_a_readout_that_sums_to_1_within_the_tolerance() -> None:
     network = AttentionNetwork(NETWORK.capacities, NETWORK.readout * (1 + 9e-10))
     assert network.is_probability
     np.testing.assert_array_equal(attention_flow(network).binding_cut, attention_flow(NETWORK).binding_cut)
 
 
-def test_cuts_of_the_game_through_a_layer() -> None:
+def test_binding_cuts_of_the_game_through_a_layer() -> None:
     flow = attention_flow(AttentionNetwork(np.array([[[0.3, 0.2], [0.1, 0.1]]]), np.ones(2)), game="through")
     np.testing.assert_allclose(flow.upper, [[0.4, 0.3], [0.5, 0.2]])
-    assert flow.binding_cut.tolist() == [["column", "column"], ["mixed", "mixed"]]
+    assert flow.binding_cut.tolist() == [["outflow", "outflow"], ["mixed", "mixed"]]
     narrow = attention_flow(AttentionNetwork(np.array([[[0.3, 0.2], [0.1, 0.1]]]), [0.4, 1.0]), game="through")
     assert narrow.binding_cut[1].tolist() == ["readout", "mixed"]
     same = attention_flow(NETWORK, game="through"), attention_flow(NETWORK)
@@ -66,7 +66,7 @@ def test_cuts_of_the_game_through_a_layer() -> None:
 
 @given(network=weighted_networks())
 @settings(max_examples=20, deadline=None)
-def test_range_of_either_game_holds_a_maximum_flow(network: AttentionNetwork) -> None:
+def test_the_range_contains_a_maximum_flow_in_both_games(network: AttentionNetwork) -> None:
     for game in GAMES:
         flow = attention_flow(network, method="single", game=game)
         slack = 1e-9 * max(1.0, network.capacities.max())
@@ -76,25 +76,25 @@ def test_range_of_either_game_holds_a_maximum_flow(network: AttentionNetwork) ->
 
 @given(network=weighted_networks())
 @settings(max_examples=30, deadline=None)
-def test_a_trivial_cut_that_is_named_has_the_capacity_of_the_flow(network: AttentionNetwork) -> None:
+def test_a_trivial_binding_cut_has_the_capacity_of_the_flow(network: AttentionNetwork) -> None:
     for game in GAMES:
         flow = attention_flow(network, method="pairwise", game=game)
         for layer, (names, upper) in enumerate(zip(flow.binding_cut, flow.upper, strict=True)):
             top = layer == network.n_layers
-            column = network.readout if top else network.capacities[layer].sum(axis=0)
+            outflow = network.readout if top else network.capacities[layer].sum(axis=0)
             to_sink = network.readout if top else np.full(len(upper), network.readout.sum())
             slack = 1e-9 * max(1.0, network.capacities.max())
-            np.testing.assert_allclose(upper[names == "column"], column[names == "column"], rtol=0, atol=slack)
+            np.testing.assert_allclose(upper[names == "outflow"], outflow[names == "outflow"], rtol=0, atol=slack)
             np.testing.assert_allclose(upper[names == "readout"], to_sink[names == "readout"], rtol=0, atol=slack)
             assert game == "through" or not top or (names == "readout").all()
 
 
-def test_saturation_grows_away_from_the_readout_on_deep_random_networks() -> None:
+def test_saturation_is_larger_in_lower_layers() -> None:
     deep = AttentionNetwork(stochastic(8, 16, seed=3), readout_vector("first", 16, 0))
     flow = attention_flow(deep)
     assert flow.saturation[0] == 1.0
     assert flow.saturation[6] < 1.0
-    assert set(flow.binding_cut[0]) <= {"readout", "column", "intake"}
+    assert set(flow.binding_cut[0]) <= {"readout", "outflow", "inflow"}
 
 
 @pytest.mark.parametrize(("share", "saturated"), [(0.49, False), (0.5, True), (1.0, True)])

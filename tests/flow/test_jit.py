@@ -1,4 +1,4 @@
-"""Compiled code on disk is used only for the very sources it was made from."""
+"""Cached compiled code is used only for the sources that it was compiled from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning_attnflow.flow.engine import bias_correction, layer_bounds, permut
 from lightning_attnflow.flow.solvers import dinic, jit, native
 
 
-def test_any_edit_makes_compiled_code_stale(tmp_path: Path) -> None:
+def test_any_edit_changes_the_hash_of_the_sources(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "outer.py").write_text("from inner.kernel import step\n")
     kernel = tmp_path / "inner" / "kernel.py"
@@ -23,7 +23,7 @@ def test_any_edit_makes_compiled_code_stale(tmp_path: Path) -> None:
     assert jit.sources_digest(tmp_path) != before
 
 
-def test_every_kernel_is_kept_under_the_digest_of_all_sources() -> None:
+def test_every_kernel_is_cached_under_the_hash_of_all_sources() -> None:
     digest = jit.sources_digest(Path(jit.__file__).parents[1])
     kernels = [
         kernel
@@ -35,7 +35,9 @@ def test_every_kernel_is_kept_under_the_digest_of_all_sources() -> None:
     assert {kernel._cache._cache_file._source_stamp for kernel in kernels} == {digest}
 
 
-def test_compiling_is_said_once_and_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notice_is_printed_when_kernels_are_compiled_and_not_when_they_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     code = (
         "import numpy as np; from lightning_attnflow import AttentionNetwork; from lightning_attnflow.flow import *;"

@@ -1,10 +1,13 @@
-"""Every solver passes the same test: conservation, capacities, flow = cut, and the value networkx finds."""
+"""All solvers, including a user's: conservation, capacities, minimum cut, and the value that networkx finds."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from collections.abc import Callable
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,18 +15,40 @@ from hypothesis import strategies as st
 from interrupts import interruptible
 from networks import networks, stochastic, weighted_networks
 
+from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow.flow import FlowGame
 from lightning_attnflow.flow.integers import quantise
-from lightning_attnflow.flow.solvers import SOLVERS, get_solver, native, registry
+from lightning_attnflow.flow.solvers import SOLVERS, EdgeSolver, MaxFlow, Solver, get_solver, native
 from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, Residual, edges_of, maximise, pack_nodes, residual_of, undo
 from lightning_attnflow.flow.solvers.protocol import cut_capacity, source_side
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+def shortest_paths(tails: np.ndarray, heads: np.ndarray, capacities: np.ndarray, source: int, sink: int) -> list[float]:
+    """A user's function, with flows of type float."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from([source, sink])
+    edges = list(zip(tails.tolist(), heads.tolist(), strict=True))
+    graph.add_edges_from((*edge, {"capacity": int(capacity)}) for edge, capacity in zip(edges, capacities, strict=True))
+    flow = nx.maximum_flow(graph, source, sink, flow_func=nx.algorithms.flow.shortest_augmenting_path)[1]
+    return [float(flow[tail][head]) for tail, head in edges]
+
+
+class DenseSolver(Solver):
+    """A user's subclass of `Solver`."""
+
+    name = "dense"
+    bits = 40
+
+    def max_flow(self, capacities: np.ndarray, readout: np.ndarray, sources: np.ndarray) -> MaxFlow:
+        return get_solver("native").max_flow(capacities, readout, sources)
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, shortest_paths, EdgeSolver(shortest_paths, bits=20), DenseSolver()])
 @given(network=networks() | weighted_networks(), seed=st.integers(0, 2**16))
 @settings(max_examples=40, deadline=None)
-def test_maximum_flow(name: str, network, seed: int) -> None:
-    solver = get_solver(name)
+def test_maximum_flow(solver: str | Solver, network: AttentionNetwork, seed: int) -> None:
+    solver = get_solver(solver)
     integers = quantise(network, solver.bits)
     capacities, readout = integers.capacities, integers.readout
     sources = np.random.default_rng(seed).random(integers.n_positions) < 0.5
@@ -46,7 +71,7 @@ def test_maximum_flow(name: str, network, seed: int) -> None:
     assert solver.values(capacities, readout, sources[None]).tolist() == [reference.value]
 
 
-def test_native_solver_over_several_words_of_nodes() -> None:
+def test_native_solver_with_more_positions_than_bits_in_a_word() -> None:
     capacities = quantise_stochastic(n_layers=3, n=70)
     readout = np.zeros(70, dtype=np.int64)
     readout[0] = 2**30
@@ -57,12 +82,12 @@ def test_native_solver_over_several_words_of_nodes() -> None:
     assert cut_capacity(capacities, readout, source_side(capacities, readout, sources, solution)) == solution.value
 
 
-def test_native_values_do_not_depend_on_how_many_a_call_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_native_values_do_not_depend_on_the_number_of_flows_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
     capacities = quantise_stochastic(n_layers=4, n=9)
     sources = np.random.default_rng(0).random((50, 9)) < 0.5
     values = [get_solver("native").values(capacities, capacities[0, 0], sources)]
-    for flows_a_call in (1, 7):
-        monkeypatch.setattr(native, "_EDGES_A_CALL", flows_a_call * 5 * 9 * 9)
+    for flows_per_call in (1, 7):
+        monkeypatch.setattr(native, "_EDGES_PER_CALL", flows_per_call * 5 * 9 * 9)
         values.append(get_solver("native").values(capacities, capacities[0, 0], sources))
     np.testing.assert_array_equal(values[1:], values[:1] * 2)
     assert get_solver("native").values(capacities, capacities[0, 0], sources[:0]).tolist() == []
@@ -86,7 +111,7 @@ def test_ctrl_c_stops_the_native_solver_between_two_calls(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("log_capacity", [1, 2**18])
-def test_undo_restores_the_network_bit_for_bit(log_capacity: int) -> None:
+def test_undo_restores_the_residual_network_exactly(log_capacity: int) -> None:
     capacities = quantise_stochastic(n_layers=4, n=9)
     net = residual_of(edges_of(capacities, capacities[0, 0]), log_capacity)
     before = [array.copy() for array in (net.left, net.edges, net.ahead, net.behind)]
@@ -98,15 +123,51 @@ def test_undo_restores_the_network_bit_for_bit(log_capacity: int) -> None:
         np.testing.assert_array_equal(array, expected)
 
 
-def test_unknown_solver_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"got 'magic'.*'native', 'networkx'.*'igraph'"):
-        get_solver("magic")
+@pytest.mark.parametrize("solver", [shortest_paths, DenseSolver()])
+@pytest.mark.parametrize("method", ["shapley", "single"])
+def test_attention_flow_with_the_solver_of_a_user(solver: Solver, method: str) -> None:
+    network = AttentionNetwork(stochastic(3, 5, seed=1), np.full(5, 0.2))
+    flow = attention_flow(network, method=method, solver=solver)
+    reference = attention_flow(network, method=method)
+    assert flow.solver in ("shortest_paths", "dense")
+    np.testing.assert_allclose(flow.total, reference.total, atol=1e-9)
+    np.testing.assert_allclose(flow.upper, reference.upper, atol=1e-9)
+    if method == "shapley":
+        np.testing.assert_allclose(flow.values, reference.values, atol=1e-9)
+    everyone = np.ones((1, 5), dtype=bool)
+    assert FlowGame(network, 0, solver=solver)(everyone) == pytest.approx(1.0)
 
 
-def test_missing_package_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry._HOMES, "absent", ("absent_solver", "AbsentSolver", "absent-package"))
-    with pytest.raises(MissingDependencyError, match="pip install absent-package"):
-        get_solver("absent")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda flow: flow[:-1], r"flow of solver 'broken': got an array of shape \(7,\)"),
+        (lambda flow: flow * 2.0, r"got a flow of \d+ on the edge .* of capacity \d+; expected flows within"),
+        (lambda flow: -flow, "got a flow of -"),
+        (lambda flow: flow * (np.arange(len(flow)) > 0), "got inflow less outflow of -?[0-9]+ at node"),
+        (lambda flow: flow.astype(str), "and dtype <U"),
+    ],
+)
+def test_a_function_that_returns_no_flow_raises(change: Callable[[np.ndarray], np.ndarray], message: str) -> None:
+    def broken(*edges: np.ndarray) -> np.ndarray:
+        return change(np.array(shortest_paths(*edges), dtype=np.int64))
+
+    network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]]), np.ones(2))
+    with pytest.raises(InputError, match=message):
+        FlowGame(network, 0, solver=broken)(np.ones((1, 2), dtype=bool))
+
+
+@pytest.mark.parametrize("solver", ["magic", ["native"], None, DenseSolver])
+def test_unknown_solver_names_the_known_ones(solver: object) -> None:
+    with pytest.raises(InputError, match=r"solver: got .*'native', 'networkx'.*'igraph', a Solver or a function"):
+        get_solver(solver)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "module"), [("ortools", "ortools.graph.python.max_flow"), ("igraph", "igraph")])
+def test_missing_package_names_the_pip_command(monkeypatch: pytest.MonkeyPatch, name: str, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=rf"solver '{name}'.* pip install 'lightning-attnflow\[solvers\]'"):
+        get_solver(name)
 
 
 def quantise_stochastic(n_layers: int, n: int) -> np.ndarray:

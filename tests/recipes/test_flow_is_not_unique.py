@@ -41,7 +41,7 @@ def test_solvers_disagree_on_the_default_sentence(default):
 def test_lower_layers_are_saturated_and_the_flow_next_to_the_readout_is_unique(default):
     flow = default[0]["flow"]
     assert flow.saturation[0] == 1.0
-    assert flow.binding_cut[0].tolist() == ["readout"] + ["intake"] * 6
+    assert flow.binding_cut[0].tolist() == ["readout"] + ["inflow"] * 6
     np.testing.assert_allclose(flow.ambiguity[-2:], 0.0, atol=1e-9)
     assert flow.ambiguity[0] > 1.9
 

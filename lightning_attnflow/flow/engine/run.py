@@ -11,7 +11,7 @@ from lightning_attnflow.flow.engine.layer import Bools
 from lightning_attnflow.flow.engine.network import LayerGame, layer_games
 from lightning_attnflow.flow.engine.shapley import shapley_values
 from lightning_attnflow.flow.integers import quantise
-from lightning_attnflow.flow.layer import LayerFlow, point_values
+from lightning_attnflow.flow.layer import LayerFlow, exact_flow
 
 
 def run(
@@ -68,7 +68,7 @@ def _flows(
 
 def _flow_alone(game: LayerGame, scale: float) -> LayerFlow:
     alone, total, last = game.values.alone / scale, game.values.total / scale, game.values.last / scale
-    return point_values(alone, last, alone, total)
+    return exact_flow(alone, last, alone, total)
 
 
 def _shapley_flow(tolerance: float, seed: int, cores: Cores, game: LayerGame, scale: float) -> LayerFlow:

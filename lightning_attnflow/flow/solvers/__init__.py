@@ -1,6 +1,6 @@
-"""Maximum flow solvers behind one protocol: each takes the integer capacities of a layered network."""
+"""Maximum flow solvers for layered networks with integer capacities."""
 
-from lightning_attnflow.flow.solvers.protocol import MaxFlow, Solver
-from lightning_attnflow.flow.solvers.registry import SOLVERS, get_solver
+from lightning_attnflow.flow.solvers.peers import SOLVERS, get_solver
+from lightning_attnflow.flow.solvers.protocol import EdgeSolver, MaxFlow, Solver
 
-__all__ = ["SOLVERS", "MaxFlow", "Solver", "get_solver"]
+__all__ = ["SOLVERS", "EdgeSolver", "MaxFlow", "Solver", "get_solver"]

@@ -1,10 +1,9 @@
 """Dinic's algorithm on dense layered arrays, with sets of nodes as bit masks and an undo log.
 
-Layers of nodes are 0..L, the sink is node 0 of layer L + 1. ``left[l, i, j]`` is what ``edges[l, i, j]``, the capacity
-of the edge (l, i) -> (l + 1, j), leaves over the flow on it. ``ahead[l, i]`` and ``behind[l, j]`` are the bit masks of
-edges that can take more and that have flow to give back, so that a breadth-first search costs a few word operations a
-node instead of a scan of its edges.
-Every push is logged, so that `undo` touches nothing else.
+Layers of nodes are 0..L; the sink is node 0 of layer L + 1. ``left[l, i, j]`` is the residual capacity of the edge
+(l, i) -> (l + 1, j) of capacity ``edges[l, i, j]``. ``ahead[l, i]`` and ``behind[l, j]`` are bit masks of the edges
+with residual capacity and of the edges with flow, so that a breadth-first search needs a few word operations per node
+instead of a scan of its edges. Every push is logged, so that `undo` visits only the edges that were used.
 
 Source: Dinic (1970). Sets of nodes are ``W = ceil(T / 64)`` words of 64 bits.
 """
@@ -26,9 +25,9 @@ _LOW_BITS = np.uint64(63)
 
 
 class Residual(NamedTuple):
-    """One thread's residual network and the scratch space of its searches."""
+    """The residual network of one thread and the work arrays of its searches."""
 
-    edges: NDArray[np.int64]  # (L + 1, T, T), only read, so that threads share it
+    edges: NDArray[np.int64]  # (L + 1, T, T), read only, shared by threads
     left: NDArray[np.int64]  # (L + 1, T, T)
     ahead: NDArray[np.uint64]  # (L + 1, T, W)
     behind: NDArray[np.uint64]  # (L + 1, T, W)
@@ -40,7 +39,7 @@ class Residual(NamedTuple):
 
 
 def edges_of(capacities: NDArray[np.int64], readout: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the capacities of all edges, those to the sink among them: int64 (L + 1, T, T) ``[layer, from, to]``.
+    """Return the capacities of all edges including those to the sink, int64 (L + 1, T, T) ``[layer, from, to]``.
 
     Args:
         capacities: (L, T, T) ``[layer, query, key]``.
@@ -57,8 +56,8 @@ def residual_of(edges: NDArray[np.int64], log_capacity: int = 2**18) -> Residual
     """Build the residual network of zero flow.
 
     Args:
-        edges: (L + 1, T, T), as of `edges_of`.
-        log_capacity: pushes that are undone one by one; more are undone edge by edge.
+        edges: (L + 1, T, T), as returned by `edges_of`.
+        log_capacity: number of pushes that are logged; after more of them, `undo` scans all edges.
     """
     top, n = edges.shape[:2]
     words = (n + 63) // 64
@@ -87,9 +86,11 @@ def pack_nodes(members: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 @compiled
 def maximise(net: Residual, first: int, sources: Words, limit: int) -> int:
-    """Push up to ``limit`` more from ``sources`` (W words, nodes of layer ``first``) to the sink; return the amount.
+    """Push up to ``limit`` more flow from ``sources`` (W words, nodes of layer ``first``) to the sink.
 
-    Below ``limit`` the flow is maximum, and ``net.unseen`` is the sink side of a minimum cut.
+    Returns:
+        The amount pushed. If it is less than ``limit``, the flow is maximum and ``net.unseen`` is the sink side of a
+        minimum cut.
     """
     pushed = 0
     while pushed < limit and _search(net, first, sources):
@@ -104,7 +105,7 @@ def maximise(net: Residual, first: int, sources: Words, limit: int) -> int:
 
 @compiled_inner
 def _search(net: Residual, first: int, sources: Words) -> bool:
-    """Label nodes by distance from the sources, one word at a time; tell whether the sink was reached."""
+    """Label nodes by distance from the sources, one word at a time; return whether the sink was reached."""
     n = net.left.shape[1]
     top = net.left.shape[0]
     words = sources.shape[0]
@@ -153,7 +154,7 @@ def _search(net: Residual, first: int, sources: Words) -> bool:
             return False
         distance += 1
         if next_highest == top:
-            for layer in range(next_lowest, next_highest + 1):  # no path goes on from any other node this far away
+            for layer in range(next_lowest, next_highest + 1):  # no other node at this distance is on a shortest path
                 for w in range(words):
                     levels[distance, layer, w] = _ZERO
             levels[distance, top, 0] = _ONE
@@ -165,7 +166,7 @@ def _search(net: Residual, first: int, sources: Words) -> bool:
 def _descend(net: Residual, first: int, source: int, limit: int) -> int:
     """Push a blocking flow from one source along the levels of the last search; return the amount.
 
-    What passes a node is added up on the way, so that an edge is updated once, when the search returns over it.
+    The flow through a node is accumulated, so that an edge is updated once, when the search returns over it.
     """
     words = net.levels.shape[2]
     top = net.left.shape[0]
@@ -194,7 +195,7 @@ def _descend(net: Residual, first: int, source: int, limit: int) -> int:
                             break
         amount = 0
         if step == 0:
-            if room > 0:  # a dead end for the rest of this phase
+            if room > 0:  # no path to the sink in the rest of this phase
                 levels[depth, layer, i >> 6] &= ~(_ONE << np.uint64(i & 63))
             if depth == 0:
                 return int(stack[0, 3])
@@ -231,7 +232,7 @@ def _push(net: Residual, layer: int, i: int, step: int, j: int, amount: int) -> 
 
 @compiled_inner
 def _shift(net: Residual, layer: int, i: int, j: int, amount: int) -> None:
-    """Add ``amount`` (negative: withdraw) to the flow on (layer, i) -> (layer + 1, j)."""
+    """Add ``amount``, possibly negative, to the flow on (layer, i) -> (layer + 1, j)."""
     left = net.left[layer, i, j] - amount
     net.left[layer, i, j] = left
     bit_j, bit_i = _ONE << np.uint64(j & 63), _ONE << np.uint64(i & 63)
@@ -247,7 +248,7 @@ def _shift(net: Residual, layer: int, i: int, j: int, amount: int) -> None:
 
 @compiled
 def undo(net: Residual) -> None:
-    """Take back every push: by the log or, if there were more than it holds, edge by edge."""
+    """Undo every push: by the log or, if it was too short, by a scan of all edges."""
     n = net.left.shape[1]
     if net.logged[0] <= len(net.log):
         for at in range(net.logged[0] - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""Numba, set up once: cached compilation that says so and survives a read-only install, and LLVM's bit scan."""
+"""Numba settings: cached compilation with a notice, also in a read-only installation, and a bit scan."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class _Notice(event.Listener):
-    """Says once a process that kernels of this library are being compiled rather than loaded from the cache."""
+    """Prints once per process that kernels of this package are compiled rather than loaded from the cache."""
 
-    said = False
+    printed = False
 
     def on_start(self, event: event.Event) -> None:
-        if not self.said and event.data["dispatcher"].py_func.__module__.startswith("lightning_attnflow."):
-            self.said = True
+        if not self.printed and event.data["dispatcher"].py_func.__module__.startswith("lightning_attnflow."):
+            self.printed = True
             print("lightning-attnflow: compiling the flow engine, once (10 to 15 s in all) ...", file=sys.stderr)
 
     def on_end(self, event: event.Event) -> None:
-        """Nothing to say."""
+        """Required by numba."""
 
 
 event.register("numba:compile", _Notice())  # type: ignore[no-untyped-call]
 
 
 def compiled(function: Function) -> Function:
-    """Compile ``function`` with the GIL released, cached on disk where some cache folder can be written."""
+    """Compile ``function`` with the GIL released; cache it on disk if a cache folder is writeable."""
     return _jit(function)
 
 
 def compiled_inner(function: Function) -> Function:
-    """Compile ``function`` for calls from compiled functions alone, which spares the wrapper for Python."""
+    """Compile ``function`` for calls from compiled functions only, without a wrapper for Python."""
     return _jit(function, no_cpython_wrapper=True)
 
 
@@ -49,16 +49,16 @@ def _jit(function: Function, **options: bool) -> Function:
     options |= {"nogil": True, "boundscheck": False, "no_cfunc_wrapper": True}
     try:
         dispatcher: Any = njit(cache=True, error_model="numpy", **options)(function)  # type: ignore[call-overload]
-        # Of itself numba compiles anew after a change in the kernel's file only, not in those of the kernels it calls.
+        # By default numba recompiles after a change of the kernel's own file only, not of the kernels that it calls.
         dispatcher._cache._cache_file._source_stamp = sources_digest(Path(__file__).parents[1])
-    except RuntimeError:  # numba found no folder it may write to: compile in every process instead
+    except RuntimeError:  # no cache folder is writeable: compile in every process
         dispatcher = njit(error_model="numpy", **options)(function)  # type: ignore[call-overload]
     return cast(Function, dispatcher)
 
 
 @cache
 def sources_digest(folder: Path) -> str:
-    """Return what changes with any Python file in or below ``folder``."""
+    """Return a hash of all Python files in and below ``folder``."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.read_bytes())

@@ -1,17 +1,22 @@
-"""What a solver is given and what it returns, and the minimum cut that any maximum flow shows."""
+"""The solver interface: the network that a solver gets, the flow it returns, and minimum cuts."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_integer
+from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.integers import DEFAULT_BITS, Ints
 
 Bools = NDArray[np.bool_]
+EdgeFunction = Callable[..., Any]
+"""``(tails, heads, capacities, source, sink) -> flow on each edge``, see `EdgeSolver`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +24,7 @@ class MaxFlow:
     """One maximum flow from a set of positions of layer 0 of a layered network to the sink.
 
     Attributes:
-        value: the amount that reaches the sink, in units.
+        value: total flow, in integer units.
         flow: int64 (K, T, T), ``[layer, query, key]``, the flow on each edge.
         sink_flow: int64 (T,), the flow on the edges into the sink.
     """
@@ -30,20 +35,21 @@ class MaxFlow:
 
     @property
     def outflow(self) -> Ints:
-        """int64 (T,), what each position of layer 0 sends."""
+        """int64 (T,), the flow out of each position of layer 0."""
         return self.flow[0].sum(axis=0) if len(self.flow) else self.sink_flow.copy()
 
 
 class Solver(ABC):
-    """A maximum flow solver.
+    """A maximum flow solver on dense layered arrays. For a solver on lists of edges, `EdgeSolver` is simpler.
 
     Attributes:
-        name: the name under which `get_solver` knows it.
-        bits: the size of the largest integer capacity, and of the largest total flow, that it takes.
+        name: the solver's name in results and messages.
+        bits: largest capacities and total flows are below ``2 ** (bits + 1)``.
     """
 
-    name: ClassVar[str]
-    bits: ClassVar[int] = DEFAULT_BITS
+    name: str
+    bits: int = DEFAULT_BITS
+    has_engine: ClassVar[bool] = False  # whether flow.engine computes whole networks for this solver
 
     @abstractmethod
     def max_flow(self, capacities: Ints, readout: Ints, sources: Bools) -> MaxFlow:
@@ -51,7 +57,7 @@ class Solver(ABC):
 
         Args:
             capacities: (K, T, T) ``[layer, query, key]``, K >= 1.
-            readout: (T,).
+            readout: (T,), capacities of the edges into the sink.
             sources: (T,).
         """
 
@@ -61,14 +67,108 @@ class Solver(ABC):
         return np.fromiter(flows, dtype=np.int64, count=len(sources))
 
 
+class EdgeSolver(Solver):
+    """A maximum flow solver from a function on a list of edges, such as those of graph libraries.
+
+    Args:
+        function: ``function(tails, heads, capacities, source, sink)`` returns the flow on each edge. ``tails``,
+            ``heads`` and ``capacities`` are int64 (E,) and contain no edge twice; ``source`` and ``sink`` are the two
+            largest node numbers, ``sink`` the largest. Flows of type float are rounded to integers.
+        name: default: the function's name.
+        bits: size of the largest capacity and flow; 30 if the function computes with 32-bit integers.
+
+    Raises:
+        InputError: no function, bits outside 1..62; from `max_flow`, if the function returns no flow: values outside
+            the capacities, or a node where inflow and outflow differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from scipy.sparse import csr_array
+        >>> from scipy.sparse.csgraph import maximum_flow
+        >>> from lightning_attnflow import AttentionNetwork, attention_flow
+        >>> def edmonds_karp(tails, heads, capacities, source, sink):
+        ...     edges = capacities.astype(np.int32), (tails, heads)
+        ...     flow = maximum_flow(csr_array(edges, shape=(sink + 1, sink + 1)), source, sink, method="edmonds_karp")
+        ...     return np.asarray(flow.flow[tails, heads])
+        >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
+        >>> flow = attention_flow(network, method="single", solver=EdgeSolver(edmonds_karp, bits=30))
+        >>> flow.solver, flow.total.round(4).tolist()
+        ('edmonds_karp', [1.0, 1.0, 1.0])
+    """
+
+    def __init__(self, function: EdgeFunction, *, name: str | None = None, bits: int = DEFAULT_BITS) -> None:
+        if not callable(function):
+            raise InputError("function", got=type(function).__name__, expected="a function")
+        self.bits = check_integer("bits", bits, maximum=62)
+        self.name = name if name is not None else str(getattr(function, "__name__", type(function).__name__))
+        self._function = function
+
+    def max_flow(self, capacities: Ints, readout: Ints, sources: Bools) -> MaxFlow:
+        """Return one maximum flow."""
+        tails, heads, amounts = edge_list(capacities, readout, sources)
+        source = (len(capacities) + 1) * len(readout)
+        returned = np.asarray(self._function(tails, heads, amounts, source, source + 1))
+        if returned.shape != amounts.shape or returned.dtype.kind not in "iuf":
+            got = f"an array of shape {returned.shape} and dtype {returned.dtype}"
+            raise InputError(f"flow of solver {self.name!r}", got=got, expected=f"numbers of shape {amounts.shape}")
+        flow = np.rint(returned).astype(np.int64)
+        self._check(flow, tails, heads, amounts, source)
+        return _dense_flow(capacities, readout, flow)
+
+    def _check(self, flow: Ints, tails: Ints, heads: Ints, capacities: Ints, source: int) -> None:
+        excess = np.zeros(source + 2, dtype=np.int64)
+        np.add.at(excess, heads, flow)
+        np.subtract.at(excess, tails, flow)
+        wrong = np.flatnonzero((flow < 0) | (flow > capacities))
+        got = ""
+        if len(wrong):
+            edge = wrong[0]
+            got = f"a flow of {flow[edge]} on the edge {tails[edge]} -> {heads[edge]} of capacity {capacities[edge]}"
+        elif excess[:source].any():
+            node = np.flatnonzero(excess)[0]
+            got = f"inflow less outflow of {excess[node]} at node {node}"
+        if got:
+            expected = "flows within the capacities, with equal inflow and outflow at every inner node"
+            raise InputError(f"flow of solver {self.name!r}", got=got, expected=expected)
+
+
+def edge_list(capacities: Ints, readout: Ints, sources: Bools) -> tuple[Ints, Ints, Ints]:
+    """Return tails, heads and capacities of the edges of a layered network.
+
+    Nodes are ``layer * T + position`` for layers 0..K, the source ``(K + 1) T`` and the sink ``(K + 1) T + 1``. Edges
+    are sorted as ``[layer, query, key]`` without zero capacities, then those of the sink, then those of the source.
+    """
+    n_layers, n = capacities.shape[:2]
+    layer, query, key = np.nonzero(capacities)
+    read, start = np.flatnonzero(readout), np.flatnonzero(sources)
+    source = (n_layers + 1) * n
+    tails = np.concatenate([layer * n + key, n_layers * n + read, np.full(len(start), source)])
+    heads = np.concatenate([(layer + 1) * n + query, np.full(len(read), source + 1), start])
+    amounts = np.concatenate(
+        [capacities[layer, query, key], readout[read], np.full(len(start), int(readout.sum()), dtype=np.int64)]
+    )
+    return tails, heads, amounts
+
+
+def _dense_flow(capacities: Ints, readout: Ints, edge_flow: Ints) -> MaxFlow:
+    """Return flows on the edges of `edge_list` as a `MaxFlow`."""
+    flow = np.zeros_like(capacities)
+    nonzero = np.nonzero(capacities)
+    n_inner, read = len(nonzero[0]), np.flatnonzero(readout)
+    flow[nonzero] = edge_flow[:n_inner]
+    sink_flow = np.zeros_like(readout)
+    sink_flow[read] = edge_flow[n_inner : n_inner + len(read)]
+    return MaxFlow(int(sink_flow.sum()), flow, sink_flow)
+
+
 def source_side(capacities: Ints, readout: Ints, sources: Bools, solution: MaxFlow) -> Bools:
-    """Return the nodes that the residual network still reaches: the source side of a minimum cut.
+    """Return the source side of a minimum cut: the nodes that the residual network reaches.
 
     Args:
         capacities: (K, T, T).
         readout: (T,).
         sources: (T,).
-        solution: a flow in this network; the sink is reached exactly if it is not maximum.
+        solution: a flow in this network; the sink is reached if and only if it is not maximum.
 
     Returns:
         bool (K + 2, T): layers 0..K and, as entry [K + 1, 0], the sink.
@@ -89,41 +189,12 @@ def source_side(capacities: Ints, readout: Ints, sources: Bools, solution: MaxFl
 
 
 def cut_capacity(capacities: Ints, readout: Ints, side: Bools) -> int:
-    """Return the capacity of the edges that leave ``side``, bool (K + 2, T) as `source_side` returns it."""
+    """Return the capacity of the edges that leave ``side``, bool (K + 2, T), as returned by `source_side`."""
     layers = sum(int(capacity[~side[index + 1]][:, side[index]].sum()) for index, capacity in enumerate(capacities))
     return layers + (0 if side[-1, 0] else int(readout[side[-2]].sum()))
 
 
-def edge_list(capacities: Ints, readout: Ints, sources: Bools) -> tuple[Ints, Ints, Ints]:
-    """Return tails, heads and capacities of the network for solvers that want edges.
-
-    Node ``layer * T + position`` for layers 0..K, then the source ``(K + 1) T`` and the sink ``(K + 1) T + 1``. The
-    edges come layer by layer as ``[layer, query, key]``, zero capacities left out, then the sink's, then the source's.
-    """
-    n_layers, n = capacities.shape[:2]
-    layer, query, key = np.nonzero(capacities)
-    read, start = np.flatnonzero(readout), np.flatnonzero(sources)
-    source = (n_layers + 1) * n
-    tails = np.concatenate([layer * n + key, n_layers * n + read, np.full(len(start), source)])
-    heads = np.concatenate([(layer + 1) * n + query, np.full(len(read), source + 1), start])
-    amounts = np.concatenate(
-        [capacities[layer, query, key], readout[read], np.full(len(start), int(readout.sum()), dtype=np.int64)]
-    )
-    return tails, heads, amounts
-
-
-def dense_flow(capacities: Ints, readout: Ints, edge_flow: Ints) -> MaxFlow:
-    """Return the flow on the edges of `edge_list`, in its order, as a `MaxFlow`."""
-    flow = np.zeros_like(capacities)
-    nonzero = np.nonzero(capacities)
-    n_inner, read = len(nonzero[0]), np.flatnonzero(readout)
-    flow[nonzero] = edge_flow[:n_inner]
-    sink_flow = np.zeros_like(readout)
-    sink_flow[read] = edge_flow[n_inner : n_inner + len(read)]
-    return MaxFlow(int(sink_flow.sum()), flow, sink_flow)
-
-
-def cut_off(capacities: Ints, readout: Ints, layer: int, positions: Bools) -> tuple[Ints, Ints]:
+def without_positions(capacities: Ints, readout: Ints, layer: int, positions: Bools) -> tuple[Ints, Ints]:
     """Return copies of the capacities and the readout without any edge at ``positions``, bool (T,), of ``layer``."""
     remaining, read = capacities.copy(), readout.copy()
     if layer > 0:
