@@ -1,4 +1,4 @@
-"""One progress bar for everything that may take long."""
+"""Progress bar for long computations."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lightning_attnflow.errors import MissingDependencyError
 
 Item = TypeVar("Item")
 PATIENCE = 2.0  # seconds before a bar appears
-_active = False  # of nested loops only the first that is slow shows a bar
+_active = False  # nested bars are not drawn
 
 
 class ProgressBar:
-    """A bar that is drawn on standard error once it is due; until then, and where none can be drawn, it is silent.
+    """A progress bar on standard error, drawn after a delay; see ``progress_bar``.
 
     Args:
-        stack: closes the bar.
+        stack: exit stack that closes the bar.
         total: number of steps; None if unknown.
         description: text in front of the bar.
         unit: name of the steps.
-        always: draw at once, on any kind of output, and require rich.
+        always: draw immediately and on any kind of output; requires rich.
     """
 
     def __init__(self, stack: ExitStack, total: float | None, description: str, unit: str, always: bool) -> None:
@@ -36,11 +36,11 @@ class ProgressBar:
             self._draw()
 
     def advance(self, steps: float) -> None:
-        """Report ``steps`` more completed steps."""
+        """Add completed steps."""
         self.update(self._completed + steps)
 
     def update(self, completed: float, *, total: float | None = None, description: str | None = None) -> None:
-        """Report the number of completed steps and, if it has changed, their total number and the description."""
+        """Set the number of completed steps and, if given, their total and the description."""
         self._completed = completed
         self._total = self._total if total is None else total
         self._description = self._description if description is None else description
@@ -48,13 +48,13 @@ class ProgressBar:
         if self._drawn is None and late and sys.stderr.isatty() and not _active:
             try:
                 self._draw()
-            except MissingDependencyError:  # nobody asked for the bar
+            except MissingDependencyError:  # an optional bar is not drawn without rich
                 self._started = float("inf")
         if self._drawn is not None:
             self._drawn.update(self._task, completed=self._completed, total=self._total, description=self._description)
 
     def print(self, text: str) -> None:
-        """Print a line above the bar, if it is drawn."""
+        """Print a line above the bar if it is drawn."""
         if self._drawn is not None:
             self._drawn.console.print(text)
 
@@ -87,11 +87,11 @@ def progress_bar(
     Args:
         total: number of steps; None if unknown.
         description: text in front of the bar.
-        unit: name of the steps, after their number.
-        always: draw at once, on any kind of output.
+        unit: name of the steps, shown after their number.
+        always: draw immediately and on any kind of output; requires rich.
 
     Raises:
-        MissingDependencyError: ``always`` without rich.
+        MissingDependencyError: ``always=True`` and rich is not installed.
 
     Example:
         >>> with progress_bar(10, "counting") as bar:
@@ -110,7 +110,7 @@ def track(items: Sequence[Item], description: str) -> Iterator[Item]:
     """
     with progress_bar(len(items), description) as bar:
         for index, item in enumerate(items):
-            bar.advance(min(index, 1))  # before an item, so that no bar appears for the last one
+            bar.advance(min(index, 1))  # before the item, so that no bar appears after the last one
             yield item
 
 

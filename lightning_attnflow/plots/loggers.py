@@ -1,4 +1,4 @@
-"""One adapter a Lightning logger: figures, texts and histograms to where that logger shows them, else to files."""
+"""Heat maps, tables and histograms for Lightning loggers; loggers without media support get files."""
 
 from __future__ import annotations
 
@@ -11,102 +11,149 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from numpy.typing import NDArray
 
+from lightning_attnflow._optional import require
+from lightning_attnflow.errors import MissingDependencyError
+from lightning_attnflow.plots.heatmap import flow_heatmap, rendered
+from lightning_attnflow.plots.sentence_flow import SentenceFlow, layer_name
+from lightning_attnflow.plots.tables import top_words_table
+
 HISTOGRAM_BINS = 30
 
 
-class Sink(Protocol):
-    """Where one logger's figures, texts and histograms go. Tags look like `attnflow/probe_00`."""
+class MediaLogger(Protocol):
+    """Adapter of one Lightning logger. Tags look like ``attnflow/probe_00``."""
 
-    def image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """Show pixels (height, width, 3)."""
+    def log_image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Log an image (height, width, 3)."""
 
-    def text(self, tag: str, markdown: str, step: int) -> None:
-        """Show a text."""
+    def log_text(self, tag: str, markdown: str, step: int) -> None:
+        """Log a Markdown text."""
 
-    def histogram(self, tag: str, values: NDArray[np.float64], step: int) -> None:
-        """Show the distribution of values (n,)."""
-
-
-def sinks_for(loggers: Sequence[Logger], default_root_dir: str | Path) -> list[Sink]:
-    """Return the sink of every logger; those of `fast_dev_run`, which log nothing, have none.
-
-    Args:
-        loggers: `trainer.loggers`.
-        default_root_dir: `trainer.default_root_dir`, for loggers without a directory of their own.
-    """
-    return [_sink_for(logger, default_root_dir) for logger in loggers if not isinstance(logger, DummyLogger)]
+    def log_histogram(self, tag: str, values: NDArray[np.float64], step: int) -> None:
+        """Log the distribution of values (n,)."""
 
 
-def _sink_for(logger: Logger, default_root_dir: str | Path) -> Sink:
-    if isinstance(logger, TensorBoardLogger):
-        return TensorBoardSink(logger)
-    if isinstance(logger, WandbLogger):
-        return WandbSink(logger)
-    return FileSink(logger.log_dir or logger.save_dir or default_root_dir)
-
-
-class TensorBoardSink:
-    """The images, text and histograms tabs of TensorBoard."""
+class TensorBoardMedia:
+    """Images, text and histograms tabs of TensorBoard."""
 
     def __init__(self, logger: TensorBoardLogger) -> None:
         self._writer: Any = logger.experiment
 
-    def image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """Add to the images tab (as pixels: `add_figure` would import pyplot)."""
+    def log_image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Add an image as pixels, because ``add_figure`` imports pyplot."""
         self._writer.add_image(tag, pixels, step, dataformats="HWC")
 
-    def text(self, tag: str, markdown: str, step: int) -> None:
-        """Add to the text tab."""
+    def log_text(self, tag: str, markdown: str, step: int) -> None:
+        """Add a text."""
         self._writer.add_text(tag, markdown, step)
 
-    def histogram(self, tag: str, values: NDArray[np.float64], step: int) -> None:
-        """Add to the histograms and distributions tabs."""
+    def log_histogram(self, tag: str, values: NDArray[np.float64], step: int) -> None:
+        """Add a histogram."""
         self._writer.add_histogram(tag, values, step, bins=HISTOGRAM_BINS)
 
 
-class WandbSink:
-    """Media panels of Weights & Biases; the step is logged beside, as `WandbLogger` does."""
+class WandbMedia:
+    """Media panels of Weights & Biases."""
 
     def __init__(self, logger: WandbLogger) -> None:
         self._logger = logger
 
-    def image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """Log an image panel."""
+    def log_image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Log an image panel, with the step as its caption."""
         self._logger.log_image(tag, [pixels], step=None, caption=[f"step {step}"])
 
-    def text(self, tag: str, markdown: str, step: int) -> None:
-        """Log the text as a one-cell table."""
+    def log_text(self, tag: str, markdown: str, step: int) -> None:
+        """Log a table with one row."""
         self._logger.log_text(f"{tag}_words", columns=["step", "table"], data=[[str(step), markdown]])
 
-    def histogram(self, tag: str, values: NDArray[np.float64], step: int) -> None:
-        """Log a histogram panel."""
-        counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
-        from wandb import Histogram
+    def log_histogram(self, tag: str, values: NDArray[np.float64], step: int) -> None:
+        """Log a histogram panel; the step is a value of its own, as in ``WandbLogger.log_metrics``."""
+        histogram = require("wandb", extra="wandb", purpose="histograms").Histogram(
+            np_histogram=np.histogram(values, bins=HISTOGRAM_BINS)
+        )
+        self._logger.experiment.log({tag: histogram, "trainer/global_step": step})
 
-        payload: Mapping[str, Any] = {tag: Histogram(np_histogram=(counts, edges)), "trainer/global_step": step}
-        self._logger.experiment.log(payload)
 
-
-class FileSink:
-    """A PNG and a Markdown file a step for loggers that show neither, below `directory`."""
+class FileMedia:
+    """PNG and Markdown files in a directory."""
 
     def __init__(self, directory: str | Path) -> None:
         self._directory = Path(directory)
 
-    def image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """Write `<tag>_step_<step>.png`."""
-        from PIL import Image
+    def log_image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Write ``<tag>_step_<step>.png``."""
+        require("PIL.Image", extra="plots", purpose="PNG files").fromarray(pixels).save(
+            self._path(tag, step, "png"), compress_level=3
+        )
 
-        Image.fromarray(pixels).save(self._path(tag, step, "png"), compress_level=3)
-
-    def text(self, tag: str, markdown: str, step: int) -> None:
-        """Write `<tag>_step_<step>.md`."""
+    def log_text(self, tag: str, markdown: str, step: int) -> None:
+        """Write ``<tag>_step_<step>.md``."""
         self._path(tag, step, "md").write_text(markdown + "\n", encoding="utf-8")
 
-    def histogram(self, tag: str, values: NDArray[np.float64], step: int) -> None:
-        """Write nothing: a file a layer and epoch would bury the pictures, and the scalars sum the values up."""
+    def log_histogram(self, tag: str, values: NDArray[np.float64], step: int) -> None:
+        """Write nothing: one file per layer and epoch would hide the images, and scalars summarise the values."""
 
     def _path(self, tag: str, step: int, suffix: str) -> Path:
         path = self._directory / f"{tag}_step_{step:06d}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def media_loggers(loggers: Sequence[Logger], default_root_dir: str | Path) -> list[MediaLogger]:
+    """Return an adapter for every logger except the dummy loggers of ``fast_dev_run``.
+
+    Args:
+        loggers: ``trainer.loggers``.
+        default_root_dir: ``trainer.default_root_dir``, for loggers without a directory.
+    """
+    return [_media_logger(logger, default_root_dir) for logger in loggers if not isinstance(logger, DummyLogger)]
+
+
+def log_media(
+    loggers: Sequence[MediaLogger],
+    sentences: Mapping[str, SentenceFlow],
+    flows: Sequence[SentenceFlow],
+    note: str,
+    step: int,
+) -> bool:
+    """Log a heat map and a table of each sentence, and a histogram of all flows for each layer.
+
+    Args:
+        loggers: adapters from ``media_loggers``.
+        sentences: sentences logged individually, by name.
+        flows: all sentences, for the histograms.
+        note: text below each table.
+        step: training step.
+
+    Returns:
+        Whether heat maps were drawn; False without matplotlib.
+    """
+    drawn = True
+    for name, flow in sentences.items():
+        text = f"{top_words_table(flow)}\n\n{note}"
+        try:
+            pixels = rendered(flow_heatmap(flow, title=f"{flow.text}  (step {step})".strip()))
+        except MissingDependencyError:
+            drawn = False
+        for logger in loggers:
+            logger.log_text(f"attnflow/{name}", text, step)
+            if drawn:
+                logger.log_image(f"attnflow/{name}", pixels, step)
+    n_layers = flows[0].n_layers
+    for layer in range(n_layers):
+        # in multiples of the uniform share, so that sentences of all lengths are comparable
+        values = np.concatenate([flow.values[layer] * len(flow.labels) / flow.values[layer].sum() for flow in flows])
+        for logger in loggers:
+            logger.log_histogram(f"attnflow/flow/{layer_name(layer, n_layers)}", values, step)
+    return drawn
+
+
+def _media_logger(logger: Logger, default_root_dir: str | Path) -> MediaLogger:
+    if isinstance(logger, TensorBoardLogger):
+        return TensorBoardMedia(logger)
+    if isinstance(logger, WandbLogger):
+        return WandbMedia(logger)
+    return FileMedia(logger.log_dir or logger.save_dir or default_root_dir)
+
+
+sinks_for = media_loggers

@@ -1,6 +1,6 @@
-"""The numbers the monitor logs of a layer, each as a pure function of flow values (layers, players).
+"""Summaries of flow values (layers, players) that the monitor logs.
 
-Values are first divided by their sum over the players of the layer, so that every layer is a distribution.
+Values are divided by their sum over the players first, so that every layer is a distribution.
 """
 
 from __future__ import annotations
@@ -8,42 +8,40 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_attnflow._ranks import spearman
 from lightning_attnflow.errors import InputError
 
 Floats = NDArray[np.float64]
 
 
 def shares(values: ArrayLike) -> Floats:
-    """Return `values` (layers, n) divided by their sum over the players.
+    """Return values (layers, n) divided by their sum over the players.
 
     Raises:
-        InputError: not two axes, a negative or non-finite value, or a layer without any flow.
+        InputError: not two axes, a negative or non-finite value, or a layer without flow.
 
     Example:
         >>> shares([[1.0, 3.0]]).tolist()
         [[0.25, 0.75]]
     """
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all() or array.min() < 0:
-        raise InputError(
-            "flow values",
-            got=f"shape {array.shape}" if array.ndim != 2 or 0 in array.shape else "negative or non-finite values",
-            expected="finite values >= 0 of shape (layers, players)",
-            remedy="Pass AttentionFlow.values.",
-        )
+    has_shape = array.ndim == 2 and 0 not in array.shape
+    if not has_shape or not np.isfinite(array).all() or array.min() < 0:
+        got = "negative or non-finite values" if has_shape else f"shape {array.shape}"
+        raise InputError("flow values", got=got, expected="finite values >= 0 of shape (layers, players)")
     total = array.sum(axis=1, keepdims=True)
     if not total.all():
         raise InputError(
             "flow values",
-            got=f"no flow at all in layer {int(np.flatnonzero(total == 0)[0])}",
+            got=f"no flow in layer {int(np.flatnonzero(total == 0)[0])}",
             expected="a positive sum in every layer",
-            remedy="Look at the readout: it must read a real token.",
+            remedy="Check that the readout is not a padding token.",
         )
     return np.asarray(array / total)
 
 
 def normalised_entropy(values: ArrayLike) -> Floats:
-    """Return the entropy of every layer divided by log n: 1 is uniform, 0 is all on one player (also if n is 1).
+    """Return the entropy of every layer divided by log n: 1 for uniform flow, 0 for one player with all flow.
 
     Example:
         >>> normalised_entropy([[0.5, 0.5], [1.0, 0.0]]).tolist()
@@ -57,7 +55,7 @@ def normalised_entropy(values: ArrayLike) -> Floats:
 
 
 def special_share(values: ArrayLike, special: ArrayLike) -> Floats:
-    """Return the share of every layer's flow that lies on special tokens, given as a mask (n,).
+    """Return the share of the flow of every layer on special tokens, given by a mask (n,).
 
     Example:
         >>> special_share([[0.5, 0.25, 0.25]], [True, False, False]).tolist()
@@ -69,7 +67,7 @@ def special_share(values: ArrayLike, special: ArrayLike) -> Floats:
 
 
 def drift(values: ArrayLike, previous: ArrayLike) -> Floats:
-    """Return the total variation distance, in [0, 1], between two flows of the same sentence, layer by layer.
+    """Return the total variation distance, in [0, 1], between two flows of the same sentence for every layer.
 
     Example:
         >>> drift([[0.5, 0.5]], [[1.0, 0.0]]).tolist()
@@ -80,27 +78,21 @@ def drift(values: ArrayLike, previous: ArrayLike) -> Floats:
     return np.asarray(np.abs(now - before).sum(axis=1) / 2.0)
 
 
-def rank_agreement(values: ArrayLike, reference: ArrayLike) -> Floats:
-    """Return Spearman's rank correlation of every layer with `reference`; NaN where all players of one are equal.
+def rank_correlation(values: ArrayLike, reference: ArrayLike) -> Floats:
+    """Return Spearman's rank correlation with ``reference`` for every layer; NaN where one of them is constant.
 
     Example:
-        >>> rank_agreement([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]], [[0.2, 0.3, 0.5]] * 2).round(4).tolist()
+        >>> rank_correlation([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]], [[0.2, 0.3, 0.5]] * 2).round(4).tolist()
         [1.0, -1.0]
     """
-    import torch  # here and not above: everything else in this module is NumPy
-    from torchmetrics.functional import spearman_corrcoef
-
     left, right = shares(values), shares(reference)
     _check_shape("reference", right.shape, left.shape)
-    result = np.full(len(left), np.nan)
-    defined = (np.ptp(left, axis=1) > 0) & (np.ptp(right, axis=1) > 0)
-    for layer in np.flatnonzero(defined):
-        result[layer] = float(spearman_corrcoef(torch.from_numpy(left[layer]), torch.from_numpy(right[layer])))
-    return result
+    return np.array([spearman(*rows) for rows in zip(left, right, strict=True)])
 
 
 def _check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if got != expected:
-        raise InputError(
-            name, got=f"shape {got}", expected=f"shape {expected}", remedy="Compare flows of the same sentence only."
-        )
+        raise InputError(name, got=f"shape {got}", expected=f"shape {expected}")
+
+
+rank_agreement = rank_correlation

@@ -1,10 +1,10 @@
-"""What the monitor costs: the main recipe's fit with and without it, same seed, in turn, and the same weights after it.
+"""Overhead of AttentionFlowMonitor: seconds of the main recipe's fit with and without it, and equality of the weights.
 
-    python recipes/benchmarks/overhead.py            # three pairs of fits, a few minutes
+    python recipes/benchmarks/overhead.py            # three pairs of fits, about ten minutes
     python recipes/benchmarks/overhead.py --pairs 1
 
-The order within a pair alternates, so that a machine that slows down or speeds up favours neither side. The seconds
-that the monitor counts itself (`attnflow/seconds`) stand beside the difference of the fits, which is noisier.
+Both fits of a pair use the same seed; their order alternates to cancel changes in machine speed. The difference between
+two fits is noisy, so the table also shows the seconds that the monitor measures itself (`attnflow/seconds`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lightning_attnflow.valuation import split_sentences
 
 
 def fit(monitored: bool, seed: int, folder: str, epochs: int) -> tuple[float, float, dict[str, torch.Tensor]]:
-    """Fine-tune as the main recipe does; return the seconds of the fit, those of the monitor, and the weights."""
+    """Fine-tune as in the main recipe; return the seconds of the fit and of the monitor, and the final weights."""
     train, validation = split_sentences(binary_sentences(), 800, 500, seed=seed)
     pl.seed_everything(seed, verbose=False)
     tokenizer = AutoTokenizer.from_pretrained(default_model())
@@ -57,8 +57,8 @@ def fit(monitored: bool, seed: int, folder: str, epochs: int) -> tuple[float, fl
         DataLoader(validation, 32, collate_fn=collate),
     )
     seconds = time.perf_counter() - started
-    counted = epochs * float(trainer.callback_metrics.get("attnflow/seconds", torch.tensor(0.0)))
-    return seconds, counted, {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    self_measured = epochs * float(trainer.callback_metrics.get("attnflow/seconds", torch.tensor(0.0)))
+    return seconds, self_measured, {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 def main() -> None:
@@ -72,22 +72,24 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     ratios, shares = [], []
-    print(f"{'pair':>4}{'without s':>11}{'with s':>9}{'difference':>12}{'counted s':>11}{'counted':>9}  weights")
+    print(
+        f"{'pair':>4}{'without (s)':>13}{'with (s)':>9}{'difference':>12}{'self-measured (s)':>18}{'share':>8}  weights"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        fit(True, 1, folder, epochs=1)  # compiled code, file caches and imports are in place after this
+        fit(True, 1, folder, epochs=1)  # warm-up: compilation, file caches, imports
         for pair in range(arguments.pairs):
             order = (False, True) if pair % 2 == 0 else (True, False)
             runs = {monitored: fit(monitored, 0, folder, arguments.epochs) for monitored in order}
-            (without, _, plain), (with_, counted, monitored) = runs[False], runs[True]
+            (without, _, plain), (with_, self_measured, monitored) = runs[False], runs[True]
             same = all(torch.equal(plain[name], monitored[name]) for name in plain)
             ratios.append(with_ / without - 1)
-            shares.append(counted / without)
+            shares.append(self_measured / without)
             print(
-                f"{pair:>4}{without:>11.2f}{with_:>9.2f}{ratios[-1]:>12.2%}{counted:>11.2f}{shares[-1]:>9.2%}"
+                f"{pair:>4}{without:>13.2f}{with_:>9.2f}{ratios[-1]:>12.2%}{self_measured:>18.2f}{shares[-1]:>8.2%}"
                 f"  {'bit-identical' if same else 'DIFFERENT'}",
                 flush=True,
             )
-    print(f"median: {median(ratios):.2%} by the difference, {median(shares):.2%} by what the monitor counts")
+    print(f"median overhead: {median(ratios):.2%} (difference of the fits), {median(shares):.2%} (self-measured)")
 
 
 if __name__ == "__main__":
