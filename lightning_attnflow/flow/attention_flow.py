@@ -24,7 +24,7 @@ from lightning_attnflow.flow.layer import Groups, LayerFlow, exact_flow, layer_f
 from lightning_attnflow.flow.result import AttentionFlow
 from lightning_attnflow.flow.solvers import Solver, get_solver
 from lightning_attnflow.flow.solvers.protocol import EdgeFunction
-from lightning_attnflow.shapley.game import partition
+from lightning_attnflow.shapley.wrappers import partition
 
 METHODS = ("shapley", "pairwise", "single", "rollout")
 

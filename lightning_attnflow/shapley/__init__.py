@@ -11,11 +11,16 @@ from lightning_attnflow.shapley.axioms import (
 )
 from lightning_attnflow.shapley.banzhaf import banzhaf
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import CachedGame, FunctionGame, Game, GroupedGame
+from lightning_attnflow.shapley.game import Game, Utility
 from lightning_attnflow.shapley.kernel import kernel_shap
 from lightning_attnflow.shapley.leave_one_out import leave_one_out
 from lightning_attnflow.shapley.permutation import PermutationEstimate, permutation_shapley
-from lightning_attnflow.shapley.permutation_sampling import draw_permutations, permutation_marginals, random_permutation
+from lightning_attnflow.shapley.permutation_sampling import (
+    PermutationMarginals,
+    draw_permutations,
+    permutation_marginals,
+    random_permutation,
+)
 from lightning_attnflow.shapley.quadrature import quadrature_shapley
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.stopping import (
@@ -30,6 +35,7 @@ from lightning_attnflow.shapley.stopping import (
 )
 from lightning_attnflow.shapley.stratified import stratified_shapley
 from lightning_attnflow.shapley.truncation import Truncation
+from lightning_attnflow.shapley.wrappers import CachedGame, FunctionGame, GroupedGame
 
 __all__ = [
     "AxiomCheck",
@@ -44,12 +50,14 @@ __all__ = [
     "MaxSeconds",
     "Modularity",
     "PermutationEstimate",
+    "PermutationMarginals",
     "ShapleyResult",
     "SignDecided",
     "StandardErrorBelow",
     "Stop",
     "TopDecided",
     "Truncation",
+    "Utility",
     "audit_additivity",
     "audit_axioms",
     "banzhaf",

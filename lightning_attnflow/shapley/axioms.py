@@ -13,13 +13,13 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import coalition_table, coalitions_of
 from lightning_attnflow.shapley.game import (
     Coalitions,
-    FunctionGame,
     Game,
     evaluate,
     evaluate_empty_and_full,
     number_of_players,
 )
 from lightning_attnflow.shapley.result import ShapleyResult
+from lightning_attnflow.shapley.wrappers import FunctionGame
 
 FloatArray = NDArray[np.float64]
 MAX_EXHAUSTIVE_PLAYERS = 12  # 4,096 coalitions

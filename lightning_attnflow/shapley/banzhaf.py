@@ -1,34 +1,36 @@
-"""Banzhaf values: a player's mean marginal over all coalitions alike, by maximum sample reuse (Wang & Jia 2023)."""
+"""Banzhaf values by maximum sample reuse (Wang & Jia 2023): every payoff contributes to the value of every player."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_seed, is_integer
-from lightning_attnflow.errors import InputError
+from lightning_attnflow._checks import check_integer, check_seed
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, coalition_table
-from lightning_attnflow.shapley.game import Game, evaluate, evaluate_empty_and_full, number_of_players
-from lightning_attnflow.shapley.intervals import MIN_IDENTICAL_SAMPLES, RULE_OF_THREE, FloatArray, is_rounding
+from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, evaluate, evaluate_empty_and_full, number_of_players
+from lightning_attnflow.shapley.intervals import MIN_IDENTICAL_SAMPLES, RULE_OF_THREE, is_rounding
 from lightning_attnflow.shapley.result import ShapleyResult
 
-_FEWEST_SAMPLES = 4
+_MIN_SAMPLES = 4
 
 
 def banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
-    """Estimate Banzhaf values; each payoff counts for every player, as one with or without it.
+    """Estimate Banzhaf values: ``values[i] = mean of v(S) with i - mean of v(S) without i``.
 
-    ``values[i] = mean of v(S) with i - mean of v(S) without i`` over coalitions in which each player takes part with
-    probability 1/2. Exact if the budget covers all 2^n coalitions. The values do not add up to v(N) - v(empty).
+    The means are over coalitions that contain each player with probability 1/2. The result is exact if the budget
+    covers all 2^n coalitions. Banzhaf values do not add up to v(N) - v(empty).
 
     Args:
         game: the game.
-        budget: evaluations to spend at most, v(empty) and v(N) among them, which are asked for the record.
-        seed: of the draw.
+        budget: maximum number of evaluations, including v(empty) and v(N), which are part of the result.
+        seed: of the coalitions.
+
+    Returns:
+        The values. The standard error of a player that is in all or in none of the coalitions is infinite, and so are
+        all standard errors while fewer than 60 payoffs, all equal, have been drawn.
 
     Raises:
-        InputError: if the budget is below the minimum, which the message names.
-        GameError: if the game raises or returns what is not a payoff.
+        InputError: the budget is below the minimum, which the message states.
+        GameError: the game raises or returns an invalid payoff.
 
     Source: Banzhaf (1965); Wang & Jia (2023), Data Banzhaf: a robust data valuation framework for machine learning.
 
@@ -40,49 +42,47 @@ def banzhaf(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     """
     n = number_of_players(game)
     seed = check_seed(seed)
-    minimum = min(2**n, 2 + _FEWEST_SAMPLES)
-    if not is_integer(budget) or budget < minimum:
-        raise InputError(
-            "budget", got=repr(budget), expected=f"an integer >= {minimum}", remedy=f"Pass budget={minimum} or more."
-        )
+    budget = check_integer("budget", budget, minimum=min(2**n, 2 + _MIN_SAMPLES))
     if n <= MAX_EXACT_PLAYERS and budget >= 2**n:
         return _exact(game)
     generator = np.random.default_rng(np.random.SeedSequence(seed))
-    coalitions = generator.random((budget - 2, n)) < 0.5
-    payoffs = evaluate(game, coalitions)
+    m, rows = budget - 2, max(1, BLOCK_BYTES // (8 * n))  # the generator returns 8 bytes per player
+    counts, sums = np.zeros((2, n)), np.zeros((2, n))  # without and with each player
+    shift, total, squares, low, high = 0.0, 0.0, 0.0, np.inf, -np.inf
+    for start in range(0, m, rows):
+        coalitions = generator.random((min(rows, m - start), n)) < 0.5
+        payoffs = evaluate(game, coalitions)
+        if start == 0:
+            shift = float(payoffs.mean())  # sums of squares of centred payoffs lose fewer digits
+        centred = payoffs - shift
+        for side, present in enumerate((~coalitions, coalitions)):
+            counts[side] += present.sum(axis=0)
+            sums[side] += centred @ present
+        total, squares = total + float(centred.sum()), squares + float(centred @ centred)
+        low, high = min(low, float(payoffs.min())), max(high, float(payoffs.max()))
     v_empty, v_full = evaluate_empty_and_full(game)
-    values, stderr = _differences(coalitions, payoffs)
+    mean = shift + total / m
+    largest = max(high - mean, mean - low)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = sums / counts
+        residuals = squares - counts[1] * means[1] ** 2 - counts[0] * means[0] ** 2
+        # As in `permutation_interval`: three unseen payoffs, by the rule of three, at the largest distance seen.
+        residuals = np.maximum(residuals, 0.0) + RULE_OF_THREE * largest**2
+        stderr = np.sqrt(residuals / (m - 2) * (1 / counts[1] + 1 / counts[0]))
+    if m < MIN_IDENTICAL_SAMPLES and is_rounding(largest, max(abs(low), abs(high))):
+        stderr[:] = np.inf
+    one_sided = counts.min(axis=0) == 0
     return ShapleyResult(
-        values=values,
-        stderr=stderr,
-        counts=np.full(n, len(coalitions), dtype=np.int64),
+        values=np.where(one_sided, 0.0, means[1] - means[0]),
+        stderr=np.where(one_sided, np.inf, stderr),
+        counts=np.full(n, m, dtype=np.int64),
         v_empty=v_empty,
         v_full=v_full,
         method="banzhaf",
         seed=seed,
-        n_evaluations=int(budget),
-        degrees=float(len(coalitions) - 2),
+        n_evaluations=budget,
+        degrees=float(m - 2),
     )
-
-
-def _differences(coalitions: NDArray[np.bool_], payoffs: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean payoff with each player less that without, (n,), and the standard error, with what was not seen counted in.
-
-    By the rule of three as in `permutation_interval`: three payoffs more as far from the mean as any. Where all
-    payoffs are alike nothing is known of the error until there are enough for the rule to make another one rare.
-    """
-    centred = payoffs - payoffs.mean()
-    m, present = len(coalitions), coalitions.sum(axis=0)
-    absent = m - present
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = np.stack([centred @ ~coalitions / absent, centred @ coalitions / present])  # (2, n): without, with
-        squares = centred @ centred - present * means[1] ** 2 - absent * means[0] ** 2
-        unseen = RULE_OF_THREE * np.max(np.abs(centred)) ** 2
-        stderr = np.sqrt((np.maximum(squares, 0.0) + unseen) / (m - 2) * (1 / present + 1 / absent))
-    one_sided = np.minimum(present, absent) == 0
-    if m < MIN_IDENTICAL_SAMPLES and is_rounding(float(np.abs(centred).max()), float(np.abs(payoffs).max())):
-        stderr[:] = np.inf
-    return np.where(one_sided, 0.0, means[1] - means[0]), np.where(one_sided, np.inf, stderr)
 
 
 def _exact(game: Game) -> ShapleyResult:

@@ -1,35 +1,31 @@
-"""Cooperative games: who plays, what a coalition is paid, and three ways to wrap a game.
+"""Cooperative games: the protocols and the checked evaluation of coalitions.
 
 A game is any object with ``n_players`` and a call that maps coalitions, bool (m, n), to payoffs, float64 (m,).
-Shapley (1953) takes v(empty) = 0; here v(empty) is whatever the game pays and every method subtracts it.
+Shapley (1953) assumes v(empty) = 0; here v(empty) is arbitrary and every method subtracts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import is_integer
+from lightning_attnflow._checks import check_integer
 from lightning_attnflow.errors import GameError, InputError
 
 Coalitions = NDArray[np.bool_]  # (m, n), True = the player is present
 Payoffs = NDArray[np.float64]  # (m,)
 Permutations = NDArray[np.intp]  # (m, n), each row a permutation of the players
+Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]  # low (n,) and high (n,)
 
-BLOCK_BYTES = 64 * 2**20  # coalitions handed to a game in one call take at most this much memory
+BLOCK_BYTES = 64 * 2**20  # size limit of the coalitions passed to a game in one call
 
 
 @runtime_checkable
 class Game(Protocol):
-    """Any object with ``n_players`` and a call from coalitions to payoffs.
-
-    Two optional members are used when present: ``prefix_values(orders (m, n)) -> (m, n + 1)``, the payoffs of all
-    prefixes of each order, column 0 being v(empty), when that is cheaper than asking for each coalition; and
-    ``marginal_bounds() -> (low (n,), high (n,))``, a range that every marginal of a player is proven to lie in.
-    """
+    """Any object with ``n_players`` and a call from coalitions to payoffs; see `Utility` for optional methods."""
 
     @property
     def n_players(self) -> int: ...
@@ -37,124 +33,61 @@ class Game(Protocol):
     def __call__(self, coalitions: Coalitions, /) -> Payoffs: ...
 
 
-class FunctionGame:
-    """A function of coalitions as a game.
+class Utility(Game, Protocol):
+    """A game with all optional methods.
 
-    Args:
-        function: maps bool (m, n_players) to float (m,).
-        n_players: number of players, >= 0.
-
-    Raises:
-        InputError: if ``function`` is not callable or ``n_players`` is not an integer >= 0.
+    Every function that accepts a game uses those of the methods below that the game has. Implement any subset, in a
+    class that does not inherit from this one.
 
     Example:
-        >>> game = FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=3)
-        >>> game(np.array([[True, True, False]])).tolist()
-        [4.0]
+        >>> class Squares:
+        ...     n_players = 3
+        ...
+        ...     def __call__(self, coalitions):
+        ...         return coalitions.sum(axis=1) ** 2.0
+        ...
+        ...     def prefix_values(self, permutations):
+        ...         return np.tile(np.arange(4) ** 2.0, (len(permutations), 1))
+        >>> from lightning_attnflow.shapley import MaxPermutations, permutation_shapley
+        >>> permutation_shapley(Squares(), stop=MaxPermutations(20)).values.tolist()
+        [3.0, 3.0, 3.0]
     """
 
-    def __init__(self, function: Callable[[Coalitions], Payoffs], n_players: int) -> None:
-        if not callable(function):
-            raise InputError(
-                "function",
-                got=type(function).__name__,
-                expected="a callable from bool (m, n) to float (m,)",
-                remedy="Pass the payoff function itself.",
-            )
-        self._function = function
-        self.n_players = player_count(n_players)
+    def prefix_values(self, permutations: Permutations, /) -> NDArray[np.float64]:
+        """Payoffs of all prefixes of each permutation, (m, n) to (m, n + 1); column 0 is v(empty), column n is v(N).
 
-    def __call__(self, coalitions: Coalitions) -> Payoffs:
-        return self._function(coalitions)
+        Used by permutation sampling in place of the call, for games that compute nested coalitions faster together.
+        """
+        ...
 
+    def prefix_chunks(self, permutation: NDArray[np.intp], sizes: Sequence[int], /) -> Iterator[NDArray[np.float64]]:
+        """Payoffs of the prefixes of one permutation, (n,), with the given ascending sizes, in chunks of any length.
 
-class GroupedGame:
-    """The quotient game of a partition: a group is in or out as a whole.
+        Used by truncated sampling, which stops the iteration once the permutation is truncated.
+        """
+        ...
 
-    Args:
-        game: the game of the single players.
-        groups: sequence of sequences of player indices; every player is in exactly one group.
+    def marginal_bounds(self) -> Bounds:
+        """Proven bounds (low (n,), high (n,)) of every marginal of each player; they tighten confidence intervals."""
+        ...
 
-    Raises:
-        InputError: if the groups are empty, overlap, miss a player or name one that does not exist.
+    def pop_training_variance(self) -> tuple[float, int]:
+        """Sum of the variances of the payoffs due to the training seed, and their number, since the last call.
 
-    Source: Owen (1977), Values of games with a priori unions (the quotient game).
+        Used by Data Shapley to report the part of the standard error that is due to the training seed.
+        """
+        ...
 
-    Example:
-        >>> inner = FunctionGame(lambda coalitions: coalitions @ np.array([1.0, 2.0, 4.0]), n_players=3)
-        >>> GroupedGame(inner, [[0, 2], [1]])(np.array([[True, False]])).tolist()
-        [5.0]
-    """
+    def configuration(self) -> Mapping[str, Any]:
+        """JSON values on which the payoffs depend, such as a hash of the data; required by the ledger of Data Shapley.
 
-    def __init__(self, game: Game, groups: Sequence[Sequence[int]]) -> None:
-        self.game = game
-        self.groups = partition(groups, number_of_players(game))
-        self.n_players = len(self.groups)
-        self._group_of = np.empty(game.n_players, dtype=np.intp)  # (inner players,)
-        for index, group in enumerate(self.groups):
-            self._group_of[list(group)] = index
-
-    def __call__(self, coalitions: Coalitions) -> Payoffs:
-        return self.game(np.ascontiguousarray(coalitions[:, self._group_of]))
-
-    @property
-    def prefix_values(self) -> Callable[[Permutations], NDArray[np.float64]] | None:
-        """The inner game's ``prefix_values`` read at the group boundaries, or None if it has none."""
-        inner = getattr(self.game, "prefix_values", None)
-        if inner is None:
-            return None
-        sizes = np.array([len(group) for group in self.groups], dtype=np.intp)
-
-        def of_groups(orders: Permutations) -> NDArray[np.float64]:
-            players = np.array(
-                [[player for group in order for player in self.groups[group]] for order in orders], dtype=np.intp
-            ).reshape(len(orders), self.game.n_players)
-            ends = np.concatenate([np.zeros((len(orders), 1), np.intp), np.cumsum(sizes[orders], axis=1)], axis=1)
-            values: NDArray[np.float64] = np.take_along_axis(np.asarray(inner(players)), ends, axis=1)
-            return values
-
-        return of_groups
-
-
-class CachedGame:
-    """A game that asks the game inside at most once for each coalition.
-
-    Args:
-        game: the game to remember the payoffs of; it must be deterministic.
-
-    Attributes:
-        n_evaluations: distinct coalitions that the game inside has been asked for.
-        n_requests: coalitions this game has been asked for.
-
-    Example:
-        >>> game = CachedGame(FunctionGame(lambda coalitions: coalitions.sum(axis=1) * 1.0, n_players=2))
-        >>> game(np.array([[True, False], [True, False], [True, True]])).tolist()
-        [1.0, 1.0, 2.0]
-        >>> game.n_evaluations, game.n_requests
-        (2, 3)
-    """
-
-    def __init__(self, game: Game) -> None:
-        self.game = game
-        self.n_players = number_of_players(game)
-        self.n_evaluations = 0
-        self.n_requests = 0
-        self._payoffs: dict[bytes, float] = {}
-
-    def __call__(self, coalitions: Coalitions) -> Payoffs:
-        keys = [row.tobytes() for row in np.packbits(coalitions, axis=1)]
-        rows_of_new = {key: row for row, key in reversed(list(enumerate(keys))) if key not in self._payoffs}
-        if rows_of_new:
-            new = np.fromiter(rows_of_new.values(), dtype=np.intp)
-            payoffs = evaluate(self.game, coalitions[new])
-            self._payoffs.update(zip(rows_of_new, payoffs.tolist(), strict=True))
-            self.n_evaluations += len(new)
-        self.n_requests += len(keys)
-        return np.array([self._payoffs[key] for key in keys], dtype=np.float64)
+        A ledger refuses to continue with a utility whose configuration differs.
+        """
+        ...
 
 
 def evaluate(game: Game, coalitions: Coalitions) -> Payoffs:
-    """Ask a game for the payoffs of coalitions, in blocks, and check what it returns.
+    """Evaluate coalitions in blocks and check the payoffs.
 
     Args:
         game: the game.
@@ -164,10 +97,11 @@ def evaluate(game: Game, coalitions: Coalitions) -> Payoffs:
         float64 (m,).
 
     Raises:
-        GameError: if the game raises, or returns another shape or a payoff that is not a finite real number; the error
-            carries the coalition, or the first one where the shape is wrong.
+        GameError: the game raises, or returns another shape or a payoff that is not a finite real number; the error
+            contains the coalition.
 
     Example:
+        >>> from lightning_attnflow.shapley import FunctionGame
         >>> evaluate(FunctionGame(lambda coalitions: coalitions.sum(axis=1), n_players=2), np.eye(2, dtype=bool))
         array([1., 1.])
     """
@@ -178,40 +112,56 @@ def evaluate(game: Game, coalitions: Coalitions) -> Payoffs:
 
 def evaluate_empty_and_full(game: Game) -> tuple[float, float]:
     """The payoffs v(empty) and v(N); one evaluation if there is no player, else two."""
-    players = game.n_players
-    ends = evaluate(game, np.array([[False] * players, [True] * players], dtype=bool)[: 1 if players == 0 else 2])
-    return float(ends[0]), float(ends[-1])
+    n = game.n_players
+    payoffs = evaluate(game, np.array([[False] * n, [True] * n], dtype=bool)[: 1 if n == 0 else 2])
+    return float(payoffs[0]), float(payoffs[-1])
 
 
-def number_of_players(game: Game) -> int:
-    """The number of players of what has to be a game."""
+def number_of_players(game: object) -> int:
+    """The number of players; raises InputError if the object is not a game."""
     if not callable(game) or not hasattr(game, "n_players"):
         raise InputError(
             "game",
             got=type(game).__name__,
             expected="an object with n_players and a call from coalitions to payoffs",
-            remedy="Wrap a function in FunctionGame.",
+            remedy="Wrap a function: FunctionGame(function, n_players)." if callable(game) else None,
         )
-    return player_count(game.n_players)
+    return check_integer("n_players", game.n_players, minimum=0)
 
 
-def player_count(value: object) -> int:
-    """``value`` as a number of players, an integer >= 0."""
-    if not is_integer(value) or value < 0:
-        raise InputError("n_players", got=repr(value), expected="an integer >= 0", remedy="Pass the number of players.")
-    return int(value)
+def marginal_bounds(game: Game) -> Bounds | None:
+    """The checked ``marginal_bounds`` of a game, or None if it has none."""
+    method = getattr(game, "marginal_bounds", None)
+    return None if method is None else checked_bounds(method(), game.n_players)
 
 
-def real_numbers(what: str, returned: object) -> NDArray[np.float64]:
-    """What a game returned, as float64; not complex numbers, of which NumPy would keep the real part."""
+def checked_bounds(bounds: Any, n_players: int) -> Bounds:
+    """Bounds as float64; raises GameError unless low <= high are finite and of shape (n,)."""
+    low, high = (np.asarray(bound, dtype=np.float64) for bound in bounds)
+    shape = (n_players,)
+    if low.shape != shape or high.shape != shape or not (low <= high).all() or not np.isfinite(high - low).all():
+        raise GameError(
+            "marginal_bounds",
+            got=f"shapes {low.shape} and {high.shape}, low {low.tolist()}, high {high.tolist()}",
+            expected=f"finite low <= high of shape {shape} each",
+        )
+    return low, high
+
+
+def real_numbers(name: str, returned: object) -> NDArray[np.float64]:
+    """A return value as float64; complex numbers, which NumPy would cast to their real parts, are an error."""
     try:
         numbers = np.asarray(returned)
         if np.iscomplexobj(numbers):
             raise TypeError("complex numbers")
         return np.asarray(numbers, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        got = f"{type(returned).__name__!r}, {error}"
-        raise GameError(what, got=got, expected="real numbers", remedy="Return one number a coalition.") from error
+        raise GameError(name, got=f"{type(returned).__name__!r}, {error}", expected="real numbers") from error
+
+
+def not_finite(coalition: Sequence[int], payoff: float) -> GameError:
+    """The error for a payoff that is NaN or infinite."""
+    return GameError.of_coalition("payoff", coalition, got=payoff, expected="a finite number")
 
 
 def _evaluate_block(game: Game, coalitions: Coalitions) -> Payoffs:
@@ -228,27 +178,16 @@ def _evaluate_block(game: Game, coalitions: Coalitions) -> Payoffs:
             np.flatnonzero(coalitions[0]).tolist(),
             got=f"shape {payoffs.shape} for {len(coalitions)} coalitions, of which this is the first",
             expected=f"shape ({len(coalitions)},)",
-            remedy="Return one payoff a coalition.",
         )
     if not np.isfinite(payoffs).all():
         row = int(np.flatnonzero(~np.isfinite(payoffs))[0])
-        raise GameError.of_coalition(
-            "payoff",
-            np.flatnonzero(coalitions[row]).tolist(),
-            got=payoffs[row],
-            expected="a finite number",
-            remedy="Make the payoff defined for this coalition.",
-        )
+        raise not_finite(np.flatnonzero(coalitions[row]).tolist(), payoffs[row])
     return payoffs
 
 
 def _raised(game: Game, coalitions: Coalitions, error: Exception) -> GameError:
-    """The error for a game that raised, with the coalition found by bisection of the batch."""
-    facts = {
-        "got": f"{type(error).__name__}: {error}",
-        "expected": "a payoff",
-        "remedy": "Make the payoff defined for this coalition.",
-    }
+    """The error for a game that raised; the coalition is found by bisection of the batch."""
+    got = f"{type(error).__name__}: {error}"
     while len(coalitions) > 1:
         half = len(coalitions) // 2
         for part in (coalitions[:half], coalitions[half:]):
@@ -257,38 +196,7 @@ def _raised(game: Game, coalitions: Coalitions, error: Exception) -> GameError:
             except Exception:
                 coalitions = part
                 break
-        else:  # only the whole batch fails, so no single coalition is to blame
-            return GameError("payoff raised on a batch", **facts)
-    return GameError.of_coalition("payoff raised", np.flatnonzero(coalitions[0]).tolist(), **facts)
-
-
-def partition(groups: Sequence[Sequence[int]], n_players: int) -> tuple[tuple[int, ...], ...]:
-    """``groups`` as tuples, if every player is in exactly one of them."""
-    try:
-        integers = all(is_integer(player) for group in groups for player in group)
-    except TypeError:  # no sequence of sequences
-        integers = False
-    if not integers:
-        raise InputError(
-            "groups",
-            got=repr(groups),
-            expected=f"a partition of the players 0..{n_players - 1}, a sequence of integers a group",
-            remedy="Pass one list of players a group, such as [[0, 1], [2]].",
-        )
-    parts = tuple(tuple(int(player) for player in group) for group in groups)
-    named = [player for part in parts for player in part]
-    problems = {
-        "an empty group": any(not part for part in parts),
-        f"players that do not exist: {sorted(set(named) - set(range(n_players)))}": set(named) - set(range(n_players)),
-        f"players in two groups: {sorted({p for p in named if named.count(p) > 1})}": len(set(named)) < len(named),
-        f"players in no group: {sorted(set(range(n_players)) - set(named))}": set(range(n_players)) - set(named),
-    }
-    for problem, found in problems.items():
-        if found:
-            raise InputError(
-                "groups",
-                got=problem,
-                expected=f"a partition of the players 0..{n_players - 1}",
-                remedy="Put every player into exactly one group.",
-            )
-    return parts
+        else:  # only the whole batch fails
+            return GameError("payoff raised on a batch", got=got, expected="a payoff")
+    members = np.flatnonzero(coalitions[0]).tolist()
+    return GameError.of_coalition("payoff raised", members, got=got, expected="a payoff")

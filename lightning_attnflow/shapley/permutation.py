@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_seed
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import Game, evaluate_empty_and_full, number_of_players, partition
+from lightning_attnflow.shapley.game import Game, evaluate_empty_and_full, marginal_bounds, number_of_players
 from lightning_attnflow.shapley.permutation_sampling import draw_permutations, permutation_marginals
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.statistics import SampleStatistics
 from lightning_attnflow.shapley.stopping import Stop
 from lightning_attnflow.shapley.truncation import Truncation, check_truncation
+from lightning_attnflow.shapley.wrappers import partition
 
 FloatArray = NDArray[np.float64]
 _BLOCK_MARGINALS = 2**20  # marginals of one block: 8 MB, and the coalitions are cut into blocks of their own
@@ -100,7 +101,7 @@ def permutation_shapley(
             units,
             walk.marginals.reshape(units.shape),
             n_evaluations=walk.n_evaluations,
-            n_truncated=int(walk.truncated.sum()),
+            n_truncated=walk.n_truncated,
         )
     return estimate.result()
 
@@ -119,7 +120,7 @@ class PermutationEstimate:
             units = draw_permutations(seed, range(estimate.n_samples, estimate.n_samples + 1), n)   # (1, 2, n)
             walk = permutation_marginals(game, units[0], v_empty=v_empty, v_full=v_full, truncation=truncation)
             estimate.update(units, walk.marginals[None], n_evaluations=walk.n_evaluations,
-                            n_truncated=int(walk.truncated.sum()))
+                            n_truncated=walk.n_truncated)
         result = estimate.result()
 
     ``stop.room(estimate)`` says how many more units may be drawn before ``stop`` has to be asked again.
@@ -256,23 +257,6 @@ class PermutationEstimate:
             truncation=self._truncation,
             groups=self._groups,
         )
-
-
-def marginal_bounds(game: Game) -> tuple[FloatArray, FloatArray] | None:
-    """The range a game proves for every marginal of each player, (low (n,), high (n,)), or None if it offers none."""
-    offered = getattr(game, "marginal_bounds", None)
-    if offered is None:
-        return None
-    low, high = (np.asarray(bound, dtype=np.float64) for bound in offered())
-    n = game.n_players
-    if low.shape != (n,) or high.shape != (n,) or not (low <= high).all() or not np.isfinite(high - low).all():
-        raise GameError(
-            "marginal_bounds",
-            got=f"shapes {low.shape} and {high.shape}, low {low.tolist()}, high {high.tolist()}",
-            expected=f"finite low <= high of shape ({n},) each",
-            remedy="Return a range for each player.",
-        )
-    return low, high
 
 
 def _method(antithetic: bool, *, grouped: bool) -> str:

@@ -1,8 +1,8 @@
-"""Random orders of the players that anyone can draw again, one by one, and the walk along them."""
+"""Random permutations of the players, each reproducible from seed and index, and the marginals along them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_seed
 from lightning_attnflow.errors import GameError
-from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Permutations, evaluate, real_numbers
+from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Permutations, evaluate, not_finite, real_numbers
 from lightning_attnflow.shapley.truncation import Truncation, check_truncation
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 def random_permutation(seed: int, index: int, n_players: int) -> NDArray[np.intp]:
-    """Order number ``index`` of a run: it depends on the seed and the index alone, not on the orders before it.
+    """Permutation number ``index`` of a run; it depends on the seed and the index only.
 
     Args:
         seed: of the run, >= 0.
-        index: number of the order (antithetic sampling: of the pair), >= 0.
+        index: of the permutation (antithetic sampling: of the pair), >= 0.
         n_players: number of players.
 
     Returns:
@@ -31,18 +32,17 @@ def random_permutation(seed: int, index: int, n_players: int) -> NDArray[np.intp
         >>> random_permutation(seed=0, index=3, n_players=4).tolist() == random_permutation(0, 3, 4).tolist()
         True
     """
-    generator = _generator(seed, index)
-    return generator.permutation(n_players).astype(np.intp, copy=False)
+    return _generator(seed, index).permutation(n_players).astype(np.intp, copy=False)
 
 
 def grouped_permutation(seed: int, index: int, groups: Sequence[Sequence[int]]) -> NDArray[np.intp]:
-    """Order number ``index`` of a run in which the players of a group follow each other.
+    """Permutation number ``index`` of a run in which the players of each group are adjacent.
 
-    The groups are in random order, and so are the players within each.
+    The groups are in random order, and so are the players within each group.
 
     Example:
-        >>> order = grouped_permutation(0, 1, [[0, 1, 2], [3, 4]]).tolist()
-        >>> set(order[:3]) == {0, 1, 2} or set(order[2:]) == {0, 1, 2}
+        >>> permutation = grouped_permutation(0, 1, [[0, 1, 2], [3, 4]]).tolist()
+        >>> set(permutation[:3]) == {0, 1, 2} or set(permutation[2:]) == {0, 1, 2}
         True
     """
     generator = _generator(seed, index)
@@ -58,160 +58,230 @@ def draw_permutations(
     antithetic: bool = True,
     groups: Sequence[Sequence[int]] | None = None,
 ) -> NDArray[np.intp]:
-    """The orders of some units: (units, 2, n) with each order's reverse if antithetic, else (units, 1, n).
+    """The permutations of some samples: (samples, 2, n), each with its reverse, if antithetic, else (samples, 1, n).
 
     Args:
         seed: of the run.
-        indices: numbers of the units.
+        indices: of the samples.
         n_players: number of players, n.
-        antithetic: add each order's reverse.
-        groups: a partition of the players whose parts stay together, or None.
+        antithetic: add the reverse of each permutation.
+        groups: a partition of the players; the players of a group are adjacent.
 
     Example:
         >>> draw_permutations(0, range(5), 3).shape
         (5, 2, 3)
     """
-    orders = [
+    permutations = [
         random_permutation(seed, index, n_players) if groups is None else grouped_permutation(seed, index, groups)
         for index in indices
     ]
-    first = np.array(orders, dtype=np.intp).reshape(len(orders), 1, n_players)
+    first = np.array(permutations, dtype=np.intp).reshape(len(permutations), 1, n_players)
     return np.concatenate([first, first[:, :, ::-1]], axis=1) if antithetic else first
 
 
 @dataclass(frozen=True)
 class PermutationMarginals:
-    """What was seen along a block of orders.
+    """Marginals of all players along m permutations.
 
     Args:
-        marginals: float (m, n), by player: ``marginals[r, i]`` is what player i added in order r.
-        n_evaluations: coalitions the game was asked for.
-        truncated: bool (m,), whether the order was cut short, its last players getting 0.
+        marginals: float (m, n), indexed by player: ``marginals[r, i]`` is what player i adds in permutation r.
+        evaluations: int (m,), coalitions evaluated in each permutation.
+        cuts: int (m,), players before the truncation of each permutation, whose other players have marginal 0;
+            n if it was not truncated.
+        lost: float (m, n), marginals without truncation minus ``marginals``; None without ``audit``.
     """
 
     marginals: FloatArray
-    n_evaluations: int
-    truncated: NDArray[np.bool_]
+    evaluations: IntArray
+    cuts: IntArray
+    lost: FloatArray | None = None
+
+    @property
+    def n_evaluations(self) -> int:
+        """Coalitions evaluated in all permutations."""
+        return int(self.evaluations.sum())
+
+    @property
+    def truncated(self) -> NDArray[np.bool_]:
+        """Whether each permutation was truncated, bool (m,)."""
+        truncated: NDArray[np.bool_] = self.cuts < self.marginals.shape[1]
+        return truncated
+
+    @property
+    def n_truncated(self) -> int:
+        """Number of truncated permutations."""
+        return int(self.truncated.sum())
 
 
 def permutation_marginals(
-    game: Game, orders: Permutations, *, v_empty: float, v_full: float, truncation: Truncation | None = None
+    game: Game,
+    permutations: Permutations,
+    *,
+    v_empty: float,
+    v_full: float,
+    truncation: Truncation | None = None,
+    audit: bool = False,
 ) -> PermutationMarginals:
-    """Marginal of each player in each order; no coalition is evaluated twice within an order.
+    """Marginal of each player in each permutation; v(empty) and v(N) are not evaluated again.
+
+    Without truncation the game's ``prefix_values`` is used if it exists; with truncation its ``prefix_chunks``, else
+    its ``prefix_values``. A game without them is called with the prefixes, with truncation one size after the other.
 
     Args:
-        game: the game; its ``prefix_values`` is used if it has one and nothing is truncated.
-        orders: intp (m, n), each row a permutation of the players.
-        v_empty: payoff of the empty coalition, known beforehand.
-        v_full: payoff of all players, known beforehand.
-        truncation: when to cut an order short; the orders are then walked side by side, one game call a step.
+        game: the game.
+        permutations: intp (m, n), each row a permutation of the players.
+        v_empty: payoff of the empty coalition.
+        v_full: payoff of all players.
+        truncation: when to truncate a permutation, or None.
+        audit: evaluate truncated permutations to the end to measure the marginals lost by truncation.
 
     Returns:
-        The walk.
+        The marginals, the number of evaluations and where permutations were truncated.
 
     Raises:
-        InputError: if the truncation is none.
-        GameError: if the game raises or returns what is not a payoff.
+        InputError: ``truncation`` is not a Truncation.
+        GameError: the game raises or returns an invalid payoff.
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame
+        >>> game = FunctionGame(lambda coalitions: np.minimum(coalitions.sum(axis=1), 2) * 1.0, n_players=5)
+        >>> found = permutation_marginals(game, np.arange(5)[None], v_empty=0.0, v_full=2.0, truncation=Truncation())
+        >>> found.marginals.tolist(), found.cuts.tolist(), found.n_evaluations
+        ([[1.0, 1.0, 0.0, 0.0, 0.0]], [3], 3)
     """
     check_truncation(truncation)
-    m, n = orders.shape
+    m, n = permutations.shape
     values = np.full((m, n + 1), v_full)  # of the prefixes
     values[:, 0] = v_empty
-    truncated = np.zeros(m, dtype=bool)
-    n_evaluations = m * max(0, n - 1)
-    if n > 1 and truncation is not None:
-        n_evaluations = _walk_truncated(game, orders, values, truncated, truncation)
-    elif n > 1:
+    evaluations, cuts = np.full(m, max(0, n - 1), dtype=np.int64), np.full(m, n, dtype=np.int64)
+    if n > 1 and truncation is None:
         prefix_values = getattr(game, "prefix_values", None)
         values[:, 1:n] = (
-            _prefixes_by_coalition(game, orders)
+            _prefixes_by_coalition(game, permutations)
             if prefix_values is None
-            else _prefixes_by_game(prefix_values, orders, v_empty, v_full)
+            else _prefixes_by_game(prefix_values, permutations, v_empty, v_full)
         )
-    marginals = np.empty((m, n))
-    np.put_along_axis(marginals, orders, np.diff(values, axis=1), axis=1)
-    return PermutationMarginals(marginals, n_evaluations, truncated)
+    elif n > 1 and m > 0 and truncation is not None:
+        evaluations, cuts = _truncated_prefixes(game, permutations, values, truncation, audit=audit)
+    at_cut = values[np.arange(m), cuts][:, None]
+    marginals = _by_player(permutations, np.where(np.arange(n + 1) > cuts[:, None], at_cut, values))
+    lost = _by_player(permutations, values) - marginals if audit else None
+    return PermutationMarginals(marginals, evaluations, cuts, lost)
 
 
-def _prefixes_by_coalition(game: Game, orders: Permutations) -> FloatArray:
-    m, n = orders.shape
-    ranks = np.argsort(orders, axis=1)  # (m, n) position of each player
-    at_once = max(1, BLOCK_BYTES // (n * n))  # orders whose coalitions are held together
+def _by_player(permutations: Permutations, values: FloatArray) -> FloatArray:
+    """Marginals (m, n) by player from the values (m, n + 1) of all prefixes."""
+    marginals = np.empty(permutations.shape)
+    np.put_along_axis(marginals, permutations, np.diff(values, axis=1), axis=1)
+    return marginals
+
+
+def _prefixes_by_coalition(game: Game, permutations: Permutations) -> FloatArray:
+    """Payoffs (m, n - 1) of the prefixes of 1, ..., n - 1 players."""
+    m, n = permutations.shape
+    ranks = np.argsort(permutations, axis=1)  # (m, n) position of each player
+    rows = max(1, BLOCK_BYTES // (n * n))
     values = np.empty((m, n - 1))
-    for start in range(0, m, at_once):
-        block = ranks[start : start + at_once]
-        coalitions = block[:, None, :] < np.arange(1, n)[:, None]  # (block, n - 1, n)
-        values[start : start + at_once] = evaluate(game, coalitions.reshape(-1, n)).reshape(len(block), n - 1)
+    for start in range(0, m, rows):
+        block = ranks[start : start + rows]
+        coalitions = block[:, None, :] < np.arange(1, n)[:, None]  # (rows, n - 1, n)
+        values[start : start + rows] = evaluate(game, coalitions.reshape(-1, n)).reshape(len(block), n - 1)
     return values
 
 
 def _prefixes_by_game(
-    prefix_values: Callable[[Permutations], object], orders: Permutations, v_empty: float, v_full: float
+    prefix_values: Callable[[Permutations], object], permutations: Permutations, v_empty: float, v_full: float
 ) -> FloatArray:
-    """The inner prefixes (m, n - 1) from the game's own walk, checked in shape, in being finite and at both ends."""
-    m, n = orders.shape
+    """Payoffs (m, n - 1) of the prefixes of 1, ..., n - 1 players from the game's own method, checked."""
+    m, n = permutations.shape
     try:
-        returned = prefix_values(orders)
+        returned = prefix_values(permutations)
     except GameError:
         raise
     except Exception as error:
-        raise GameError(
-            "prefix_values",
-            got=f"{type(error).__name__}: {error} for {m} orders, the first of which is {orders[0].tolist()}",
-            expected="payoffs",
-            remedy="Make the payoff defined for every prefix.",
-        ) from error
+        got = f"{type(error).__name__}: {error} for {m} permutations, the first of which is {permutations[0].tolist()}"
+        raise GameError("prefix_values", got=got, expected="payoffs") from error
     values = real_numbers("prefix_values", returned)
     if values.shape != (m, n + 1):
-        raise GameError(
-            "prefix_values", got=f"shape {values.shape}", expected=f"{(m, n + 1)}", remedy="Return one row an order."
-        )
+        raise GameError("prefix_values", got=f"shape {values.shape}", expected=f"shape {(m, n + 1)}")
     if not np.isfinite(values).all():
-        row, step = np.argwhere(~np.isfinite(values))[0]
-        raise GameError.of_coalition(
-            "payoff",
-            sorted(orders[row, :step].tolist()),
-            got=values[row, step],
-            expected="a finite number",
-            remedy="Make the payoff defined for this coalition.",
-        )
-    slack = 1e-6 * max(1.0, abs(v_empty), abs(v_full))
+        row, size = np.argwhere(~np.isfinite(values))[0]
+        raise not_finite(sorted(permutations[row, :size].tolist()), values[row, size])
+    tolerance = 1e-6 * max(1.0, abs(v_empty), abs(v_full))
     gaps = np.abs(values[:, [0, n]] - (v_empty, v_full)).max(axis=1)  # (m,)
-    if gaps.max(initial=0.0) > slack:
+    if gaps.max(initial=0.0) > tolerance:
         row = int(gaps.argmax())
+        found = tuple(values[row, [0, n]].tolist())
         raise GameError(
             "prefix_values",
-            got=f"ends {tuple(values[row, [0, n]].tolist())} of order {orders[row].tolist()}",
-            expected=f"v(empty) and v(N), {v_empty, v_full}",
-            remedy="Make prefix_values agree with the game's call.",
+            got=f"empty and full value {found} of permutation {permutations[row].tolist()}",
+            expected=f"the payoffs returned by the game's call, {v_empty, v_full}",
         )
     return values[:, 1:n]
 
 
-def _walk_truncated(
-    game: Game, orders: Permutations, values: FloatArray, truncated: NDArray[np.bool_], truncation: Truncation
-) -> int:
-    """Fill in the prefix values (m, n + 1) step by step and mark the orders cut short; return the evaluations."""
-    m, n = orders.shape
-    walk = truncation.begin(
-        n_permutations=m, v_empty=float(values[0, 0]) if m else 0.0, v_full=float(values[0, n]) if m else 0.0
-    )
-    ranks = np.argsort(orders, axis=1)
-    active = np.arange(m)
-    n_evaluations = 0
-    for size in range(1, n):
-        payoffs = evaluate(game, ranks[active] < size)
-        n_evaluations += len(active)
-        values[active, size] = payoffs
-        stopped = walk.step(payoffs, active)
-        if size < n - 1:  # after the last inner prefix only v(N) is left, and that is known
-            cut = active[stopped]
-            values[cut, size + 1 :] = values[cut, size, None]
-            truncated[cut] = True
-            active = active[~stopped]
-        if len(active) == 0:
-            break
-    return n_evaluations
+def _truncated_prefixes(
+    game: Game, permutations: Permutations, values: FloatArray, truncation: Truncation, *, audit: bool
+) -> tuple[IntArray, IntArray]:
+    """Fill in the values (m, n + 1) of the evaluated prefixes; return evaluations (m,) and cuts (m,)."""
+    m, n = permutations.shape
+    v_empty, v_full = float(values[0, 0]), float(values[0, n])
+    state, rows = truncation.begin(n_permutations=m, v_empty=v_empty, v_full=v_full), np.arange(m)
+    state.step(values[:, 0], rows)
+    evaluations, cuts = np.zeros(m, dtype=np.int64), np.full(m, n, dtype=np.int64)
+
+    def record(rows: NDArray[np.intp], size: int, payoffs: FloatArray) -> None:
+        values[rows, size] = payoffs
+        evaluations[rows] += 1
+        stopped = state.step(payoffs, rows) & (cuts[rows] == n)
+        if size < n - 1:  # after the prefix of n - 1 players only v(N) is left, and that is known
+            cuts[rows[stopped]] = size
+
+    prefix_chunks, prefix_values = getattr(game, "prefix_chunks", None), getattr(game, "prefix_values", None)
+    if prefix_chunks is not None:
+        for row in range(m):
+            for size, chunk in _checked_chunks(prefix_chunks, permutations[row]):
+                for offset in range(len(chunk)):
+                    record(rows[row : row + 1], size + offset, chunk[offset : offset + 1])
+                if cuts[row] < n and not audit:
+                    break
+    elif prefix_values is not None:
+        inner = _prefixes_by_game(prefix_values, permutations, v_empty, v_full)
+        for size in range(1, n):
+            record(rows, size, inner[:, size - 1])
+    else:
+        ranks = np.argsort(permutations, axis=1)
+        for size in range(1, n):
+            record(rows, size, evaluate(game, ranks[rows] < size))
+            rows = rows if audit else rows[cuts[rows] == n]
+            if len(rows) == 0:
+                break
+    return evaluations, cuts
+
+
+def _checked_chunks(
+    prefix_chunks: Callable[[NDArray[np.intp], Sequence[int]], Iterator[object]], permutation: NDArray[np.intp]
+) -> Iterator[tuple[int, FloatArray]]:
+    """The chunks of the prefixes of 1, ..., n - 1 players, each with the size of its first prefix."""
+    n, size = len(permutation), 1
+    try:
+        for returned in prefix_chunks(permutation, list(range(1, n))):
+            chunk = real_numbers("prefix_chunks", returned)
+            if chunk.ndim != 1 or size + len(chunk) > n:
+                got = f"shape {chunk.shape} after {size - 1} payoffs"
+                raise GameError("prefix_chunks", got=got, expected=f"{n - 1} payoffs in all, in chunks of shape (k,)")
+            if not np.isfinite(chunk).all():
+                step = int(np.flatnonzero(~np.isfinite(chunk))[0])
+                raise not_finite(sorted(permutation[: size + step].tolist()), chunk[step])
+            yield size, chunk
+            size += len(chunk)
+    except GameError:
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {error} for permutation {permutation.tolist()}"
+        raise GameError("prefix_chunks", got=got, expected="payoffs") from error
+    if size < n:
+        raise GameError("prefix_chunks", got=f"{size - 1} payoffs", expected=f"{n - 1}")
 
 
 def _generator(seed: int, index: int) -> np.random.Generator:

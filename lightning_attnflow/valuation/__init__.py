@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lightning_attnflow.valuation.banzhaf import data_banzhaf
     from lightning_attnflow.valuation.comparison import rank_agreement
     from lightning_attnflow.valuation.data_shapley import DataShapley
     from lightning_attnflow.valuation.features import encode_texts
@@ -30,7 +29,6 @@ _HOMES = {
     "TrainerUtility": "utilities.trainer",
     "Ranking": "ranking",
     "RemovalCurve": "removal",
-    "data_banzhaf": "banzhaf",
     "encode_texts": "features",
     "knn_game": "knn",
     "knn_shapley": "knn",
@@ -49,7 +47,6 @@ __all__ = [
     "Ranking",
     "RemovalCurve",
     "TrainerUtility",
-    "data_banzhaf",
     "encode_texts",
     "knn_game",
     "knn_shapley",

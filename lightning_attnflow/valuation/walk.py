@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.errors import GameError
-from lightning_attnflow.shapley import Game, GroupedGame, Truncation, draw_permutations, permutation_marginals
-from lightning_attnflow.shapley.game import evaluate
+from lightning_attnflow.shapley import Game, Truncation, draw_permutations, permutation_marginals
 
 FloatArray = NDArray[np.float64]
 
@@ -80,93 +77,27 @@ def walk_unit(game: Game, plan: Plan, index: int) -> Unit:
         GameError: if the game raises or returns what is not a payoff; it carries the coalition.
     """
     n = game.n_players
-    orders = draw_permutations(plan.seed, [index], n, antithetic=plan.antithetic)[0]  # (k, n)
-    shape = orders.shape
-    marginals, lost, seconds, noise = np.empty(shape), np.zeros(shape), np.zeros(len(orders)), np.empty(len(orders))
-    evaluations, cuts = np.zeros(len(orders), np.int64), np.full(len(orders), n, np.int64)
-    _drain_noise(game)
+    permutations = draw_permutations(plan.seed, [index], n, antithetic=plan.antithetic)[0]  # (k, n)
+    k = len(permutations)
+    marginals, lost, seconds, noise = np.empty((k, n)), np.empty((k, n)), np.empty(k), np.empty(k)
+    evaluations, cuts = np.empty(k, np.int64), np.empty(k, np.int64)
     audited = plan.audits(index)
-    for row, order in enumerate(orders):
+    pop_training_variance = getattr(game, "pop_training_variance", lambda: (0.0, 0))
+    pop_training_variance()
+    for row in range(k):
         began = time.perf_counter()
-        if plan.truncation is None or n < 2:
-            walk = permutation_marginals(game, order[None], v_empty=plan.v_empty, v_full=plan.v_full)
-            marginals[row], evaluations[row] = walk.marginals[0], walk.n_evaluations
-        else:
-            cut, full = _walk_truncated(game, order, plan, plan.truncation, to_the_end=audited)
-            marginals[row, order] = np.diff(cut.values)
-            lost[row, order] = np.diff(full) - np.diff(cut.values)
-            evaluations[row], cuts[row] = cut.evaluations, cut.size
-        seconds[row], noise[row] = time.perf_counter() - began, _drain_noise(game)
-    return Unit(index, marginals, lost if audited else None, evaluations, cuts, seconds, noise)
-
-
-@dataclass(frozen=True)
-class _Cut:
-    values: FloatArray  # (n + 1,) of the prefixes, constant after the cut
-    size: int
-    evaluations: int
-
-
-def _walk_truncated(
-    game: Game, order: NDArray[np.intp], plan: Plan, truncation: Truncation, *, to_the_end: bool
-) -> tuple[_Cut, FloatArray]:
-    """The prefix values as truncation leaves them, and as they are (known to the end only if asked for)."""
-    n = len(order)
-    values = np.full(n + 1, plan.v_full)
-    values[0] = plan.v_empty
-    state, alone = truncation.begin(n_permutations=1, v_empty=plan.v_empty, v_full=plan.v_full), np.zeros(1, np.intp)
-    state.step(values[:1], alone)
-    cut, size = n, 1
-    for payoffs in _prefix_payoffs(game, order):
-        _check_finite(payoffs, order, size)
-        values[size : size + len(payoffs)] = payoffs
-        for offset in range(len(payoffs)):
-            # After the last inner prefix only v(N) is left, and that is known.
-            if cut == n and state.step(payoffs[offset : offset + 1], alone)[0] and size + offset < n - 1:
-                cut = size + offset
-        size += len(payoffs)
-        if cut < n and not to_the_end:
-            break
-    truncated = values.copy()
-    truncated[cut + 1 :] = truncated[cut]
-    if cut == n:
-        truncated = values
-    return _Cut(truncated, cut, size - 1), values if to_the_end else truncated
-
-
-def _drain_noise(game: Game) -> float:
-    """Mean variance of the payoffs since the last call due to the training seed; NaN if it is not measured."""
-    drain = getattr(game.game if isinstance(game, GroupedGame) else game, "drain_noise", None)
-    total, count = (0.0, 0) if drain is None else drain()
-    return total / count if count else np.nan
-
-
-def _prefix_payoffs(game: Game, order: NDArray[np.intp]) -> Iterator[FloatArray]:
-    """Payoffs of the prefixes of 1, 2, ..., n - 1 players, in chunks if the game has ``prefix_chunks``."""
-    n = len(order)
-    inner = game.game if isinstance(game, GroupedGame) else game
-    chunks = getattr(inner, "prefix_chunks", None)
-    if chunks is not None:
-        players, sizes = order, list(range(1, n))
-        if isinstance(game, GroupedGame):
-            members = [game.groups[group] for group in order]
-            players = np.array([player for group in members for player in group], dtype=np.intp)
-            sizes = np.cumsum([len(group) for group in members])[:-1].tolist()
-        yield from chunks(players, sizes)
-        return
-    coalition = np.zeros((1, n), dtype=bool)
-    for player in order[:-1]:
-        coalition[0, player] = True
-        yield evaluate(game, coalition.copy())
-
-
-def _check_finite(payoffs: FloatArray, order: NDArray[np.intp], size: int) -> None:
-    if not np.isfinite(payoffs).all():
-        step = int(np.flatnonzero(~np.isfinite(payoffs))[0])
-        raise GameError.of_coalition(
-            "payoff",
-            sorted(order[: size + step].tolist()),
-            got=payoffs[step],
-            expected="a finite number",
-            remedy="Make the payoff defined for this coalition.",
+        found = permutation_marginals(
+            game,
+            permutations[row : row + 1],
+            v_empty=plan.v_empty,
+            v_full=plan.v_full,
+            truncation=plan.truncation,
+            audit=audited,
         )
+        seconds[row] = time.perf_counter() - began
+        marginals[row], evaluations[row], cuts[row] = found.marginals[0], found.evaluations[0], found.cuts[0]
+        if found.lost is not None:
+            lost[row] = found.lost[0]
+        variance, count = pop_training_variance()
+        noise[row] = variance / count if count else np.nan
+    return Unit(index, marginals, lost if audited else None, evaluations, cuts, seconds, noise)

@@ -25,12 +25,11 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 from transformers import AutoModel, AutoTokenizer
 
-from lightning_attnflow.shapley import MaxPermutations, Truncation, leave_one_out
+from lightning_attnflow.shapley import MaxPermutations, Truncation, banzhaf, leave_one_out
 from lightning_attnflow.shapley.intervals import student_quantile
 from lightning_attnflow.valuation import (
     DataShapley,
     FrozenEncoderUtility,
-    data_banzhaf,
     encode_texts,
     knn_shapley,
     rank_agreement,
@@ -71,7 +70,7 @@ def by_metric(data: tuple[np.ndarray, ...], orders: int, metric: str, seed: int)
             yield f"Data Shapley, {few} orders", run.fit().result.values, run.result.n_evaluations
     run = DataShapley(game, stop=MaxPermutations(orders), truncation=Truncation(0.05), seed=seed).fit()
     yield f"Data Shapley, {orders} orders cut at 5%", run.result.values, run.result.n_evaluations
-    yield "Data Banzhaf", data_banzhaf(game, budget=orders * TRAIN // 4, seed=seed).values, orders * TRAIN // 4
+    yield "Data Banzhaf", banzhaf(game, budget=orders * TRAIN // 4, seed=seed).values, orders * TRAIN // 4
     yield "leave-one-out", leave_one_out(game), TRAIN + 1
 
 

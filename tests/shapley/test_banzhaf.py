@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import games
 import numpy as np
 import pytest
@@ -51,3 +53,20 @@ def test_a_player_in_none_or_all_of_the_coalitions_has_no_error_to_state() -> No
     seeds = [seed for seed in range(50) if np.isinf(banzhaf(voting(), budget=6, seed=seed).stderr).any()]
     assert seeds
     assert all(np.isfinite(banzhaf(voting(), budget=6, seed=seed).values).all() for seed in seeds)
+
+
+def test_the_error_is_infinite_on_a_unanimity_game_with_a_small_budget() -> None:
+    result = banzhaf(games.unanimity(30, list(range(30)))[0], budget=40)
+    assert np.isinf(result.stderr).all()
+    assert np.isinf(result.interval()).all()
+
+
+def test_blocks_of_coalitions_give_the_same_result_as_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = banzhaf(voting(), budget=200, seed=1)
+    rows = []
+    game = FunctionGame(lambda c: rows.append(len(c)) or voting()(c), 8)
+    monkeypatch.setattr(sys.modules[banzhaf.__module__], "BLOCK_BYTES", 8 * 8 * 50)
+    blocks = banzhaf(game, budget=200, seed=1)
+    assert rows == [50, 50, 50, 48, 2]
+    np.testing.assert_allclose(blocks.values, whole.values, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(blocks.stderr, whole.stderr, rtol=0, atol=1e-12)

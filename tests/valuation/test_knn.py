@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley import FunctionGame, exact_shapley, leave_one_out
-from lightning_attnflow.valuation import data_banzhaf, knn_game, knn_shapley, rank_agreement
+from lightning_attnflow.shapley import exact_shapley, leave_one_out
+from lightning_attnflow.valuation import knn_game, knn_shapley, rank_agreement
 
 
 @settings(max_examples=40, deadline=None)
@@ -44,27 +44,6 @@ def test_bad_knn_input_is_said() -> None:
         knn_shapley([[0.0, 0.0], [1.0, 1.0]], *good[1:])
     with pytest.raises(InputError, match="neither 0"):
         knn_shapley([], [], *good[2:])
-
-
-def test_banzhaf_is_the_mean_over_all_coalitions() -> None:
-    rng = np.random.default_rng(1)
-    table = rng.normal(size=2**5)
-    game = FunctionGame(lambda coalitions: table[coalitions @ (1 << np.arange(5))], n_players=5)
-    bits = (np.arange(2**5)[:, None] >> np.arange(5)) & 1
-    exact = np.array([table[bits[:, i] == 1].mean() - table[bits[:, i] == 0].mean() for i in range(5)])
-    result = data_banzhaf(game, budget=20_000, seed=3)
-    assert (np.abs(result.values - exact) < 4.5 * result.stderr).all()
-    assert (result.stderr < 0.03).all()
-    assert (result.values == data_banzhaf(game, budget=20_000, seed=3).values).all()
-    assert (result.values != data_banzhaf(game, budget=20_000, seed=4).values).all()
-
-
-def test_banzhaf_needs_a_budget() -> None:
-    game = FunctionGame(lambda coalitions: coalitions.sum(axis=1), n_players=2)
-    with pytest.raises(InputError, match="at least 4"):
-        data_banzhaf(game, budget=3)
-    with pytest.raises(InputError, match="with and without each player"):
-        data_banzhaf(FunctionGame(game, n_players=40), budget=4)
 
 
 def test_rank_agreement_is_spearman_with_ties() -> None:

@@ -104,8 +104,8 @@ def test_several_training_seeds_report_their_variance_apart() -> None:
     game = utility(metric=squares, training_seeds=3)
     scores = [game._train_and_score(np.arange(8), number) for number in range(3)]
     assert game(COALITIONS[:1])[0] == pytest.approx(np.mean(scores))
-    assert game.drain_noise() == (pytest.approx(np.var(scores, ddof=1) / 3), 1)
-    assert game.drain_noise() == (0.0, 0)
+    assert game.pop_training_variance() == (pytest.approx(np.var(scores, ddof=1) / 3), 1)
+    assert game.pop_training_variance() == (0.0, 0)
     result = DataShapley(game, stop=MaxPermutations(2), truncation=None).fit().result
     assert 0 < result.training_variance < 1
     assert result.training_stderr == pytest.approx(np.sqrt(2 * result.training_variance / 2))

@@ -15,9 +15,9 @@ from lightning_attnflow.flow.engine.permutations import CoalitionBounds, sample_
 from lightning_attnflow.flow.engine.solve import Flags
 from lightning_attnflow.flow.layer import EXACT_PLAYERS
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import FunctionGame
 from lightning_attnflow.shapley.intervals import permutation_interval, samples_needed
 from lightning_attnflow.shapley.statistics import SampleStatistics
+from lightning_attnflow.shapley.wrappers import FunctionGame
 
 Floats = NDArray[np.float64]
 

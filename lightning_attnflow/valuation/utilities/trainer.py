@@ -105,7 +105,7 @@ class TrainerUtility:
         """
         return np.array([self._payoff(np.flatnonzero(coalition)) for coalition in coalitions])
 
-    def drain_noise(self) -> tuple[float, int]:
+    def pop_training_variance(self) -> tuple[float, int]:
         """Sum of the variances of the payoffs due to the training seed, and their number, since the last call."""
         drained = self._noise_sum, self._noise_count
         self._noise_sum, self._noise_count = 0.0, 0
