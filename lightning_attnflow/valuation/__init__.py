@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.removal import RemovalCurve
     from lightning_attnflow.valuation.sentences import LabelledTexts, read_sentences, split_sentences
     from lightning_attnflow.valuation.taking_in import ledger_result
+    from lightning_attnflow.valuation.text_ranking import RankedTexts, rank_texts
     from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
     from lightning_attnflow.valuation.utilities.trainer import TrainerUtility
 
@@ -27,6 +28,7 @@ _HOMES = {
     "LabelledTexts": "sentences",
     "Ledger": "ledger",
     "TrainerUtility": "utilities.trainer",
+    "RankedTexts": "text_ranking",
     "Ranking": "ranking",
     "RemovalCurve": "removal",
     "encode_texts": "features",
@@ -35,6 +37,7 @@ _HOMES = {
     "ledger_result": "taking_in",
     "merge_ledgers": "ledger",
     "rank_agreement": "comparison",
+    "rank_texts": "text_ranking",
     "read_sentences": "sentences",
     "split_sentences": "sentences",
 }
@@ -44,6 +47,7 @@ __all__ = [
     "FrozenEncoderUtility",
     "LabelledTexts",
     "Ledger",
+    "RankedTexts",
     "Ranking",
     "RemovalCurve",
     "TrainerUtility",
@@ -53,6 +57,7 @@ __all__ = [
     "ledger_result",
     "merge_ledgers",
     "rank_agreement",
+    "rank_texts",
     "read_sentences",
     "split_sentences",
 ]

@@ -1,0 +1,276 @@
+"""The ``attnflow`` command line. It parses arguments, calls the library and prints; the library does the work.
+
+Heavy modules are imported inside the commands, so that ``attnflow --help`` is fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+
+from lightning_attnflow import __version__
+from lightning_attnflow.errors import AttnFlowError, InputError
+
+if TYPE_CHECKING:
+    from lightning_attnflow.valuation.sentences import LabelledTexts
+
+_MAX_TRAIN, _MAX_VALIDATION = 500, 500  # default sizes of `rank`, for a running time of minutes
+
+
+class _HelpFormatter(DefaultHelpFormatter):
+    """Help with default values, but without types and without "default: null"."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        return text if action.default in (None, argparse.SUPPRESS) else f"{text} (default: {action.default})"
+
+
+class _Parser(ArgumentParser):
+    """Parser that reports an invalid argument in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_HelpFormatter, **options)
+
+    def error(self, message: str, exception: Exception | None = None) -> NoReturn:  # noqa: ARG002
+        # jsonargparse writes 'Parser key "train_size": Expected a <class 'int'>. Got value: x'
+        message = re.sub(r'Parser key "(\w+)":', lambda key: f"--{key[1].replace('_', '-')}:", message)
+        message = re.sub(r"<class '(\w+)'>", r"value of type \1", message)
+        message = re.sub(r"\b(explain|flow|rank)\.", "", message)
+        _print_error(f"{message} (see {self.prog.replace(' [options]', '')} --help)")
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``attnflow``.
+
+    Args:
+        arguments: command-line arguments; default: ``sys.argv[1:]``.
+
+    Returns:
+        Exit code: 0, 2 after an error, 130 after Ctrl-C.
+    """
+    parser, commands = _build_parser()
+    parsed = parser.parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module="lightning_attnflow")
+        warnings.showwarning = _print_warning
+        try:
+            commands[parsed.subcommand](parsed[parsed.subcommand])
+        except (AttnFlowError, OSError) as error:
+            _print_error(str(error))
+            return 2
+        except KeyboardInterrupt:
+            _print_error("interrupted")
+            return 130
+    return 0
+
+
+def _build_parser() -> tuple[_Parser, dict[str, Callable[[Namespace], None]]]:
+    parser = _Parser(
+        prog="attnflow", description="Attention flow, Shapley explanations and Data Shapley for language models."
+    )
+    parser.add_argument("--version", action="version", version=f"attnflow {__version__}")
+    subcommands = parser.add_subcommands(metavar="COMMAND")
+
+    explain = _Parser(description="Explain the prediction of a classifier or causal language model for one text.")
+    _add_text_and_model(explain)
+    explain.add_argument(
+        "--method",
+        default="shapley",
+        metavar="NAME",
+        help="shapley, exact_shapley, kernel_shap, banzhaf, leave_one_out; flow, flow_pairwise, flow_single, rollout, "
+        "attention_last, attention_mean, received_attention; saliency, input_x_gradient, integrated_gradients, "
+        "smooth_grad",
+    )
+    explain.add_argument("--players", default="words", metavar="words|tokens", help="what gets a value")
+    explain.add_argument("--target", type=int, metavar="N", help="class or token id; by default the predicted one")
+    explain.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sampled methods")
+    explain.add_argument("--html", metavar="FILE", help="write the coloured text to this HTML file")
+    explain.add_argument("--save", metavar="FILE.npz", help="save the values to this file")
+    subcommands.add_subcommand("explain", explain, help="explain the prediction for one text")
+
+    flow = _Parser(description="Print the attention flow of one text, with its range over all maximum flows.")
+    _add_text_and_model(flow)
+    flow.add_argument("--players", default="words", metavar="words|tokens", help="what gets a value")
+    flow.add_argument("--layers", metavar="N,N", help="layers to print; by default the first, middle and last")
+    flow.add_argument("--png", metavar="FILE", help="write a heat map of all layers to this file")
+    subcommands.add_subcommand("flow", flow, help="attention flow of one text, layer by layer")
+
+    rank = _Parser(
+        description="Rank the sentences of a CSV or JSONL file by Data Shapley. Writes ranking.csv and ranking.html. "
+        "Ctrl-C prints the ranking so far; the same command resumes."
+    )
+    rank.add_argument("file", metavar="FILE", help="CSV file with a header, or JSONL file")
+    rank.add_argument("--text-column", default="text", metavar="NAME", help="column of the sentences")
+    rank.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels")
+    rank.add_argument("--out", default="ranking", metavar="DIR", help="directory of the written files")
+    rank.add_argument("--encoder", metavar="DIR_OR_NAME", help="sentence encoder; by default the packaged MiniLM")
+    rank.add_argument("--train-size", type=int, metavar="N", help="sentences to rank; by default at most 500")
+    rank.add_argument("--validation-size", type=int, metavar="N", help="sentences for the metric; by default a third")
+    rank.add_argument(
+        "--metric", default="log_loss", metavar="NAME", help="log_loss, accuracy, balanced_accuracy, f1 or auc"
+    )
+    rank.add_argument("--permutations", type=int, default=1000, metavar="N", help="maximum number of permutations")
+    rank.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split and the permutations")
+    rank.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes")
+    subcommands.add_subcommand("rank", rank, help="rank the training sentences of a file")
+    return parser, {"explain": _explain, "flow": _flow, "rank": _rank}
+
+
+def _add_text_and_model(parser: ArgumentParser) -> None:
+    parser.add_argument("text", metavar="TEXT", help="the text")
+    parser.add_argument(
+        "--model", required=True, metavar="DIR_OR_NAME", help="directory of a saved model, or its Hub name"
+    )
+
+
+def _explain(arguments: Namespace) -> None:
+    from rich.console import Console
+
+    from lightning_attnflow._checkpoints import load_model
+    from lightning_attnflow._checks import check_choice
+    from lightning_attnflow.attribution import METHODS, explain
+    from lightning_attnflow.plots import attribution_table
+
+    check_choice("method", arguments.method, tuple(METHODS))
+    check_choice("players", arguments.players, ("words", "tokens"))
+    options = {} if arguments.target is None else {"target": arguments.target}
+    with _quiet_transformers():
+        model, tokenizer = load_model(arguments.model, needs_head=True)
+        attribution: Any = explain(
+            model,
+            tokenizer,
+            arguments.text,
+            method=arguments.method,
+            players=arguments.players,
+            seed=arguments.seed,
+            **options,
+        )
+        print(f"prediction: {_prediction(model, tokenizer, arguments.text)}")
+    Console().print(attribution_table(attribution))
+    written = [attribution.to_html(arguments.html)] if arguments.html else []
+    written += [attribution.save(arguments.save)] if arguments.save else []
+    _print_paths(written)
+
+
+def _flow(arguments: Namespace) -> None:
+    from lightning_attnflow._checkpoints import load_model
+    from lightning_attnflow._checks import check_choice
+    from lightning_attnflow.plots import flow_heatmap, flow_table, sentence_flow
+
+    check_choice("players", arguments.players, ("words", "tokens"))
+    layers = None if arguments.layers is None else _integers("--layers", arguments.layers)
+    with _quiet_transformers():
+        model, tokenizer = load_model(arguments.model, needs_head=False)
+        flow = sentence_flow(model, tokenizer, arguments.text, players=arguments.players)
+    print(flow_table(flow, layers=layers))
+    saturated = [str(layer) for layer in range(flow.n_layers) if flow.is_saturated(layer)]
+    print(f"layers 0 (input) to {flow.n_layers} (prediction); saturated: {', '.join(saturated) or 'none'}")
+    if arguments.png:
+        flow_heatmap(flow).savefig(arguments.png)
+        _print_paths([Path(arguments.png)])
+
+
+def _rank(arguments: Namespace) -> None:
+    from lightning_attnflow._optional import require
+    from lightning_attnflow.valuation import read_sentences, split_sentences
+
+    sentences = read_sentences(arguments.file, arguments.text_column, arguments.label_column)
+    sizes = _split_sizes(sentences, arguments.train_size, arguments.validation_size)
+    train, validation = split_sentences(sentences, *sizes, seed=arguments.seed)
+    print(
+        f"{arguments.file}: {len(sentences)} sentences, classes {', '.join(sentences.classes)}; ranking {len(train)} "
+        f"(--train-size), validating on {len(validation)} others (--validation-size)",
+        flush=True,
+    )
+    rich = require("rich", extra="valuation", purpose="attnflow rank")
+    from lightning_attnflow.valuation import rank_texts
+
+    with _quiet_transformers():
+        ranked = rank_texts(
+            train,
+            validation,
+            encoder=arguments.encoder,
+            metric=arguments.metric,
+            permutations=arguments.permutations,
+            seed=arguments.seed,
+            n_jobs=arguments.jobs,
+            out=arguments.out,
+            progress=True,
+        )
+    rich.print(ranked.ranking.table(10))
+    print(f"\n{', '.join(f'{count} {sign}' for sign, count in ranked.ranking.counts().items())}; {ranked.summary}")
+    _print_paths(ranked.paths)
+    if ranked.interrupted:
+        print("Interrupted. Run the same command again to resume.")
+
+
+def _split_sizes(sentences: LabelledTexts, train: int | None, validation: int | None) -> tuple[int, int]:
+    """Return the sizes of both parts: by default a third for validation, and the rest to rank, within the maxima."""
+    from lightning_attnflow.valuation.sentences import distinct_texts
+
+    n_distinct = len(distinct_texts(sentences))
+    if validation is None:
+        third = max(1, min(_MAX_VALIDATION, n_distinct // 3))
+        validation = third if train is None else max(1, min(_MAX_VALIDATION, n_distinct - train))
+    if train is None:
+        train = max(1, min(_MAX_TRAIN, n_distinct - validation))
+    return train, validation
+
+
+def _prediction(model: Any, tokenizer: Any, text: str) -> str:
+    """Return the predicted class, or the predicted next token of a causal language model, with its probability."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(**tokenizer(text, return_tensors="pt")).logits[0]
+    probabilities = (logits if logits.ndim == 1 else logits[-1]).float().softmax(-1)  # of a causal model: next token
+    index = int(probabilities.argmax())
+    name = model.config.id2label[index] if logits.ndim == 1 else f"next token {tokenizer.decode([index])!r}"
+    return f"{name} ({probabilities[index]:.1%})"
+
+
+def _integers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(option, got=repr(text), expected="integers separated by commas, such as 3,4") from None
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Turn off the log messages and progress bars of transformers."""
+    from transformers.utils import logging as messages
+
+    verbosity, had_bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
+    messages.set_verbosity(logging.ERROR)
+    messages.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        messages.set_verbosity(verbosity)
+        if had_bars:
+            messages.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _print_paths(paths: Sequence[Path]) -> None:
+    if paths:
+        print("written:", *paths, sep="\n  ")
+
+
+def _print_error(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

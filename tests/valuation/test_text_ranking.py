@@ -1,0 +1,105 @@
+"""Ranking of labelled sentences from the text to the written files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+
+from lightning_attnflow.errors import InputError, LedgerError
+from lightning_attnflow.shapley import MaxPermutations, SignDecided
+from lightning_attnflow.valuation import (
+    DataShapley,
+    FrozenEncoderUtility,
+    LabelledTexts,
+    encode_texts,
+    rank_texts,
+    split_sentences,
+)
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[LabelledTexts, LabelledTexts]:
+    texts = [
+        f"{subject} {object_} {verdict}"
+        for subject in ("this", "a", "so", "very")
+        for object_ in ("movie", "film", "story")
+        for verdict in ("great", "good", "bad", "sad")
+    ]
+    labels = ["liked" if text.endswith(("great", "good")) else "disliked" for text in texts]
+    return split_sentences(LabelledTexts.of(texts, labels), 12, 20)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> dict[str, object]:
+    return {"encoder": models.bert(), "tokenizer": models.tokenizer()}
+
+
+def test_values_are_those_of_data_shapley_on_the_features(parts, encoder) -> None:
+    train, validation = parts
+    ranked = rank_texts(train, validation, **encoder, permutations=30, seed=5)
+    features = [encode_texts(encoder["encoder"], encoder["tokenizer"], part.texts) for part in parts]
+    utility = FrozenEncoderUtility(features[0], train.labels, features[1], validation.labels, metric="log_loss")
+    expected = DataShapley(utility, stop=SignDecided() | MaxPermutations(30), truncation=None, seed=5).fit().result
+    np.testing.assert_array_equal(ranked.result.values, expected.values)
+    assert ranked.paths == ()
+    assert f"{expected.n_permutations} permutations, {expected.n_evaluations} trainings" in ranked.summary
+    assert [row.text for row in ranked.ranking] == [train.texts[row.index] for row in ranked.ranking]
+    assert {row.label for row in ranked.ranking} == {"liked", "disliked"}
+
+
+def test_an_encoder_directory_gives_the_values_of_the_model(parts, encoder, tmp_path: Path) -> None:
+    for part in encoder.values():
+        part.save_pretrained(tmp_path)
+    loaded = rank_texts(*parts, encoder=tmp_path, permutations=10)
+    passed = rank_texts(*parts, **encoder, permutations=10)
+    np.testing.assert_array_equal(loaded.result.values, passed.result.values)
+
+
+def test_files_are_written_and_a_second_call_resumes(parts, encoder, tmp_path: Path) -> None:
+    test = parts[1].select(range(10))
+    first = rank_texts(*parts, test=test, **encoder, permutations=10, out=tmp_path / "out")
+    assert [path.name for path in first.paths] == [
+        "ranking.csv",
+        "ranking.html",
+        "removal_curve.png",
+        "permutations.ledger",
+    ]
+    assert all(path.stat().st_size for path in first.paths)
+    with first.paths[0].open(encoding="utf-8", newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == first.ranking.column("text")
+    second = rank_texts(*parts, test=test, **encoder, permutations=10, out=tmp_path / "out")
+    np.testing.assert_array_equal(first.result.values, second.result.values)
+    with pytest.raises(LedgerError):
+        rank_texts(*parts, **encoder, permutations=10, metric="accuracy", out=tmp_path / "out")
+
+
+def test_ctrl_c_returns_the_ranking_so_far(parts, encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: DataShapley) -> DataShapley:
+        fit(self)
+        raise KeyboardInterrupt
+
+    fit = DataShapley.fit
+    monkeypatch.setattr(DataShapley, "fit", interrupted)
+    ranked = rank_texts(*parts, **encoder, permutations=10)
+    assert ranked.interrupted
+    assert len(ranked.ranking) == 12
+
+
+def test_all_parts_need_the_same_classes(parts, encoder) -> None:
+    other = LabelledTexts(parts[1].texts, parts[1].labels, ("no", "yes"))
+    with pytest.raises(InputError, match=r"classes of validation: got \('no', 'yes'\)"):
+        rank_texts(parts[0], other, **encoder)
+
+
+def test_the_encoder_needs_a_tokenizer(parts) -> None:
+    with pytest.raises(InputError, match="tokenizer"):
+        rank_texts(*parts, encoder=models.bert())
+
+
+def test_permutations_must_be_positive(parts, encoder) -> None:
+    with pytest.raises(InputError, match="permutations: got 0"):
+        rank_texts(*parts, **encoder, permutations=0)
