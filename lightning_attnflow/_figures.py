@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SUPPORTS, OPPOSES, NEUTRAL = "#0072b2", "#d55e00", "#8c8c8c"
 """Colours of positive, negative and undecided values, distinguishable with colour-vision deficiencies (Okabe & Ito)."""
+MAX_NUMBERED = 24
+"""Columns up to which the cells of a heat map contain numbers."""
 _CJK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -133,36 +135,58 @@ def layer_heat_map(
         MissingDependencyError: matplotlib is not installed.
     """
     n_rows, n_columns = values.shape
-    grey = np.zeros(n_rows, dtype=bool) if hatched is None else np.asarray(hatched, dtype=bool)
+    is_hatched = np.zeros(n_rows, dtype=bool) if hatched is None else np.asarray(hatched, dtype=bool)
     if ax is None:
-        ax = new_axes(2.0 + 0.62 * max(4, min(n_columns, 24)), 1.3 + 0.36 * max(2, n_rows))
-    shown = np.ma.masked_array(values, np.broadcast_to(grey[:, None], values.shape))
-    largest = float(values[~grey].max(initial=0.0)) or 1.0
-    image = ax.imshow(shown, cmap="Blues", vmin=0.0, vmax=largest, aspect="auto", origin="lower")
-    ax.set_facecolor("0.92")
-    if n_columns <= 24:
-        for row, column in np.argwhere(~shown.mask & (values > 0)):
-            share = values[row, column]
-            colour = "white" if share > 0.55 * largest else "0.2"
-            ax.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=8, color=colour)
-    for first, last in _runs(grey):
-        ax.axhspan(first - 0.5, last + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        middle = ((n_columns - 1) / 2, (first + last) / 2)
-        ax.text(*middle, note, ha="center", va="center", fontsize=9, color="0.35", bbox=box)
+        ax = new_axes(2.0 + 0.62 * max(4, min(n_columns, MAX_NUMBERED)), 1.3 + 0.36 * max(2, n_rows))
+    image = require("matplotlib.cm", extra="plots", purpose="figures").ScalarMappable(cmap="Blues")
+    image.set_clim(0.0, float(values[~is_hatched].max(initial=0.0)) or 1.0)
+    numbers = [[f"{value:.2f}" if value > 0 else "" for value in row] for row in values]
+    draw_cells(ax, image.to_rgba(values)[..., :3], numbers, hatched=is_hatched, note=note, size=8)
+    style: dict[str, Any] = {"parse_math": False, "fontfamily": word_fonts()}
     ax.set_yticks(range(n_rows), labels=list(rows))
-    names = [name.replace("$", r"\$") for name in columns]
-    ax.set_xticks(range(n_columns), labels=names, rotation=40, ha="right", rotation_mode="anchor")
-    if ax.figure is not None and not grey.all():
+    ax.set_xticks(range(n_columns), labels=list(columns), rotation=40, ha="right", rotation_mode="anchor", **style)
+    if ax.figure is not None and not is_hatched.all():
         ax.figure.colorbar(image, ax=ax, label=value_label)
     if title:
-        ax.set_title(title.replace("$", r"\$"))
+        ax.set_title(title, **style)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
 
 
-def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return the first and the last index of each run of true entries."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]])))
-    return [(int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True)]
+def draw_cells(
+    ax: Axes,
+    colours: NDArray[np.float64],
+    numbers: Sequence[Sequence[str]],
+    *,
+    hatched: NDArray[np.bool_],
+    note: str,
+    size: float,
+) -> None:
+    """Draw coloured cells with numbers, the first row at the bottom.
+
+    Args:
+        ax: axes to draw on.
+        colours: float (m, n, 3), red, green and blue in [0, 1].
+        numbers: m x n texts, omitted for more than ``MAX_NUMBERED`` columns, where cells are too narrow.
+        hatched: bool (m,), rows drawn in grey with hatching and without numbers.
+        note: text on each run of hatched rows.
+        size: of the numbers, in points.
+    """
+    n_columns = colours.shape[1]
+    colours = np.where(hatched[:, None, None], 0.9, colours)
+    ax.imshow(colours, aspect="auto", interpolation="nearest", origin="lower")
+    centred: dict[str, Any] = {"ha": "center", "va": "center"}
+    if n_columns <= MAX_NUMBERED:
+        dark = colours.mean(axis=2) < 0.55
+        for row in np.flatnonzero(~hatched).tolist():
+            for column, number in enumerate(numbers[row]):
+                if number:
+                    colour = "white" if dark[row, column] else "0.2"
+                    ax.text(column, row, number, color=colour, fontsize=size, gid="number", **centred)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], hatched, [False]])))
+    for first, end in zip(edges[::2], edges[1::2], strict=True):
+        ax.axhspan(first - 0.5, end - 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        middle = ((n_columns - 1) / 2, (first + end - 1) / 2)
+        ax.text(*middle, note, fontsize=size, color="0.35", bbox=box, **centred)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
-from lightning_attnflow._figures import shorten, word_fonts
+from lightning_attnflow._figures import MAX_NUMBERED, draw_cells, shorten, word_fonts
 from lightning_attnflow._optional import require
 from lightning_attnflow.plots.sentence_flow import SentenceFlow
 
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 100
-MAX_NUMBERED_WORDS = 24  # beyond this, cells are too narrow for numbers
 _LONGEST_LABEL = 16
 _CELL_HEIGHT = 0.36  # inches
 _LABEL_SIZE, _NUMBER_SIZE = 12, 11  # points
-_SATURATED = "saturated: not importance"
 
 
 def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words: int = 60) -> Figure:
@@ -46,7 +44,7 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
     n_words = min(len(sentence.labels), check_integer("max_words", max_words))
     labels = _labels(sentence, n_words)
     slanted = _is_slanted(labels, _column_width(n_words))
-    left, right, top = 1.0, 0.2 if n_words <= MAX_NUMBERED_WORDS else 1.25, 0.45  # inches
+    left, right, top = 1.0, 0.2 if n_words <= MAX_NUMBERED else 1.25, 0.45  # inches
     bottom = 0.52 + (0.075 * max(map(len, labels)) if slanted else 0.2)
     width = left + right + max(3.6, n_words * _column_width(n_words))
     height = top + bottom + _CELL_HEIGHT * len(sentence.values)
@@ -92,7 +90,7 @@ def rendered(figure: Figure) -> NDArray[np.uint8]:
 
 
 def _column_width(n_words: int) -> float:
-    return 0.62 if n_words <= MAX_NUMBERED_WORDS else 0.3  # inches
+    return 0.62 if n_words <= MAX_NUMBERED else 0.3  # inches
 
 
 def _labels(sentence: SentenceFlow, n_words: int) -> list[str]:
@@ -105,45 +103,28 @@ def _is_slanted(labels: list[str], column_width: float) -> bool:
 
 def _caption(n_hidden: int, n_words: int) -> str:
     """Return two lines, short enough for the narrowest figure."""
-    numbers = "% of the row's flow; " if n_words <= MAX_NUMBERED_WORDS else ""
+    numbers = "% of the row's flow; " if n_words <= MAX_NUMBERED else ""
     hidden = f"; {n_hidden} more words not drawn" if n_hidden else ""
     return f"{numbers}blue: relative to the row's largest word\ngrey: special tokens{hidden}"
 
 
 def _draw_cells(axes: Axes, sentence: SentenceFlow, n_words: int) -> None:
-    """Draw coloured cells with numbers, and hatch the saturated rows."""
+    """Draw the share of each word in the flow of its layer."""
     colormaps = require("matplotlib", extra="plots", purpose="figures").colormaps
     total = np.maximum(sentence.values.sum(axis=1, keepdims=True), 1e-12)
     share = (sentence.values / total)[:, :n_words]
     special = sentence.special[:n_words]
     largest = np.max(share[:, ~special], axis=1, initial=1e-12)[:, None]  # the words may have no flow
-    saturated = [layer for layer in range(len(share)) if sentence.is_saturated(layer)]
     colours = colormaps["Blues"](0.85 * np.minimum(share / largest, 1.0))[..., :3]  # (L + 1, n, 3)
     colours[:, special] = colormaps["Greys"](0.6 * share[:, special])[..., :3]
-    colours[saturated] = 0.9
-    axes.imshow(colours, aspect="auto", interpolation="nearest", origin="lower")
-    dark = colours.mean(axis=2) < 0.55
-    centred: dict[str, Any] = {"ha": "center", "va": "center"}
-    if n_words <= MAX_NUMBERED_WORDS:
-        for layer, word in np.argwhere(share > 0):
-            if layer not in saturated:
-                percent = 100 * share[layer, word]
-                number = f"{percent:.0f}" if percent >= 9.95 else f"{percent:.1f}"
-                colour = "white" if dark[layer, word] else "0.2"
-                axes.text(word, layer, number, color=colour, fontsize=_NUMBER_SIZE, gid="number", **centred)
-    else:
-        for layer in set(range(sentence.n_layers)) - set(saturated):
+    saturated = np.array([sentence.is_saturated(layer) for layer in range(len(share))])
+    numbers = [[_percent(value) for value in row] for row in 100 * share]
+    draw_cells(axes, colours, numbers, hatched=saturated, note="saturated: not importance", size=_NUMBER_SIZE)
+    if n_words > MAX_NUMBERED:
+        for layer in np.flatnonzero(~saturated[:-1]).tolist():
             text = f"largest: {100 * largest[layer, 0]:.1f}%"
             axes.text(n_words - 0.3, layer, text, va="center", fontsize=9, color="0.3")
-    for first, last in _runs(saturated):
-        axes.axhspan(first - 0.5, last + 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        middle = ((n_words - 1) / 2, (first + last) / 2)
-        axes.text(*middle, _SATURATED, fontsize=11, color="0.35", bbox=box, **centred)
 
 
-def _runs(layers: list[int]) -> list[tuple[int, int]]:
-    """Return the first and last layer of each run of consecutive layers."""
-    firsts = [layer for layer in layers if layer - 1 not in layers]
-    lasts = [layer for layer in layers if layer + 1 not in layers]
-    return list(zip(firsts, lasts, strict=True))
+def _percent(value: float) -> str:
+    return "" if value <= 0 else f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightning_attnflow._figures import MAX_NUMBERED
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.plots import SentenceFlow, flow_heatmap
-from lightning_attnflow.plots.heatmap import MAX_NUMBERED_WORDS, rendered
+from lightning_attnflow.plots.heatmap import rendered
 
 
 def sentence(n_words: int = 3, n_layers: int = 2, saturated: tuple[int, ...] = (), **changes: Any) -> SentenceFlow:
@@ -76,8 +77,8 @@ def test_the_caption_states_the_number_of_omitted_words() -> None:
     cut = flow_heatmap(sentence(99))
     assert any("40 more words not drawn" in text for text in texts(cut))
     assert cut.get_figwidth() == long.get_figwidth()
-    assert texts(flow_heatmap(sentence(MAX_NUMBERED_WORDS - 1)), "number")
-    assert not texts(flow_heatmap(sentence(MAX_NUMBERED_WORDS)), "number")
+    assert texts(flow_heatmap(sentence(MAX_NUMBERED - 1)), "number")
+    assert not texts(flow_heatmap(sentence(MAX_NUMBERED)), "number")
     with pytest.raises(InputError, match="max_words: got 0"):
         flow_heatmap(sentence(), max_words=0)
 
