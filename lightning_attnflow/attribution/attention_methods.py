@@ -10,9 +10,9 @@ import numpy as np
 
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout
+from lightning_attnflow.attention.tokens import Players
 from lightning_attnflow.attribution.arguments import check_layer
 from lightning_attnflow.attribution.attribution import MAXIMUM_FLOWS, TokenAttribution
-from lightning_attnflow.attribution.players import Players
 from lightning_attnflow.attribution.registry import register
 from lightning_attnflow.attribution.sentence import Heads, Sentence, check_grouping
 from lightning_attnflow.flow.attention_flow import attention_flow

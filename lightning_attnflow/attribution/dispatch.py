@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_attnflow.attention.tokens import PlayersArgument
 from lightning_attnflow.attribution import attention_methods, game_methods, gradient_methods  # noqa: F401 - they register
 from lightning_attnflow.attribution.attribution import TokenAttribution
-from lightning_attnflow.attribution.players import PlayersArgument
 from lightning_attnflow.attribution.progress import show_if_slow
 from lightning_attnflow.attribution.registry import METHODS, check_taken, get_method
 from lightning_attnflow.attribution.sentence import Sentence

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_seed
 from lightning_attnflow.attention.capture import capture_attention
 from lightning_attnflow.attention.network import AttentionNetwork
-from lightning_attnflow.attention.positions import position_limit
+from lightning_attnflow.attention.readout import choose_readout, is_causal
+from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
 from lightning_attnflow.attribution.attribution import TokenAttribution
 from lightning_attnflow.attribution.payoff import Payoff
-from lightning_attnflow.attribution.players import Players, PlayersArgument, make_players
 from lightning_attnflow.attribution.reader import LogitReader
-from lightning_attnflow.attribution.text import EncodedText, encode_text
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import CachedGame
@@ -71,9 +70,9 @@ class Sentence:
         return [layer[0].double().cpu().numpy() for layer in capture_attention(self.model, inputs)]
 
     def network(self, *, heads: Heads = "mean", residual: float = 0.5, readout: Any = "auto") -> AttentionNetwork:
-        """Return the attention network; ``readout="auto"`` is the last token of a causal model, else the first."""
+        """Return the attention network; for ``readout="auto"`` see `choose_readout`."""
         if isinstance(readout, str) and readout == "auto":
-            readout = "last" if _is_causal(self.attentions) else "first"
+            readout, _ = choose_readout(self.model, causal=is_causal(self.attentions))
         return AttentionNetwork.from_attentions(self.attentions, heads=heads, residual=residual, readout=readout)
 
     def game(
@@ -111,7 +110,7 @@ class Sentence:
 
     def groups(self, default_policy: str) -> Players:
         """Return the players, with the method's usual policy for special tokens if the user named none."""
-        return make_players(self.encoded, self.players, self.special_tokens or default_policy)
+        return Players.of_text(self.encoded, self.players, self.special_tokens or default_policy)
 
     def summed(self, attribution: TokenAttribution, groups: Players) -> TokenAttribution:
         """Return the values of words or spans as sums of the values of their tokens."""
@@ -123,7 +122,7 @@ class Sentence:
         self, values: NDArray[np.float64], method: str, default_policy: str, **facts: Any
     ) -> TokenAttribution:
         """Return the attribution of values (T,), one a position, summed over the positions of a player."""
-        tokens = make_players(self.encoded, "tokens", "players")
+        tokens = Players.of_text(self.encoded, "tokens", "players")
         attribution = self._of_players(tokens, values, method, **facts)
         groups = self.groups(default_policy)
         if groups.kind != "tokens":
@@ -159,10 +158,6 @@ class Sentence:
             details={**details, **cut},
             **facts,
         )
-
-
-def _is_causal(attentions: list[NDArray[np.float64]]) -> bool:
-    return all(not np.triu(layer, k=1).any() for layer in attentions) and attentions[0].shape[-1] > 1
 
 
 def check_grouping(grouping: str) -> str:

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import is_integer
 from lightning_attnflow._state import eval_mode
-from lightning_attnflow.attention.positions import position_limit
+from lightning_attnflow.attention.tokens import Players, PlayersArgument, encode_text, position_limit
 from lightning_attnflow.attribution.arguments import check_count
 from lightning_attnflow.attribution.masking import absent_inputs, resolve_absent
 from lightning_attnflow.attribution.payoff import Payoff, get_payoff
-from lightning_attnflow.attribution.players import PlayersArgument, make_players
 from lightning_attnflow.attribution.progress import show_if_slow
 from lightning_attnflow.attribution.reader import LogitReader
-from lightning_attnflow.attribution.text import encode_text
 from lightning_attnflow.errors import InputError
 
 # Logits move by about 1e-6 with the composition of a float32 batch; a token that is still read moves them by far more.
@@ -74,7 +72,7 @@ class TokenGame:
         check_count("batch_size", batch_size, "32 suits a CPU.")
         self._reader = LogitReader(model)
         self.encoded = encode_text(tokenizer, text, max_length=position_limit(model), truncate=truncate)
-        self.players = make_players(self.encoded, players, special_tokens)
+        self.players = Players.of_text(self.encoded, players, special_tokens)
         self.n_players = len(self.players)
         self.payoff, self._payoff = get_payoff(payoff)
         self.absent = resolve_absent(absent, tokenizer)

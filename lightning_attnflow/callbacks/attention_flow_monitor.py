@@ -16,11 +16,10 @@ from transformers import PreTrainedTokenizerBase
 from lightning_attnflow._checks import check_choice, check_integer, is_number
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow.attention.capture import find_transformer
-from lightning_attnflow.attention.positions import position_limit
-from lightning_attnflow.callbacks.batches import InputReader, first_sentences, model_inputs, padded
+from lightning_attnflow.attention.tokens import check_length, position_limit
+from lightning_attnflow.callbacks.batches import InputReader, encode_probe, first_sentences, model_inputs, padded
 from lightning_attnflow.callbacks.log_media import show
 from lightning_attnflow.callbacks.measure import FlowSettings, Measured, Method, layer_scalars, measure
-from lightning_attnflow.callbacks.players import check_length, encode_probe
 from lightning_attnflow.callbacks.processes import gathered, part_of
 from lightning_attnflow.errors import AttnFlowError, InputError
 from lightning_attnflow.plots.loggers import sinks_for
@@ -58,8 +57,9 @@ class AttentionFlowMonitor(pl.Callback):
         every_n_epochs: run at the end of every n-th epoch that validates.
         max_sentences: how many validation sentences to take, the first ones there are; 0 leaves the probes only.
         method: "shapley", "pairwise", "single" or "rollout", see `attention_flow`.
-        readout: what the prediction reads: "first", "last", "mean", "all" or a position; "auto" takes the first token
-            if a classification head reads it, the last token of a causal model, else the mean, and says so.
+        readout: what the prediction reads: "first", "last", "mean", "all" or a position; "auto" is the last
+            token of a causal model, what a sequence classification head reads (usually the first token), else the mean;
+            the choice is logged.
         heads: "mean", "max" or "min" over the heads, or the index of one head.
         residual: share of the residual stream in every layer, in [0, 1).
         words: join the tokens of a word to one player. Needs a fast tokenizer; sentences that it cannot take apart
@@ -242,7 +242,7 @@ class AttentionFlowMonitor(pl.Callback):
         transformer = find_transformer(pl_module, self.model)
         limit = position_limit(transformer)
         for index, probe in enumerate(self._encodings):
-            check_length(len(probe["input_ids"]), limit, f"probes[{index}]")
+            check_length(f"probes[{index}]", len(probe["input_ids"]), limit)
         return transformer
 
     def _take(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, dataloader_idx: int) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lightning_attnflow.attention.tokens import check_length, check_tokens
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 InputReader = Callable[[Any], Mapping[str, Any]]
 
@@ -23,6 +24,18 @@ _REMEDY = (
     "Pass inputs=, a function from the batch to the model's keyword arguments, "
     'such as inputs=lambda batch: {"input_ids": batch[0], "attention_mask": batch[1]}.'
 )
+
+
+def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> dict[str, list[int]]:
+    """Tokenise one probe sentence, with special tokens and without truncation.
+
+    Raises:
+        InputError: no token other than special ones, or more tokens than the tokenizer allows.
+    """
+    encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
+    check_tokens(name, text, encoding.pop("special_tokens_mask"))
+    check_length(name, len(encoding["input_ids"]), tokenizer.model_max_length)
+    return {key: list(values) for key, values in encoding.items()}
 
 
 def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader | None) -> dict[str, Any]:

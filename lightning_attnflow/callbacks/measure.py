@@ -11,9 +11,9 @@ import numpy as np
 
 from lightning_attnflow.attention.capture import capture_attention
 from lightning_attnflow.attention.network import AttentionNetwork, Floats, Heads, Readout
+from lightning_attnflow.attention.readout import choose_readout, is_causal
+from lightning_attnflow.attention.tokens import Players
 from lightning_attnflow.callbacks.batches import real_tokens
-from lightning_attnflow.callbacks.players import Players, players_of
-from lightning_attnflow.callbacks.readouts import choose_readout, is_causal
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.plots.records import SentenceFlow, layer_name
 from lightning_attnflow.plots.sentence_flow import shown_flow
@@ -65,10 +65,10 @@ def measure(
     """
     captured = [capture_attention(transformer, batch) for batch in batches]
     masks = [real_tokens(batch) for batch in batches]
-    readout, reason = settings.readout, "as asked for"
+    readout, reason = settings.readout, "set by the user"
     if readout == "auto":
-        causal = all(is_causal(layers, real) for layers, real in zip(captured, masks, strict=True))
-        readout, reason = choose_readout(transformer, causal=causal)
+        causal = [is_causal(layers, real) for layers, real in zip(captured, masks, strict=True) if real.shape[1] > 1]
+        readout, reason = choose_readout(transformer, causal=bool(causal) and all(causal))
     networks: list[AttentionNetwork] = []
     players: list[Players] = []
     keys: list[str] = []
@@ -85,17 +85,25 @@ def measure(
                 )
             )
             ids = batch["input_ids"][row].cpu().numpy()[mask]
-            known = (texts or {}).get(tuple(ids.tolist()))
-            players.append(players_of(ids, tokenizer, words=settings.words, known_text=known))
+            text = (texts or {}).get(tuple(ids.tolist()))
+            players.append(Players.of_ids(ids, tokenizer, words=settings.words, known_text=text))
             keys.append(hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=12).hexdigest())
-    groups = [player.groups for player in players]
+    groups = [player.positions for player in players]
     flows = attention_flow(networks, method=settings.method, seed=settings.seed, groups=groups)
     records = [
-        shown_flow(network, flow, who.groups, labels=who.labels, special=who.special, text=who.text, key=key)
-        for network, who, flow, key in zip(networks, players, flows, keys, strict=True)
+        shown_flow(
+            network,
+            flow,
+            group.positions,
+            labels=group.names,
+            special=group.is_special,
+            text=group.text.strip(),
+            key=key,
+        )
+        for network, group, flow, key in zip(networks, players, flows, keys, strict=True)
     ]
     wanted_words = settings.words and tokenizer is not None
-    return Measured(records, readout, reason, sum(not who.by_word for who in players) if wanted_words else 0)
+    return Measured(records, readout, reason, sum(group.kind != "words" for group in players) if wanted_words else 0)
 
 
 def layer_scalars(

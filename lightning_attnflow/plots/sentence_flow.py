@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._results import load_result, save_result, to_dataframe
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout
-from lightning_attnflow.attribution.players import PlayersArgument, make_players
+from lightning_attnflow.attention.tokens import Players, PlayersArgument
 from lightning_attnflow.attribution.sentence import Heads, Sentence
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.flow.result import SATURATION_THRESHOLD, AttentionFlow
@@ -191,7 +191,7 @@ def sentence_flow(
     """
     sentence = Sentence(model, tokenizer, text, players, seed=seed)
     network = sentence.network(heads=heads, residual=residual, readout=readout)
-    groups = make_players(sentence.encoded, players, "players")
+    groups = Players.of_text(sentence.encoded, players, "players")
     flow = attention_flow(network, seed=seed, groups=groups.positions)
     return SentenceFlow.from_flow(
         network, flow, groups.positions, labels=groups.names, special=groups.is_special, text=text

@@ -166,10 +166,10 @@ def test_a_nan_payoff_names_its_coalition(encoder, tokenizer):
         ({"payoff": "accuracy"}, "correctness, negative_entropy"),
         ({"absent": "zeros"}, "mask, zero_embedding, drop"),
         ({"players": "letters"}, "'tokens', 'words'"),
-        ({"players": [(0, 9), (8, 29)]}, "2 spans that touch"),
-        ({"players": [(0, 9), (20, 29)]}, "0 spans that touch"),
+        ({"players": [(0, 9), (8, 29)]}, "2 spans that overlap"),
+        ({"players": [(0, 9), (20, 29)]}, "0 spans that overlap"),
         ({"players": [(0, 29), (29, 29)]}, "without a token"),
-        ({"special_tokens": "gone"}, "present or players"),
+        ({"special_tokens": "gone"}, "'present', 'players'"),
         ({"batch_size": 0}, "batch_size"),
     ],
 )
@@ -181,9 +181,9 @@ def test_refuses_arguments_it_cannot_use(encoder, tokenizer, keywords, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "nothing but 2 special"),
-        ("  ", "nothing but 2 special"),
-        ("a " * 31, "33 tokens.*32 positions"),
+        ("", "at least one token that is not special"),
+        ("  ", "at least one token that is not special"),
+        ("a " * 31, "33 tokens.*32 tokens"),
         (7, "str"),
     ],
 )

@@ -78,7 +78,7 @@ def test_words_are_joined_and_named_and_special_tokens_marked(tmp_path: Path) ->
 
     by_token = new_monitor(probes=[PROBE], max_sentences=0, words=False)
     validated(tmp_path, by_token)
-    assert by_token.latest[0].labels[4:7] == ("un", "watch", "able")
+    assert by_token.latest[0].labels[4:7] == ("un", "##watch", "##able")
     np.testing.assert_allclose(by_token.latest[0].rollout[:, 4:7].sum(axis=1), flow.rollout[:, 4], rtol=1e-6)
 
 

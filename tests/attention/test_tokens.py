@@ -6,10 +6,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
+from lightning_attnflow.attention.tokens import Players, encode_text, word_numbers
 from lightning_attnflow.attribution import explain
-from lightning_attnflow.attribution.players import make_players
-from lightning_attnflow.attribution.text import encode_text, word_numbers
-from lightning_attnflow.callbacks.players import players_of
 from lightning_attnflow.errors import InputError
 
 TEXT = " a fine\nfilm  or not. "
@@ -32,21 +30,21 @@ def unsplit_tokenizer():
 def test_words_of_a_tokenizer_without_a_pre_split_lie_between_white_space(unsplit_tokenizer):
     assert set(unsplit_tokenizer(TEXT).word_ids()) == {None, 0}
     encoded = encode_text(unsplit_tokenizer, TEXT)
-    players = make_players(encoded, "words", "present")
+    players = Players.of_text(encoded, "words", "present")
     assert players.names == WORDS
     assert sorted(position for group in players.positions for position in group) == list(range(1, len(encoded)))
 
 
 def test_the_callback_finds_the_same_words(unsplit_tokenizer):
     ids = unsplit_tokenizer(TEXT)["input_ids"]
-    players = players_of(ids, unsplit_tokenizer, words=True, known_text=TEXT)
-    assert players.labels == ("<s>", *WORDS)
-    assert players.special.tolist() == [True] + [False] * 5
-    assert players.groups == make_players(encode_text(unsplit_tokenizer, TEXT), "words", "players").positions
+    players = Players.of_ids(ids, unsplit_tokenizer, words=True, known_text=TEXT)
+    assert players.names == ("<s>", *WORDS)
+    assert players.is_special.tolist() == [True] + [False] * 5
+    assert players.positions == Players.of_text(encode_text(unsplit_tokenizer, TEXT), "words", "players").positions
 
 
 def test_one_word_stays_one_word(unsplit_tokenizer):
-    assert make_players(encode_text(unsplit_tokenizer, "unfilmic"), "words", "present").names == ("unfilmic",)
+    assert Players.of_text(encode_text(unsplit_tokenizer, "unfilmic"), "words", "present").names == ("unfilmic",)
 
 
 def test_words_that_cannot_be_told_are_refused():
@@ -66,7 +64,7 @@ def test_positions_of_roberta_begin_after_the_padding(unsplit_tokenizer):
     longest = explain(model, unsplit_tokenizer, "b" * 16, method="leave_one_out")  # with <s> and the space, 18
     assert len(longest) == 17
     for n_letters in (17, 18):
-        with pytest.raises(InputError, match="at most the 18 positions"):
+        with pytest.raises(InputError, match="at most 18 tokens"):
             explain(model, unsplit_tokenizer, "b" * n_letters, method="rollout")
         assert len(explain(model, unsplit_tokenizer, "b" * n_letters, method="leave_one_out", truncate=True)) == 17
 
@@ -75,5 +73,5 @@ def test_a_word_that_is_all_white_space_has_the_name_of_its_token():
     inner = Tokenizer(models.BPE({letter: index for index, letter in enumerate("abĊĠ")}, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoded = encode_text(PreTrainedTokenizerFast(tokenizer_object=inner), "ab\nb")
-    assert make_players(encoded, "words", "present").names == ("ab", "Ċ", "b")
-    assert make_players(encoded, [(0, 2), (2, 3), (3, 4)], "present").names == ("ab", "Ċ", "b")
+    assert Players.of_text(encoded, "words", "present").names == ("ab", "Ċ", "b")
+    assert Players.of_text(encoded, [(0, 2), (2, 3), (3, 4)], "present").names == ("ab", "Ċ", "b")

@@ -1,0 +1,305 @@
+"""Tokens, words and players of one sentence: tokenisation, special tokens, and groups of positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lightning_attnflow._checks import check_choice, is_integer
+from lightning_attnflow.errors import InputError
+
+PlayersArgument = str | Sequence[tuple[int, int]]
+SPECIAL_POLICIES = ("present", "players")
+_NO_LIMIT = 10**9  # tokenizers without a limit report a huge number (1e30)
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A tokenised sentence of T positions.
+
+    Args:
+        text: the sentence.
+        inputs: keyword arguments of the model, integer tensors (1, T).
+        tokens: (T,) names: slices of the text, the token itself for special tokens and ``##`` word pieces.
+        is_special: bool (T,), True on tokens that the tokenizer added ([CLS], [SEP], <s>).
+        words: (T,) number of the word of a position, None on special tokens; see `word_numbers`.
+        spans: (T,) first and one-past-last character of a position in ``text``.
+        n_uncut: number of tokens before truncation.
+    """
+
+    text: str
+    inputs: Mapping[str, torch.Tensor]
+    tokens: tuple[str, ...]
+    is_special: NDArray[np.bool_]
+    words: tuple[int | None, ...]
+    spans: tuple[tuple[int, int], ...]
+    n_uncut: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def encode_text(tokenizer: Any, text: str, *, max_length: int | None = None, truncate: bool = False) -> EncodedText:
+    """Tokenise one sentence.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer; its offsets are needed for words and spans.
+        text: the sentence.
+        max_length: largest number of tokens; the tokenizer's own limit applies as well.
+        truncate: cut a longer sentence instead of raising.
+
+    Raises:
+        InputError: not a string, a slow tokenizer, no token other than special ones, or too many tokens.
+    """
+    if not isinstance(text, str):
+        raise InputError("text", got=type(text).__name__, expected="one string")
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            "tokenizer",
+            got=type(tokenizer).__name__,
+            expected="a fast tokenizer, which provides offsets and words",
+            remedy="Load it with AutoTokenizer.from_pretrained(...).",
+        )
+    limit = int(min(max_length or _NO_LIMIT, getattr(tokenizer, "model_max_length", _NO_LIMIT)))
+    encoding = _encoding(tokenizer, text)
+    n_tokens = len(encoding["input_ids"])
+    if truncate and n_tokens > limit:
+        encoding = _encoding(tokenizer, text, truncation=True, max_length=limit)
+    check_tokens("text", text, encoding["special_tokens_mask"])
+    check_length("text", len(encoding["input_ids"]), limit, remedy="Shorten the text or pass truncate=True.")
+    return _encoded(tokenizer, text, encoding, n_tokens)
+
+
+def check_tokens(name: str, text: str, special: Sequence[int]) -> None:
+    """Raise if a sentence consists of special tokens only."""
+    if all(special):
+        raise InputError(name, got=f"{text!r}", expected="a sentence with at least one token that is not special")
+
+
+def check_length(name: str, n_tokens: int, limit: int | None, *, remedy: str = "Shorten it.") -> None:
+    """Raise if a sentence has more tokens than the model has positions."""
+    if limit is not None and n_tokens > limit:
+        raise InputError(
+            name, got=f"{n_tokens} tokens", expected=f"at most {limit} tokens, the limit of the model", remedy=remedy
+        )
+
+
+def position_limit(model: nn.Module) -> int | None:
+    """Return the largest number of tokens of a Hugging Face model, or None if its config states none.
+
+    RoBERTa and its descendants number positions from ``padding_idx + 1``, which leaves fewer than the config states.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        >>> position_limit(BertModel(BertConfig(max_position_embeddings=40, **size)))
+        40
+    """
+    config: Any = model.config
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if limit is None:
+        return None
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.split(".")[-1] == "position_embeddings" and padding is not None:
+            return int(limit) - int(padding) - 1
+    return int(limit)
+
+
+def word_numbers(encoding: Any, text: str) -> tuple[int | None, ...]:
+    """Return the number of the word of each position, None on special tokens.
+
+    Words are the tokenizer's own pre-tokens. Tokenizers without pre-tokenisation (Llama) report the whole text as one
+    word; then words are separated by white space.
+
+    Args:
+        encoding: of a fast tokenizer, with ``offset_mapping`` and ``special_tokens_mask``.
+        text: the tokenised text.
+
+    Raises:
+        InputError: the tokenizer reports neither a word nor offsets for a token.
+    """
+    special = [bool(mark) for mark in encoding["special_tokens_mask"]]
+    words = [None if mark else word for word, mark in zip(encoding.word_ids(), special, strict=True)]
+    ordinary = [word for word, mark in zip(words, special, strict=True) if not mark]
+    if None not in ordinary and (len(set(ordinary)) > 1 or len(text.split()) < 2):
+        return tuple(words)
+    spans = encoding["offset_mapping"]
+    if any(end <= start for (start, end), mark in zip(spans, special, strict=True) if not mark):
+        raise InputError(
+            "tokenizer",
+            got="a token with neither a word nor offsets",
+            expected="a fast tokenizer that reports the word or the offsets of every token",
+            remedy="Load it with AutoTokenizer.from_pretrained(...).",
+        )
+    return tuple(None if mark else _word_at(text, start) for (start, _), mark in zip(spans, special, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Players:
+    """n groups of the T positions of a sentence; positions without a group are always present.
+
+    Args:
+        kind: ``tokens``, ``words`` or ``spans``.
+        special_tokens: ``present`` (special tokens are no players) or ``players`` (each is a player).
+        names: (n,) names for display.
+        positions: (n,) groups of positions, sorted by their first position.
+        is_special: bool (n,), True on special tokens.
+        text: the sentence, empty if unknown.
+    """
+
+    kind: str
+    special_tokens: str
+    names: tuple[str, ...]
+    positions: tuple[tuple[int, ...], ...]
+    is_special: NDArray[np.bool_]
+    text: str = ""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def owners(self, n_positions: int) -> NDArray[np.intp]:
+        """Return intp (T,): the player of each position, -1 for none."""
+        owner = np.full(n_positions, -1, dtype=np.intp)
+        for player, group in enumerate(self.positions):
+            owner[list(group)] = player
+        return owner
+
+    @classmethod
+    def of_text(cls, encoded: EncodedText, players: PlayersArgument, special_tokens: str) -> Players:
+        """Group the positions of a tokenised sentence.
+
+        Args:
+            encoded: the tokenised sentence.
+            players: ``tokens``; ``words`` (see `word_numbers`); or spans, pairs (first character, one past the last)
+                that contain every token once.
+            special_tokens: ``present`` or ``players``.
+
+        Raises:
+            InputError: an unknown kind or policy; spans that overlap, are empty or miss a token.
+        """
+        check_choice("special_tokens", special_tokens, SPECIAL_POLICIES)
+        groups: dict[int, list[int]] = {}
+        for position, key in enumerate(_owners(encoded, players)):
+            if key is not None:
+                groups.setdefault(key, []).append(position)
+            elif special_tokens == "players":
+                groups[-1 - position] = [position]
+        positions = tuple(sorted((tuple(group) for group in groups.values()), key=lambda group: group[0]))
+        kind = players if isinstance(players, str) else "spans"
+        return cls(
+            kind=kind,
+            special_tokens=special_tokens,
+            names=tuple(_name(encoded, group, kind) for group in positions),
+            positions=positions,
+            is_special=np.array([bool(encoded.is_special[group[0]]) for group in positions]),
+            text=encoded.text,
+        )
+
+    @classmethod
+    def of_ids(cls, ids: Sequence[int], tokenizer: Any, *, words: bool, known_text: str | None = None) -> Players:
+        """Group the token ids of one sentence of a batch; special tokens are players.
+
+        Without a known text the ids are decoded. Words need a text that tokenises to exactly these ids; otherwise every
+        token is a player.
+
+        Args:
+            ids: token ids with special tokens and without padding.
+            tokenizer: None names tokens by their ids.
+            words: group the tokens of a word.
+            known_text: the text of the ids.
+        """
+        ids = [int(token) for token in ids]
+        alone = tuple((position,) for position in range(len(ids)))
+        if tokenizer is None:
+            return cls("tokens", "players", tuple(map(str, ids)), alone, np.zeros(len(ids), dtype=bool))
+        special_ids = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        text = known_text or str(tokenizer.decode([token for token in ids if token not in special_ids]))
+        if tokenizer.is_fast:
+            encoding = _encoding(tokenizer, text)
+            if list(encoding["input_ids"]) == ids:
+                encoded = _encoded(tokenizer, text, encoding, len(ids))
+                return cls.of_text(encoded, "words" if words else "tokens", "players")
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        special = np.array([token in special_ids for token in ids])
+        names = [
+            str(piece) if mark else str(tokenizer.decode([token])).strip() or str(piece)
+            for token, piece, mark in zip(ids, pieces, special, strict=True)
+        ]
+        return cls("tokens", "players", tuple(names), alone, special, text)
+
+
+def _encoding(tokenizer: Any, text: str, **options: Any) -> Any:
+    return tokenizer(text, return_special_tokens_mask=True, return_offsets_mapping=True, verbose=False, **options)
+
+
+def _encoded(tokenizer: Any, text: str, encoding: Any, n_uncut: int) -> EncodedText:
+    spans = tuple((int(start), int(end)) for start, end in encoding["offset_mapping"])
+    pieces = tokenizer.convert_ids_to_tokens(encoding["input_ids"])
+    inputs = {key: value for key, value in encoding.items() if key not in ("special_tokens_mask", "offset_mapping")}
+    return EncodedText(
+        text=text,
+        inputs={key: torch.tensor([value]) for key, value in inputs.items()},
+        tokens=tuple(
+            piece if piece.startswith("##") else text[start:end].strip() or piece
+            for piece, (start, end) in zip(pieces, spans, strict=True)
+        ),
+        is_special=np.asarray(encoding["special_tokens_mask"], dtype=bool),
+        words=word_numbers(encoding, text),
+        spans=spans,
+        n_uncut=n_uncut,
+    )
+
+
+def _word_at(text: str, start: int) -> int:
+    """Number of the white-space separated word at or after the character ``start``."""
+    first = len(text) - len(text[start:].lstrip())
+    return len(text[: first + 1].split()) - 1
+
+
+def _owners(encoded: EncodedText, players: PlayersArgument) -> list[int | None]:
+    """The group of each position, None on special tokens."""
+    if isinstance(players, str) and players == "tokens":
+        return [None if special else position for position, special in enumerate(encoded.is_special)]
+    if isinstance(players, str) and players == "words":
+        return list(encoded.words)
+    if isinstance(players, str) or not _are_pairs(players):
+        raise InputError(
+            "players",
+            got=repr(players),
+            expected="'tokens', 'words' or pairs of character offsets such as [(0, 4), (5, 11)]",
+        )
+    owner: list[int | None] = []
+    for special, (start, end) in zip(encoded.is_special, encoded.spans, strict=True):
+        touching = [key for key, (first, last) in enumerate(players) if first < end and start < last]
+        if not special and len(touching) != 1:
+            raise InputError(
+                "players",
+                got=f"{len(touching)} spans that overlap characters {start}:{end} ({encoded.text[start:end]!r})",
+                expected="spans that contain every token exactly once",
+            )
+        owner.append(None if special else touching[0])
+    empty = [tuple(span) for key, span in enumerate(players) if key not in owner]
+    if empty:
+        raise InputError("players", got=f"spans {empty} without a token", expected="at least one token in every span")
+    return owner
+
+
+def _are_pairs(spans: object) -> bool:
+    kinds = (Sequence, np.ndarray)
+    return isinstance(spans, kinds) and all(
+        isinstance(span, kinds) and len(span) == 2 and all(map(is_integer, span)) for span in spans
+    )
+
+
+def _name(encoded: EncodedText, group: tuple[int, ...], kind: str) -> str:
+    if kind == "tokens" or encoded.is_special[group[0]]:
+        return encoded.tokens[group[0]]
+    start, end = encoded.spans[group[0]][0], encoded.spans[group[-1]][1]
+    return encoded.text[start:end].strip() or encoded.tokens[group[0]]
