@@ -1,15 +1,17 @@
-"""Attention flow, Shapley values and data valuation for models fine-tuned with PyTorch Lightning.
+"""Attention flow, Shapley values and data valuation for language models fine-tuned with PyTorch Lightning.
 
-After Ethayarajh & Jurafsky, "Attention Flows are Shapley Value Explanations" (ACL 2021). The names below are
-imported on first use, so that ``import lightning_attnflow`` stays cheap.
+Based on Ethayarajh & Jurafsky, "Attention Flows are Shapley Value Explanations" (ACL 2021). The names are imported on
+first use, so that ``import lightning_attnflow`` is fast.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from lightning_attnflow._lazy import lazy_exports
+
 if TYPE_CHECKING:
+    from lightning_attnflow import attention, attribution, callbacks, errors, flow, plots, shapley, valuation
     from lightning_attnflow.attention.capture import capture_attention
     from lightning_attnflow.attention.network import AttentionNetwork
     from lightning_attnflow.attention.rollout import attention_rollout
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
+_SUBPACKAGES = ("attention", "attribution", "callbacks", "errors", "flow", "plots", "shapley", "valuation")
 _HOMES = {
     "AttentionFlowMonitor": "callbacks",
     "AttentionNetwork": "attention",
@@ -34,18 +37,18 @@ __all__ = [
     "AttentionFlowMonitor",
     "AttentionNetwork",
     "DataShapley",
+    "attention",
     "attention_flow",
     "attention_rollout",
+    "attribution",
+    "callbacks",
     "capture_attention",
+    "errors",
     "explain",
+    "flow",
+    "plots",
+    "shapley",
+    "valuation",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(f"lightning_attnflow.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'lightning_attnflow' has no attribute {name!r}; it offers {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES, submodules=_SUBPACKAGES)

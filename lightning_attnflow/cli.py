@@ -182,7 +182,6 @@ def _flow(arguments: Namespace) -> None:
 
 
 def _rank(arguments: Namespace) -> None:
-    from lightning_attnflow._optional import require
     from lightning_attnflow.valuation import read_sentences, split_sentences
 
     sentences = read_sentences(arguments.file, arguments.text_column, arguments.label_column)
@@ -193,7 +192,8 @@ def _rank(arguments: Namespace) -> None:
         f"(--train-size), validating on {len(validation)} others (--validation-size)",
         flush=True,
     )
-    rich = require("rich", extra="valuation", purpose="attnflow rank")
+    import rich
+
     from lightning_attnflow.valuation import rank_texts
 
     with _quiet_transformers():

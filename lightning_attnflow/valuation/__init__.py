@@ -1,12 +1,13 @@
-"""What each training example is worth: Data Shapley on any training, KNN-Shapley, leave-one-out and Banzhaf values.
+"""Values of training examples: Data Shapley for any training, KNN-Shapley and Banzhaf values.
 
-The names are imported on first use: workers then load only what they need, and the exact methods not even torch.
+The names are imported on first use, so that worker processes load only what they need.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from lightning_attnflow._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from lightning_attnflow.valuation.comparison import rank_agreement
@@ -62,12 +63,4 @@ __all__ = [
     "split_sentences",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(f"lightning_attnflow.valuation.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)
