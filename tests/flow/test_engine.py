@@ -1,4 +1,4 @@
-"""The native engine against the plain path: every layer by one maximum flow a coalition."""
+"""The native engine against one maximum flow per coalition by another solver."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from networks import coalitions_of, networks, readout_vector, stochastic, weight
 
 from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.flow import FlowGame
-from lightning_attnflow.flow.engine import size_bounds
-from lightning_attnflow.flow.engine.bias_correction import _shares
-from lightning_attnflow.flow.engine.cores import WIDE, Cores
+from lightning_attnflow.flow.engine import layer_bounds
+from lightning_attnflow.flow.engine.bias_correction import _shapley_shares
 from lightning_attnflow.flow.engine.layer import LayerSolver
-from lightning_attnflow.flow.engine.layer_bounds import flow_bounds
-from lightning_attnflow.flow.engine.network import layer_games
-from lightning_attnflow.flow.engine.permutations import _two_cut_marginals, bounds_along
+from lightning_attnflow.flow.engine.layer_bounds import SizeBounds, flow_bounds, supply_bound
+from lightning_attnflow.flow.engine.permutations import _two_cut_marginals, prefix_bounds
+from lightning_attnflow.flow.engine.run import layer_games
 from lightning_attnflow.flow.engine.shapley import _efficient
-from lightning_attnflow.flow.engine.size_bounds import LeastBySize, least_of_supply
+from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.shapley import FunctionGame, GroupedGame, exact_shapley
 
 ROUNDING = 1e-11
-ALONE = Cores()
+ALONE = Threads()
 
 
 @given(network=networks(max_layers=5, max_positions=7) | weighted_networks())
@@ -63,7 +62,7 @@ def test_every_marginal_lies_between_the_bounds(network: AttentionNetwork, kind:
 
 @pytest.mark.parametrize("readout", ["first", "mean"])
 @pytest.mark.parametrize("kind", ["random", "sharp", "causal"])
-def test_range_beyond_one_word_of_positions(kind: str, readout: str) -> None:
+def test_range_with_more_positions_than_bits_in_a_word(kind: str, readout: str) -> None:
     n = 67
     network = AttentionNetwork(stochastic(4, n, seed=1, kind=kind), readout_vector(readout, n, 0))
     flow = attention_flow(network, method="pairwise")
@@ -75,7 +74,7 @@ def test_range_beyond_one_word_of_positions(kind: str, readout: str) -> None:
 
 @given(network=networks(max_layers=4, max_positions=6), seed=st.integers(0, 2**16))
 @settings(max_examples=40, deadline=None)
-def test_facts_of_a_layer_bound_every_coalition_of_the_next(network: AttentionNetwork, seed: int) -> None:
+def test_bounds_of_a_layer_contain_the_value_of_every_coalition_below(network: AttentionNetwork, seed: int) -> None:
     for game in layer_games(quantise(network), 0, None, ALONE):
         if game.solver is None:
             continue
@@ -89,39 +88,39 @@ def test_facts_of_a_layer_bound_every_coalition_of_the_next(network: AttentionNe
         bounds = game.solver.bounds(game.values)
         low, high = np.empty(len(order) + 1, dtype=np.int64), np.empty(len(order) + 1, dtype=np.int64)
         scratch = np.empty((2, len(bounds.constants)), dtype=np.int64)
-        reached = bounds_along.py_func(bounds, order, low, high, scratch[0], scratch[1])
+        reached = prefix_bounds.py_func(bounds, order, low, high, scratch[0], scratch[1])
         low[reached:] = high[reached:] = bounds.total
         prefixes = np.concatenate([[0], np.cumsum(1 << order)])
         assert (low <= exact[prefixes]).all()
         assert (exact[prefixes] <= high).all()
         again, size = high.copy(), int(np.random.default_rng(seed).integers(len(order) + 1))
         other = np.concatenate([order[:size][::-1], order[size:]])
-        reached = bounds_along.py_func(bounds, other, low, again, scratch[0], scratch[1])
+        reached = prefix_bounds.py_func(bounds, other, low, again, scratch[0], scratch[1])
         again[reached:] = bounds.total
-        assert again[size] == high[size]  # a bound that depended on the order would have no Shapley values
+        assert again[size] == high[size]  # upper bounds are a game: they do not depend on the order
 
 
-@patch.object(size_bounds, "_sift_down", size_bounds._sift_down.py_func)  # compiled without a wrapper for Python
+@patch.object(layer_bounds, "_sift_down", layer_bounds._sift_down.py_func)  # compiled without a wrapper for Python
 @given(network=networks(max_layers=5, max_positions=6) | weighted_networks())
 @settings(max_examples=40, deadline=None)
-def test_no_coalition_is_paid_less_than_the_least_of_its_size(network: AttentionNetwork) -> None:
+def test_size_bounds_are_lower_bounds_of_every_coalition(network: AttentionNetwork) -> None:
     coalitions = coalitions_of(network.n_positions)
     n_players = coalitions.sum(axis=1)
-    above: LeastBySize | np.ndarray | None = None
+    above: SizeBounds | np.ndarray | None = None
     for game in layer_games(quantise(network), 0, None, ALONE):
         if game.players is None:
             continue
         exact = FlowGame(network, game.layer, solver="ortools").units(coalitions)
-        if isinstance(above, LeastBySize):
+        if isinstance(above, SizeBounds):
             for supply, value in zip(coalitions @ game.players.sent, exact, strict=True):
-                assert least_of_supply.py_func(supply, above.values) <= value
-        above = LeastBySize(game.values.alone, game.players.sent, game.readout if above is None else above)
+                assert supply_bound.py_func(supply, above.values) <= value
+        above = SizeBounds(game.values.alone, game.players.sent, game.readout if above is None else above)
         assert (above.values[n_players] <= exact).all()
         assert above.values[1] == game.values.alone.min()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_game_in_which_any_two_reach_everything_is_exact(seed: int) -> None:
+def test_game_in_which_any_two_players_reach_the_total_is_exact(seed: int) -> None:
     n = 12
     network = AttentionNetwork(stochastic(6, n, seed=seed), readout_vector("mean", n, 0))
     flow = attention_flow(network, layers=[0])
@@ -133,7 +132,7 @@ def test_game_in_which_any_two_reach_everything_is_exact(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**16), n=st.integers(1, 7))
-def test_running_sums_around_a_ring_give_the_marginals_of_a_game_of_two_cuts(seed: int, n: int) -> None:
+def test_marginals_of_a_game_of_two_cuts_over_all_cyclic_shifts(seed: int, n: int) -> None:
     random = np.random.default_rng(seed)
     weights, order = random.integers(0, 9, size=n), random.permutation(n)
     bound = int(random.integers(0, weights.sum() + 2))
@@ -145,20 +144,22 @@ def test_running_sums_around_a_ring_give_the_marginals_of_a_game_of_two_cuts(see
     np.testing.assert_allclose(found, expected / (2 * n), atol=1e-12)
 
 
-def test_sharing_out_what_prefixes_were_paid_too_much_is_the_shapley_value_of_the_excess() -> None:
+def test_shares_of_the_excess_of_prefixes_are_its_shapley_values() -> None:
     n = 4
     excess = np.random.default_rng(0).random(2**n)
     excess[[0, -1]] = 0.0
     game = FunctionGame(lambda coalitions: excess[coalitions @ (1 << np.arange(n))], n)
     orders = np.array(list(itertools.permutations(range(n))))
     prefixes = np.cumsum(1 << orders, axis=1)
-    inside, outside = _shares(orders, np.concatenate([np.zeros((len(orders), 1)), excess[prefixes[:, :-1]]], axis=1))
+    inside, outside = _shapley_shares(
+        orders, np.concatenate([np.zeros((len(orders), 1)), excess[prefixes[:, :-1]]], axis=1)
+    )
     np.testing.assert_allclose((inside - outside).mean(axis=0), exact_shapley(game).values, atol=1e-12)
 
 
 @given(network=networks(max_positions=7), seed=st.integers(0, 2**16))
 @settings(max_examples=30, deadline=None)
-def test_groups_play_the_quotient_game(network: AttentionNetwork, seed: int) -> None:
+def test_values_of_groups_are_those_of_the_quotient_game(network: AttentionNetwork, seed: int) -> None:
     positions = np.random.default_rng(seed).permutation(network.n_positions)
     groups = [part.tolist() for part in np.array_split(positions, 3) if len(part)]
     flow = attention_flow(network, groups=groups)
@@ -172,7 +173,9 @@ def test_groups_play_the_quotient_game(network: AttentionNetwork, seed: int) -> 
     ("kind", "readout", "n_layers"),
     [("sharp", "first", 5), ("sharp", "mean", 4), ("sharp", "vector", 4), ("random", "mean", 4)],
 )
-def test_sampled_values_are_within_tolerance_and_their_intervals_hold(kind: str, readout: str, n_layers: int) -> None:
+def test_sampled_intervals_are_within_the_tolerance_and_cover_the_exact_values(
+    kind: str, readout: str, n_layers: int
+) -> None:
     n, n_seeds, tolerance = 11, 8, 1e-2
     network = AttentionNetwork(stochastic(n_layers, n, seed=5, kind=kind), readout_vector(readout, n, 7))
     exact = np.stack([exact_shapley(FlowGame(network, layer)).values for layer in range(n_layers + 1)])
@@ -186,7 +189,7 @@ def test_sampled_values_are_within_tolerance_and_their_intervals_hold(kind: str,
         inside.append((flow.low - ROUNDING <= exact) & (exact <= flow.high + ROUNDING))
     sampled = flow.n_permutations > 0
     assert sampled.any()
-    assert kind != "random" or (flow.n_permutations % (2 * n)).any()  # beside rings, orders walked by flows
+    assert kind != "random" or (flow.n_permutations % (2 * n)).any()  # includes permutations of the bias correction
     covered = np.stack(inside)[:, sampled]
     assert covered.mean() >= 0.95  # nominal, over n_seeds x players x layers
     np.testing.assert_allclose(flow.values[~sampled], exact[~sampled], atol=ROUNDING)
@@ -195,12 +198,12 @@ def test_sampled_values_are_within_tolerance_and_their_intervals_hold(kind: str,
 @pytest.mark.parametrize(
     ("kind", "readout", "n", "n_layers", "residual", "seed", "layer", "tolerance"),
     [
-        ("sharp", "last", 13, 4, 0.05, 1932717574, 1, 2e-3),  # upper bounds that no single cut gives
-        ("causal", "mean", 11, 5, 0.1, 126224807, 1, 5e-4),  # loose bounds that few orders meet
+        ("sharp", "last", 13, 4, 0.05, 1932717574, 1, 2e-3),  # upper bounds from several cuts
+        ("causal", "mean", 11, 5, 0.1, 126224807, 1, 5e-4),  # bounds that are loose for few permutations
         ("causal", "mean", 13, 5, 0.1, 1922937209, 0, 5e-3),
     ],
 )
-def test_intervals_hold_where_bounds_are_loose(
+def test_intervals_cover_the_exact_values_if_bounds_are_loose(
     kind: str, readout: str, n: int, n_layers: int, residual: float, seed: int, layer: int, tolerance: float
 ) -> None:
     network = AttentionNetwork(stochastic(n_layers, n, seed, kind, residual), readout_vector(readout, n, 0))
@@ -210,14 +213,14 @@ def test_intervals_hold_where_bounds_are_loose(
         flow = attention_flow(network, layers=[layer], tolerance=tolerance, seed=run)
         n_permutations.append(int(flow.n_permutations[0]))
         covered.append((flow.low[0] - ROUNDING <= exact) & (exact <= flow.high[0] + ROUNDING))
-    assert any(count % (2 * n) for count in n_permutations)  # beside rings, orders walked by flows
+    assert any(count % (2 * n) for count in n_permutations)  # includes permutations of the bias correction
     assert np.mean(covered) >= 0.95
     assert min(np.mean(covered, axis=1)) >= 0.7
 
 
 @given(seed=st.integers(0, 2**16), n=st.integers(1, 12))
 @settings(max_examples=60, deadline=None)
-def test_the_nearest_efficient_values_between_their_bounds(seed: int, n: int) -> None:
+def test_efficient_values_are_the_nearest_within_the_bounds(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     low = rng.random(n) * (rng.random(n) < 0.5)
     high = low + rng.random(n) * (rng.random(n) < 0.8)
@@ -227,7 +230,7 @@ def test_the_nearest_efficient_values_between_their_bounds(seed: int, n: int) ->
     assert found.sum() == pytest.approx(total, abs=1e-12)
     assert (low <= found).all()
     assert (found <= high).all()
-    free = (low < found) & (found < high)  # the condition of Karush, Kuhn and Tucker: one shift for all that is free
+    free = (low < found) & (found < high)  # Karush-Kuhn-Tucker: all free values have the same shift
     moved = found - start
     shift = moved[free].mean() if free.any() else 0.0
     np.testing.assert_allclose(moved[free], shift, atol=1e-12)
@@ -236,7 +239,7 @@ def test_the_nearest_efficient_values_between_their_bounds(seed: int, n: int) ->
         assert (moved[found == high] <= shift + 1e-12)[low[found == high] < high[found == high]].all()
 
 
-def test_result_depends_on_the_seed_alone() -> None:
+def test_results_depend_only_on_the_seed() -> None:
     networks_ = [AttentionNetwork(stochastic(4, n, seed=n), readout_vector("mean", n, 0)) for n in (12, 5, 20, 12)]
     together = attention_flow(networks_, seed=3)
     for flow, network in zip(together, networks_, strict=True):
@@ -247,8 +250,10 @@ def test_result_depends_on_the_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("readout", ["first", "mean"])
-def test_layers_shared_by_many_threads_come_out_as_on_one(monkeypatch: pytest.MonkeyPatch, readout: str) -> None:
-    network = AttentionNetwork(stochastic(5, WIDE, seed=1, kind="sharp"), readout_vector(readout, WIDE, 0))
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch, readout: str) -> None:
+    network = AttentionNetwork(
+        stochastic(5, MIN_SHARED_POSITIONS, seed=1, kind="sharp"), readout_vector(readout, MIN_SHARED_POSITIONS, 0)
+    )
     flows = []
     for n_threads in (1, 4):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=n_threads: range(n), raising=False)
@@ -257,37 +262,39 @@ def test_layers_shared_by_many_threads_come_out_as_on_one(monkeypatch: pytest.Mo
     for name in ("values", "stderr", "low", "high", "lower", "upper"):
         np.testing.assert_array_equal(getattr(flows[0], name), getattr(flows[1], name))
     single = FlowGame(network, 1, solver="ortools")
-    np.testing.assert_allclose(flows[1].upper[1], single(np.eye(WIDE, dtype=bool)), rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(
+        flows[1].upper[1], single(np.eye(MIN_SHARED_POSITIONS, dtype=bool)), rtol=0, atol=ROUNDING
+    )
 
 
-def test_work_that_asks_for_work_does_not_wait_for_a_thread_for_ever() -> None:
-    with Cores(1) as cores:
+def test_nested_calls_do_not_deadlock() -> None:
+    with Threads(1) as threads:
 
         def depth_of(level: int) -> int:
-            return 1 + cores.later(depth_of, level - 1)() if level else 0
+            return 1 + threads.submit(depth_of, level - 1)() if level else 0
 
-        assert cores.all([partial(depth_of, level) for level in (5, 3)]) == [5, 3]
+        assert threads.run_all([partial(depth_of, level) for level in (5, 3)]) == [5, 3]
 
 
-def test_error_of_one_call_is_raised_and_sets_the_stop_flag() -> None:
+def test_an_error_in_a_call_is_raised_and_sets_the_stop_flag() -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), Cores(2) as cores:
-        cores.all([fail, lambda: None])
-    assert cores.stop[0] == 1
+    with pytest.raises(ZeroDivisionError), Threads(2) as threads:
+        threads.run_all([fail, lambda: None])
+    assert threads.stop[0] == 1
 
 
-def test_most_layers_need_no_flow_at_all() -> None:
+def test_most_layers_need_no_maximum_flow() -> None:
     network = AttentionNetwork(stochastic(10, 24, seed=2), readout_vector("first", 24, 0))
     flows = [game.solver.n_flows for game in layer_games(quantise(network), 0, None, ALONE) if game.solver is not None]
     assert len(flows) == 8
     assert flows[-5:] == [0] * 5
 
 
-def test_stop_flag_ends_the_computation() -> None:
+def test_the_stop_flag_ends_the_computation() -> None:
     network = AttentionNetwork(stochastic(6, 40, seed=2), readout_vector("first", 40, 0))
-    stopped = Cores()
+    stopped = Threads()
     stopped.stop[0] = 1
     games = list(layer_games(quantise(network), 0, None, stopped))
     assert len(games) < network.n_layers + 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_attnflow.flow.engine import bias_correction, layer_bounds, permutations, size_bounds, solve
+from lightning_attnflow.flow.engine import bias_correction, layer_bounds, permutations, solve
 from lightning_attnflow.flow.solvers import dinic, jit, native
 
 
@@ -27,7 +27,7 @@ def test_every_kernel_is_cached_under_the_hash_of_all_sources() -> None:
     digest = jit.sources_digest(Path(jit.__file__).parents[1])
     kernels = [
         kernel
-        for module in (dinic, native, layer_bounds, size_bounds, permutations, bias_correction, solve)
+        for module in (dinic, native, layer_bounds, permutations, bias_correction, solve)
         for kernel in vars(module).values()
         if hasattr(kernel, "py_func")
     ]

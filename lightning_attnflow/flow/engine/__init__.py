@@ -1,13 +1,13 @@
-"""The native engine: exact flows of whole sentences, most of them proven without a maximum flow.
+"""The native engine: exact flows of whole networks, with maximum flows only where bounds are not tight.
 
-facts.py    what is proven of one layer bounds every coalition of the layer below
-solve.py    exact values by maximum flows stopped at the bound, and the cuts they find
-layer.py    the values of one layer: alone, all, all but one
-network.py  the layers of one sentence from the readout down
-orders.py   sampled orders on those bounds
-shapley.py  the Shapley value of one layer
-run.py      many sentences at once
-cores.py    the threads that share all of it
+threads.py          threads that share the work
+layer_bounds.py     bounds on coalitions of one layer from the layer above
+solve.py            exact values of coalitions by maximum flows, and their minimum cuts
+layer.py            exact values of the players of one layer
+permutations.py     marginals of sampled permutations from bounds
+bias_correction.py  correction of these marginals where the bounds are loose
+shapley.py          Shapley values of one layer
+run.py              all layers of many networks
 """
 
 from lightning_attnflow.flow.engine.run import run

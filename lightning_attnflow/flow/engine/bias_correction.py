@@ -1,4 +1,4 @@
-"""What sampled orders are off by where their bounds are loose: a few more orders, walked exactly."""
+"""Estimate of the difference between the Shapley values of upper bounds and of the game, from exact prefix values."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.flow.engine.layer import LayerSolver
-from lightning_attnflow.flow.engine.permutations import CoalitionBounds, bounds_along
-from lightning_attnflow.flow.engine.size_bounds import least_of_supply
+from lightning_attnflow.flow.engine.layer_bounds import supply_bound
+from lightning_attnflow.flow.engine.permutations import CoalitionBounds, prefix_bounds
 from lightning_attnflow.flow.engine.solve import Flags, Ints
 from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, undo
 from lightning_attnflow.flow.solvers.jit import compiled
@@ -15,11 +15,11 @@ from lightning_attnflow.shapley.intervals import RULE_OF_THREE, permutation_inte
 from lightning_attnflow.shapley.statistics import SampleStatistics
 
 Floats = NDArray[np.float64]
-_FIRST_PAIRS = 8
-_MOST_PAIRS = 2**20
+_FIRST_SAMPLES = 8
+_MAX_SAMPLES = 2**20
 
 
-def corrections(
+def bias_correction(
     solver: LayerSolver,
     bounds: CoalitionBounds,
     gaps: Floats,
@@ -28,118 +28,121 @@ def corrections(
     generator: np.random.Generator,
     stop: Flags,
 ) -> tuple[SampleStatistics, Floats]:
-    """Sample what the Shapley values of the upper bounds are off by, until the 95% interval is narrow enough.
+    """Sample the correction of the Shapley values of the upper bounds until its 95% interval is narrow enough.
 
     Args:
         solver: of the layer.
         bounds: of its game.
-        gaps: (2, n), how much less than its upper bound a coalition may be paid, mean over ``n_known`` pairs of orders:
-            the coalition that a player completes, and the one that it joins.
-        n_known: how many pairs of orders that was.
+        gaps: (2, n), mean difference of the bounds of a coalition over ``n_known`` antithetic pairs of permutations:
+            of the coalition with the player, and of the coalition that it joins.
+        n_known: number of these pairs.
         room: (n,), half-width to reach.
-        generator: of the orders.
-        stop: (1,), set to 1 by another thread to give up.
+        generator: of the permutations.
+        stop: (1,), set to 1 by another thread to stop.
 
     Returns:
-        The corrections, an order with its reverse a unit, and (n,) what orders that were not seen may add to the
-        half-width: by the rule of three, or because ``gaps`` tells of more than was seen and chance (two standard
-        errors) explains, whichever is more.
+        The corrections, one sample per antithetic pair, and (n,) an addition to the half-width for permutations that
+        were not sampled: the larger of the rule of three and of the part of ``gaps`` that neither the samples nor two
+        standard errors explain.
     """
     n = len(room)
-    units, seen, most, n_pairs = SampleStatistics.empty(n), SampleStatistics.empty(2 * n), np.zeros(n), _FIRST_PAIRS
+    samples, seen, most = SampleStatistics.empty(n), SampleStatistics.empty(2 * n), np.zeros(n)
+    n_samples = _FIRST_SAMPLES
     while True:
-        forward = generator.permuted(np.tile(np.arange(n), (n_pairs, 1)), axis=1)
-        orders = np.concatenate([forward, forward[:, ::-1]])
-        excess, possible, bounded = np.zeros((3, 2 * n_pairs, n), dtype=np.int64)
+        forward = generator.permuted(np.tile(np.arange(n), (n_samples, 1)), axis=1)
+        permutations = np.concatenate([forward, forward[:, ::-1]])
+        excess, possible, bounded = np.zeros((3, 2 * n_samples, n), dtype=np.int64)
         players, (net, first) = solver.players, solver.nets.above(solver.players.layer)
-        _walk(
+        _exact_prefixes(
             net,
             first,
             players.masks,
             players.sent,
-            solver.least_above.values,
+            solver.sizes_above.values,
             bounds,
-            orders,
+            permutations,
             excess,
             possible,
             bounded,
             stop,
         )
-        inside, outside = _shares(orders, excess - _usual(excess))
-        most += (np.maximum(*_shares(orders, possible)).mean(axis=0) - most) * (n_pairs / (units.count + n_pairs))
-        seen = seen + SampleStatistics.of(np.hstack(_shares(orders, bounded)).reshape(2, n_pairs, 2 * n).mean(axis=0))
-        units = units + SampleStatistics.of((outside - inside).reshape(2, n_pairs, n).mean(axis=0))
+        inside, outside = _shapley_shares(permutations, excess - _control_variate(excess))
+        of_possible = np.maximum(*_shapley_shares(permutations, possible)).mean(axis=0)
+        most += (of_possible - most) * (n_samples / (samples.count + n_samples))
+        of_bounds = np.hstack(_shapley_shares(permutations, bounded))
+        seen = seen + SampleStatistics.of(of_bounds.reshape(2, n_samples, 2 * n).mean(axis=0))
+        samples = samples + SampleStatistics.of((outside - inside).reshape(2, n_samples, n).mean(axis=0))
         missing = gaps - (seen.mean + 2 * seen.stderr).reshape(2, n)
-        pooled = n_known / (n_known + units.count)
-        unseen = np.maximum(RULE_OF_THREE / (2 * units.count) * most, pooled * missing.max(axis=0))
-        low, high = permutation_interval(units)
+        pooled = n_known / (n_known + samples.count)
+        unseen = np.maximum(RULE_OF_THREE / (2 * samples.count) * most, pooled * missing.max(axis=0))
+        low, high = permutation_interval(samples)
         radius = (high - low) / 2
-        if (radius + unseen <= room).all() or units.count >= _MOST_PAIRS or stop[0]:
-            return units, unseen
-        n_pairs = max(_FIRST_PAIRS, samples_needed(units, radius, room, unseen) - units.count)
+        if (radius + unseen <= room).all() or samples.count >= _MAX_SAMPLES or stop[0]:
+            return samples, unseen
+        n_samples = max(_FIRST_SAMPLES, samples_needed(samples, radius, room, unseen) - samples.count)
 
 
-def _usual(excess: Ints) -> Floats:
-    """The mean excess of prefixes of the same size in all other pairs: a control variate that leaves no bias."""
-    n_pairs = len(excess) // 2
-    of_pairs = excess[:n_pairs] + excess[n_pairs:]
-    of_others: Floats = (of_pairs.sum(axis=0) - of_pairs) / (2 * n_pairs - 2)
+def _control_variate(excess: Ints) -> Floats:
+    """Return the mean excess of prefixes of the same size over all other samples, which introduces no bias."""
+    n_samples = len(excess) // 2
+    of_samples = excess[:n_samples] + excess[n_samples:]
+    of_others: Floats = (of_samples.sum(axis=0) - of_samples) / (2 * n_samples - 2)
     return np.concatenate([of_others, of_others])
 
 
-def _shares(orders: Ints, amounts: NDArray[np.int64] | Floats) -> tuple[Floats, Floats]:
-    """Share out what prefixes of each size were paid too much, (m, n), to the players, each (m, n) by player.
+def _shapley_shares(permutations: Ints, amounts: NDArray[np.int64] | Floats) -> tuple[Floats, Floats]:
+    """Return the Shapley values of the excess of prefixes, as a part inside and a part outside the prefix, (m, n).
 
-    An amount a on a prefix of s players has given each of them a / s too much and each other player a / (n - s) too
-    little, on average over all orders that begin with the same s players.
+    An excess a of a prefix of s players adds a / s to each of them and subtracts a / (n - s) from each other player, on
+    average over all permutations that begin with the same s players. ``amounts`` is (m, n), by size of the prefix.
     """
-    n = orders.shape[1]
+    n = permutations.shape[1]
     sizes = np.arange(1, n)
-    inside, outside = np.zeros(amounts.shape), np.zeros(amounts.shape)  # by place in the order
+    inside, outside = np.zeros(amounts.shape), np.zeros(amounts.shape)  # by place in the permutation
     inside[:, :-1] = np.cumsum((amounts[:, 1:] / sizes)[:, ::-1], axis=1)[:, ::-1]
     outside[:, 1:] = np.cumsum(amounts[:, 1:] / (n - sizes), axis=1)
-    places = np.argsort(orders, axis=1)
+    places = np.argsort(permutations, axis=1)
     return np.take_along_axis(inside, places, axis=1), np.take_along_axis(outside, places, axis=1)
 
 
 @compiled
-def _walk(
+def _exact_prefixes(
     net: Residual,
     first: int,
     masks: Words,
     sent: Ints,
     above: Ints,
     bounds: CoalitionBounds,
-    orders: Ints,
+    permutations: Ints,
     excess: Ints,
     possible: Ints,
     bounded: Ints,
     stop: Flags,
 ) -> None:
-    """Find the exact value of every prefix of some orders.
+    """Compute the exact value of every prefix of permutations.
 
     Args:
-        net: residual network of zero flow, left as it was found.
+        net: residual network of zero flow; restored.
         first: the layer of the players.
         masks: (n, W), the positions of each player.
-        sent: (n, T), what each player can send to each position of the next layer.
-        above: (T + 1,), lower bounds by size of the next layer.
+        sent: (n, T), the capacity from each player to each position of the layer above.
+        above: (T + 1,), size bounds of the layer above.
         bounds: of the game.
-        orders: (m, n).
-        excess: (m, n), zeros, written to: by size of the prefix, its upper bound less its value.
-        possible: (m, n), zeros, written to: the most that could have been, without a flow.
-        bounded: (m, n), zeros, written to: the most that could have been by ``bounds`` alone.
-        stop: (1,), set to 1 by another thread to give up.
+        permutations: (m, n).
+        excess: (m, n), zeros, output: upper bound less value, by size of the prefix.
+        possible: (m, n), zeros, output: upper bound less the best lower bound without a maximum flow.
+        bounded: (m, n), zeros, output: upper bound less lower bound of ``bounds``.
+        stop: (1,), set to 1 by another thread to stop.
     """
-    n = orders.shape[1]
+    n = permutations.shape[1]
     low, high = np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
     sums, least = np.empty(len(bounds.constants), dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
     sources, supply = np.empty(masks.shape[1], dtype=np.uint64), np.empty(sent.shape[1], dtype=np.int64)
-    for row in range(len(orders)):
+    for row in range(len(permutations)):
         if stop[0]:
             return
-        order = orders[row]
-        reached = bounds_along(bounds, order, low, high, sums, least)
+        permutation = permutations[row]
+        reached = prefix_bounds(bounds, permutation, low, high, sums, least)
         for size in range(1, reached):
             bounded[row, size] = high[size] - low[size]
         for w in range(len(sources)):
@@ -148,14 +151,14 @@ def _walk(
             supply[j] = 0
         pushed, value, proven = 0, 0, 0
         for size in range(1, reached):
-            player = order[size - 1]
+            player = permutation[size - 1]
             for w in range(len(sources)):
                 sources[w] |= masks[player, w]
             for j in range(len(supply)):
                 supply[j] += sent[player, j]
             proven = max(proven, low[size])
             if proven < high[size]:
-                proven = max(proven, least_of_supply(supply, above))
+                proven = max(proven, supply_bound(supply, above))
             if proven == bounds.total:
                 break
             value = max(value, proven)

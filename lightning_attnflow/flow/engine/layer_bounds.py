@@ -1,27 +1,33 @@
-"""What is proven about the game of one layer, and what that proves about single coalitions of the layer below.
+"""Bounds on the values of coalitions of one layer from the values of the layer above, without a maximum flow.
 
-v(S), the game of a layer, is submodular, and a cut X bounds it from above by a modular function X(S) = b + w(S). Two
-observations make most maximum flows unnecessary.
+v(S), the game of a layer, is submodular, and a cut X bounds it from above by a modular function X(S) = b + w(S).
 
-1. *Tightness is inherited between sets.* Let X(A) - v(A) = d for a set A inside S, and X(B) - v(B) = D for a set B
-   around S. With T = A + (B - S), submodularity v(S) + v(T) >= v(B) + v(A) and v(T) <= X(T) give
+1. *Slack of a cut.* Let X(A) - v(A) = d for a subset A of S, and X(B) - v(B) = D for a superset B of S. With
+   T = A + (B - S), submodularity v(S) + v(T) >= v(B) + v(A) and v(T) <= X(T) give
 
        X(S) - d - D  <=  v(S)  <=  X(S).
 
-   So the slack of a cut at the single players and at one large coalition bounds it at every coalition between.
-2. *A layer sends what the next one takes.* A coalition that sends the vector s into layer k + 1 is paid
+   So the slack of a cut at single players and at one large coalition bounds its slack at every coalition between them.
+2. *Recursion over layers.* A coalition with capacities s into the positions of layer k + 1 has the value
 
-       v_k = min over sets S of v_{k+1}(S) + s(not S),
+       v_k = min over sets S of v_{k+1}(S) + s(not S).
 
-   the largest part of s that the polymatroid of layer k + 1 contains. Lower bounds on v_{k+1} in the form of 1. turn
-   this into a sort and a running sum; upper bounds in the form of a cut into one sum of minima. Where both meet, the
-   value is exact without any flow.
+   Lower bounds of the form 1. on v_{k+1} lead to a running sum over sorted positions, upper bounds of the form of a cut
+   to a sum of minima. If both are equal, the value is exact.
+3. *Size of the coalition.* Let g_{k+1}(m) be a lower bound of v_{k+1} over all sets of m positions, and H(s, m) the
+   least capacity from any s players without the m largest capacities of each. Then
 
-Everything is in exact integer units.
+       v_k(S) >= min over m of g_{k+1}(m) + (the sum of s without its m largest entries)
+       g_k(s) >= min over m of g_{k+1}(m) + H(s, m).
+
+   Far below the readout, any two players reach the total flow; this proves it without a maximum flow.
+
+All values are in exact integer units.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -30,29 +36,33 @@ from numpy.typing import NDArray
 from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
 
 Ints = NDArray[np.int64]
-NOWHERE = -1
+NO_POSITION = -1
 
 
-class LayerFacts(NamedTuple):
-    """What is proven about v, the game of the positions of one layer."""
+class LayerBounds(NamedTuple):
+    """Known values of the game of the positions of one layer, and its inflow cut."""
 
     alone: Ints  # (T,): v({i})
     total: int  # v(N)
-    reader: int  # the position r that a one-token readout reads, or NOWHERE
-    constant: int  # the intake cut is constant + weights(S) for coalitions S without r
+    readout_position: int  # the one position r that the sink reads, or NO_POSITION
+    constant: int  # the inflow cut is constant + weights(S) for coalitions S without r
     weights: Ints  # (T,)
-    gap: int  # D of the intake cut: its slack at all positions but r
+    gap: int  # D of the inflow cut: its slack at all positions but r
     by_readout_slack: Ints  # (T,): positions by total - v({i}), ascending
-    by_intake_slack: Ints  # (T,): positions by constant + weights[i] - v({i}), ascending
+    by_inflow_slack: Ints  # (T,): positions by constant + weights[i] - v({i}), ascending
 
 
-def make_facts(alone: Ints, total: int, reader: int, constant: int, weights: Ints, without_reader: int) -> LayerFacts:
-    """Sort what is known of a layer: ``without_reader`` is v(N - r), at least a lower bound of it."""
-    gap = constant + int(weights.sum()) - int(weights[reader]) - without_reader if reader >= 0 else 0
-    return LayerFacts(
+def make_layer_bounds(
+    alone: Ints, total: int, readout_position: int, constant: int, weights: Ints, without_readout: int
+) -> LayerBounds:
+    """Return the bounds of a layer; ``without_readout`` is v(N - r) or a lower bound of it."""
+    gap = 0
+    if readout_position >= 0:
+        gap = constant + int(weights.sum()) - int(weights[readout_position]) - without_readout
+    return LayerBounds(
         alone,
         total,
-        reader,
+        readout_position,
         constant,
         weights,
         gap,
@@ -62,12 +72,12 @@ def make_facts(alone: Ints, total: int, reader: int, constant: int, weights: Int
 
 
 @compiled
-def flow_bounds(supplies: Ints, facts: LayerFacts, limit: int) -> Ints:
-    """Bound the flow from coalitions that send ``supplies`` (m, T) into the layer of ``facts``.
+def flow_bounds(supplies: Ints, above: LayerBounds, limit: int) -> Ints:
+    """Bound the maximum flow of coalitions.
 
     Args:
-        supplies: by coalition.
-        facts: of the layer.
+        supplies: (m, T), the capacity from each coalition to each position of the layer above.
+        above: bounds of the layer above.
         limit: the sum of the readout.
 
     Returns:
@@ -76,48 +86,133 @@ def flow_bounds(supplies: Ints, facts: LayerFacts, limit: int) -> Ints:
     bounds = np.empty((2, len(supplies)), dtype=np.int64)
     for row in range(len(supplies)):
         sent = supplies[row]
-        alone, intake = 0, facts.constant
+        alone, inflow = 0, above.constant
         for j in range(len(sent)):
-            alone += min(sent[j], facts.alone[j])
-            intake += sent[j] if j == facts.reader else min(sent[j], facts.weights[j])
-        upper = min(limit, facts.total, alone)
-        lower = _by_readout(sent, facts)
-        if facts.reader >= 0:
-            upper = min(upper, intake)
-            lower = max(lower, _by_intake(sent, facts))
+            alone += min(sent[j], above.alone[j])
+            inflow += sent[j] if j == above.readout_position else min(sent[j], above.weights[j])
+        upper = min(limit, above.total, alone)
+        lower = _readout_cut_bound(sent, above)
+        if above.readout_position >= 0:
+            upper = min(upper, inflow)
+            lower = max(lower, _inflow_cut_bound(sent, above))
         bounds[0, row], bounds[1, row] = min(lower, upper), upper
     return bounds
 
 
 @compiled_inner
-def _by_readout(sent: Ints, facts: LayerFacts) -> int:
-    """The cut X = total: v(S) >= max v({j}) over S. The worst S keeps all positions from some slack on."""
+def _readout_cut_bound(sent: Ints, above: LayerBounds) -> int:
+    """Lower bound from the cut X = total, that is v(S) >= max v({j}) over S, minimised over S."""
     before, best = 0, 0
     for j in range(len(sent)):
         best += sent[j]
-    for place in range(len(sent)):
-        j = facts.by_readout_slack[place]
-        best = min(best, before + facts.alone[j])
+    for place in range(len(sent)):  # the minimum is at a set of all positions from some slack on
+        j = above.by_readout_slack[place]
+        best = min(best, before + above.alone[j])
         before += sent[j]
     return int(max(best, 0))
 
 
 @compiled_inner
-def _by_intake(sent: Ints, facts: LayerFacts) -> int:
-    """The intake cut: v(S) >= constant + w(S) - gap - min slack over S without r, and v(S) >= v({r}) with r."""
-    reader = facts.reader
-    worst = facts.constant - facts.gap + sent[reader]  # S of all positions but r, at first without the minimum slack
-    best = sent[reader]
+def _inflow_cut_bound(sent: Ints, above: LayerBounds) -> int:
+    """Lower bound from the inflow cut, minimised over S.
+
+    v(S) >= constant + w(S) - gap - (the least slack in S) for S without r, and v(S) >= v({r}) for S with r.
+    """
+    r = above.readout_position
+    worst = above.constant - above.gap + sent[r]  # of all positions but r, at first without the least slack
+    best = sent[r]
     for j in range(len(sent)):
-        if j != reader:
-            worst += min(sent[j], facts.weights[j])
+        if j != r:
+            worst += min(sent[j], above.weights[j])
             best += sent[j]
-    best = min(best, facts.alone[reader])
+    best = min(best, above.alone[r])
     for place in range(len(sent)):
-        j = facts.by_intake_slack[place]
-        if j == reader:
+        j = above.by_inflow_slack[place]
+        if j == r:
             continue
-        slack = facts.constant + facts.weights[j] - facts.alone[j]
+        slack = above.constant + above.weights[j] - above.alone[j]
         best = min(best, worst - slack)
-        worst += sent[j] - min(sent[j], facts.weights[j])
+        worst += sent[j] - min(sent[j], above.weights[j])
     return int(max(best, 0))
+
+
+class SizeBounds:
+    """Lower bounds g(s) of v(S) over all coalitions of s players, computed on first use.
+
+    Args:
+        alone: (n,), v({i}).
+        sent: (n, T), the capacity from each player to each position of the layer above.
+        above: the bounds of the layer above or, where that is the last, the readout (T,).
+    """
+
+    def __init__(self, alone: Ints, sent: Ints, above: SizeBounds | Ints) -> None:
+        self._alone, self._sent, self._above = alone, sent, above
+
+    @cached_property
+    def values(self) -> Ints:
+        """int64 (n + 1,), by size, non-decreasing."""
+        if isinstance(self._above, SizeBounds):
+            by_flow = _by_size(self._sent, self._above.values)
+        else:
+            by_flow = _by_size_below_readout(self._sent, self._above)
+        # Among any s players, one has at least the s-th smallest value alone.
+        least = np.maximum(by_flow, np.sort(self._alone))
+        return np.concatenate([[0], np.maximum.accumulate(least)])
+
+
+@compiled_inner
+def supply_bound(supply: Ints, above: Ints) -> int:
+    """Lower bound 3. of a coalition with capacities ``supply`` (T,); ``above`` (T + 1,) is g of the layer above."""
+    heap, left = supply.copy(), 0
+    n_left = len(heap)
+    for at in range(n_left - 1, -1, -1):
+        left += supply[at]
+        _sift_down(heap, at, n_left)
+    best = above[n_left]
+    for m in range(len(supply)):
+        best = min(best, above[m] + left)
+        if above[m] == above[len(supply)]:
+            break
+        left -= heap[0]
+        n_left -= 1
+        heap[0] = heap[n_left]
+        _sift_down(heap, 0, n_left)
+    return int(best)
+
+
+@compiled_inner
+def _sift_down(heap: Ints, at: int, end: int) -> None:
+    """Make ``heap[at:end]``, whose children are max-heaps, a max-heap (Williams 1964).
+
+    numba's own sort takes ten times as long to compile.
+    """
+    amount = heap[at]
+    while 2 * at + 1 < end:
+        child = 2 * at + 1
+        if child + 1 < end and heap[child + 1] > heap[child]:
+            child += 1
+        if heap[child] <= amount:
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = amount
+
+
+def _by_size(sent: Ints, above: Ints) -> Ints:
+    """Lower bounds 3. by size of the coalition, (n,)."""
+    n_open = int(np.searchsorted(above, above[-1]))  # sizes at which the layer above may not reach its total
+    if n_open == 0:
+        return np.zeros(len(sent), dtype=np.int64)
+    n_positions = sent.shape[1]
+    largest = np.sort(np.partition(sent, n_positions - n_open, axis=1)[:, n_positions - n_open :], axis=1)[:, ::-1]
+    left = sent.sum(axis=1) - np.cumsum(largest, axis=1).T + largest.T  # (n_open, n), without the m largest entries
+    by_size = above[:n_open, None] + np.cumsum(np.sort(left, axis=1), axis=1)
+    least: Ints = np.minimum(by_size.min(axis=0), above[-1])
+    return least
+
+
+def _by_size_below_readout(sent: Ints, readout: Ints) -> Ints:
+    """Lower bounds by size, (n,), of the layer below the last: the s smallest capacities into each position."""
+    received = np.cumsum(np.sort(sent, axis=0), axis=0)  # (n, T)
+    least: Ints = np.minimum(received, readout).sum(axis=1)
+    return least

@@ -1,4 +1,4 @@
-"""The Shapley value of one layer's flow game: in closed form where the game is proven to have one, else sampled."""
+"""The Shapley values of the flow game of one layer: in closed form if there is one, otherwise sampled."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.engine.bias_correction import corrections
-from lightning_attnflow.flow.engine.layer import Coalitions
-from lightning_attnflow.flow.engine.layer_bounds import NOWHERE
-from lightning_attnflow.flow.engine.network import LayerGame
+from lightning_attnflow.flow.engine.bias_correction import bias_correction
+from lightning_attnflow.flow.engine.layer import LayerGame, LayerValues
+from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION
 from lightning_attnflow.flow.engine.permutations import CoalitionBounds, sample_bounds, sample_separable
 from lightning_attnflow.flow.engine.solve import Flags
 from lightning_attnflow.flow.layer import EXACT_PLAYERS
@@ -21,12 +20,12 @@ from lightning_attnflow.shapley.wrappers import FunctionGame
 
 Floats = NDArray[np.float64]
 
-_FIRST_ORDERS = 384
-_MOST_RINGS = 2**20
+_FIRST_PERMUTATIONS = 384
+_MAX_SAMPLES = 2**20
 
 
 class Estimate(NamedTuple):
-    """Shapley values in integer units, their standard error, 95% interval and the orders they took."""
+    """Shapley values in integer units with standard error, 95% interval and number of permutations."""
 
     values: Floats
     stderr: Floats
@@ -41,11 +40,11 @@ def shapley_values(game: LayerGame, tolerance: float, seed: int, stop: Flags) ->
     Args:
         game: the layer with its exact values.
         tolerance: half-width of the 95% interval at which sampling stops, in units.
-        seed: of the orders, with the layer.
-        stop: (1,), set to 1 by another thread to give up.
+        seed: of the permutations, together with the layer.
+        stop: (1,), set to 1 by another thread to stop.
     """
     values, n = game.values, len(game.values.alone)
-    if (values.alone == values.last).all():
+    if (values.alone == values.leave_one_out).all():
         return _exact(values.alone.astype(np.float64))
     bounds = game.solver.bounds(values) if game.solver is not None else None
     closed = _closed_form(values, bounds)
@@ -62,76 +61,79 @@ def _exact(values: Floats) -> Estimate:
 
 def _values(game: LayerGame, coalitions: NDArray[np.bool_]) -> Floats:
     if game.solver is not None:
-        return game.solver.of_members(coalitions).astype(np.float64)
+        return game.solver.of_coalitions(coalitions).astype(np.float64)
     assert game.players is not None  # a game without players is modular
     payoffs: Floats = np.minimum(coalitions @ game.players.sent, game.readout).sum(axis=1).astype(np.float64)
     return payoffs
 
 
-def _closed_form(values: Coalitions, bounds: CoalitionBounds | None) -> Floats | None:
-    """Return the Shapley values if the game is proven to be one of two simple ones.
+def _closed_form(values: LayerValues, bounds: CoalitionBounds | None) -> Floats | None:
+    """Return the Shapley values if the game is proven to be one of two simple games.
 
-    *Any two reach it.* No two players are paid less than v(N): a player adds v({i}) as the first and what
-    is missing after another as the second.
-    *One decides.* Player r alone is paid v(N), and one cut, b + w(S), is tight at every other player alone and at all
-    of them together, hence (see `lightning_attnflow.flow.engine.layer_bounds`) at everything between. Any i but r adds
-    w_i if it comes before r, half of the orders, and b if it is the very first.
+    *Any two players have the value v(N).* The marginal of i is v({i}) as the first player, v(N) - v({j}) after one
+    other player j, and 0 otherwise.
+    *One player r has the value v(N) alone*, and one cut, b + w(S), is tight at every other player alone and at all of
+    them together, hence at every set between (see `lightning_attnflow.flow.engine.layer_bounds`). The marginal of any
+    other player i is w_i before r, in half of the permutations, plus b if i is the first player.
     """
     n = len(values.alone)
-    if np.count_nonzero(values.alone < values.total) <= 1 or (bounds is not None and bounds.least[2] == values.total):
+    any_two = bounds is not None and bounds.by_size[2] == values.total
+    if np.count_nonzero(values.alone < values.total) <= 1 or any_two:
         missing = values.total - values.alone
-        pairwise: Floats = (values.alone + (missing.sum() - missing) / max(n - 1, 1)) / n
-        return pairwise
-    if bounds is None or bounds.reader == NOWHERE:
+        shares: Floats = (values.alone + (missing.sum() - missing) / max(n - 1, 1)) / n
+        return shares
+    if bounds is None or bounds.full_player == NO_POSITION:
         return None
-    loose = np.count_nonzero(bounds.slack, axis=1) - (bounds.slack[:, bounds.reader] != 0)
-    tight = np.flatnonzero((loose == 0) & (bounds.gap_without_reader == 0))
+    loose = np.count_nonzero(bounds.slack, axis=1) - (bounds.slack[:, bounds.full_player] != 0)
+    tight = np.flatnonzero((loose == 0) & (bounds.gap_without_full == 0))
     if len(tight) == 0:
         return None
     phi: Floats = bounds.weights[tight[0]] / 2 + bounds.constants[tight[0]] / n
-    phi[bounds.reader] += values.total - phi.sum()
+    phi[bounds.full_player] += values.total - phi.sum()
     return phi
 
 
 def _sampled(
     game: LayerGame, bounds: CoalitionBounds | None, tolerance: float, seeds: np.random.SeedSequence, stop: Flags
 ) -> Estimate:
-    """Sample rings of orders until the interval is narrow enough, with flows only if the bounds are too loose."""
+    """Sample marginals until the interval is narrow enough, with maximum flows only if the bounds are too loose."""
     n = len(game.values.alone)
     state = seeds.generate_state(1, dtype=np.uint64).astype(np.uint64)
-    rings, before, after = SampleStatistics.empty(n), np.zeros(n), np.zeros(n)
-    n_rings = max(3, _FIRST_ORDERS // (2 * n))
+    samples, before, after = SampleStatistics.empty(n), np.zeros(n), np.zeros(n)
+    n_samples = max(3, _FIRST_PERMUTATIONS // (2 * n))
     while True:
-        units, gaps, order = np.zeros((n_rings, n)), np.zeros((2, n)), np.arange(n)
+        marginals, gaps, permutation = np.zeros((n_samples, n)), np.zeros((2, n)), np.arange(n)
         if bounds is None:
             assert game.players is not None
-            sample_separable(np.ascontiguousarray(game.players.sent.T), game.readout, order, state, units, stop)
+            received = np.ascontiguousarray(game.players.sent.T)
+            sample_separable(received, game.readout, permutation, state, marginals, stop)
         else:
-            sample_bounds(bounds, order, state, units, gaps[0], gaps[1], stop)
-        share = n_rings / (rings.count + n_rings)
+            sample_bounds(bounds, permutation, state, marginals, gaps[0], gaps[1], stop)
+        share = n_samples / (samples.count + n_samples)
         before, after = before + (gaps[0] - before) * share, after + (gaps[1] - after) * share
-        rings = rings + SampleStatistics.of(units)
+        samples = samples + SampleStatistics.of(marginals)
         doubt = (before + after) / 2
         loose = doubt.max() > 0.5 * tolerance
-        radius, room = _radius(rings), 0.7 * tolerance if loose else tolerance - doubt.max()
-        if radius.max() <= room or rings.count >= _MOST_RINGS or stop[0]:
+        radius, room = _radius(samples), 0.7 * tolerance if loose else tolerance - doubt.max()
+        if radius.max() <= room or samples.count >= _MAX_SAMPLES or stop[0]:
             break
-        n_rings = samples_needed(rings, radius, np.full(n, room), np.zeros(n)) - rings.count
-    stderr, n_permutations = rings.stderr, 2 * n * rings.count
+        n_samples = samples_needed(samples, radius, np.full(n, room), np.zeros(n)) - samples.count
+    stderr, n_permutations = samples.stderr, 2 * n * samples.count
     if loose:
         assert bounds is not None
-        assert game.solver is not None  # a separable game has no bounds that could be loose
+        assert game.solver is not None  # a separable game has no bounds
         left = np.sqrt(np.maximum(tolerance**2 - radius**2, (0.3 * tolerance) ** 2))
-        gaps, n_known = np.stack([after, before]), n * rings.count
-        pairs, unseen = corrections(game.solver, bounds, gaps, n_known, left, np.random.default_rng(seeds), stop)
-        values = rings.mean + pairs.mean
-        radius = np.hypot(radius, _radius(pairs) + unseen)
-        stderr = np.hypot(stderr, pairs.stderr)
-        n_permutations += 2 * pairs.count
+        gaps, n_known = np.stack([after, before]), n * samples.count
+        generator = np.random.default_rng(seeds)
+        correction, unseen = bias_correction(game.solver, bounds, gaps, n_known, left, generator, stop)
+        values = samples.mean + correction.mean
+        radius = np.hypot(radius, _radius(correction) + unseen)
+        stderr = np.hypot(stderr, correction.stderr)
+        n_permutations += 2 * correction.count
     else:
-        values = rings.mean + (before - after) / 2
+        values = samples.mean + (before - after) / 2
         radius = radius + doubt
-    low, high = game.values.last.astype(np.float64), game.values.alone.astype(np.float64)
+    low, high = game.values.leave_one_out.astype(np.float64), game.values.alone.astype(np.float64)
     values = _efficient(values, low, high, float(game.values.total))
     return Estimate(
         values,
@@ -143,7 +145,7 @@ def _sampled(
 
 
 def _efficient(values: Floats, low: Floats, high: Floats, total: float) -> Floats:
-    """The nearest values between ``low`` and ``high`` that add up to ``total``: the true ones do both."""
+    """Return the nearest values between ``low`` and ``high`` with the sum ``total``, as the exact values have."""
     shifted: Floats = values + (total - values.sum()) / len(values)
     if (low <= shifted).all() and (shifted <= high).all():
         return shifted

@@ -1,4 +1,4 @@
-"""Exact values of coalitions by maximum flows, each stopped at the best upper bound known, and the cuts they find."""
+"""Exact values of coalitions by maximum flows that stop at a known upper bound, and their minimum cuts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
 Ints = NDArray[np.int64]
 Flags = NDArray[np.uint8]
 
-_SPARE_EDGES = 2**18  # so many are built in a piece: layers one by one if large, a small network at once
+_MIN_BUILT_EDGES = 2**18  # residual networks grow by this many edges: large layers one by one, small networks whole
 
 POOL_SIZE = 64
-"""Cuts kept a layer: beyond a few dozen a further one decides almost no coalition."""
+"""Cuts kept per layer: beyond a few dozen, another one is the minimum for almost no coalition."""
 
 
-class Nets(threading.local):
-    """The residual network of zero flow of one network, for each thread that asks its own.
+class ResidualNetworks(threading.local):
+    """The residual network of zero flow of one network, a separate one for each thread.
 
     Args:
-        edges: int64 (L + 1, T, T), as of `edges_of`.
+        edges: int64 (L + 1, T, T), as returned by `edges_of`.
     """
 
     def __init__(self, edges: Ints) -> None:
@@ -32,23 +32,23 @@ class Nets(threading.local):
         self._net: Residual | None = None
 
     def above(self, layer: int) -> tuple[Residual, int]:
-        """Return the calling thread's network of a layer and those above it, and the layer's index in it.
+        """Return the calling thread's network of a layer and the layers above, and the index of the layer in it.
 
-        Most networks need no flow in their lower layers, which are therefore not built before.
+        Lower layers are built on first use, because most networks need no maximum flow there.
         """
         if self._net is None or layer < self._base:
-            self._net = None  # gives its memory back first
-            self._base = max(0, layer - _SPARE_EDGES // self._edges[0].size)
+            self._net = None  # release its memory first
+            self._base = max(0, layer - _MIN_BUILT_EDGES // self._edges[0].size)
             self._net = residual_of(self._edges[self._base :])
         return self._net, layer - self._base
 
 
 class CutPool(NamedTuple):
-    """Minimum cuts of one layer's game. A coalition that sends s costs ``constants + s(positions beyond the cut)``."""
+    """Minimum cuts of the game of one layer. Their capacity for a coalition is ``constants + sent(beyond)``."""
 
     constants: Ints  # (POOL_SIZE,)
-    beyond: Flags  # (POOL_SIZE, T): positions of the next layer on the sink side
-    used: Ints  # (1,): how many cuts the pool holds
+    beyond: Flags  # (POOL_SIZE, T): positions of the layer above on the sink side
+    used: Ints  # (1,): number of cuts in the pool
 
 
 def empty_pool(n_positions: int) -> CutPool:
@@ -60,13 +60,13 @@ def empty_pool(n_positions: int) -> CutPool:
     )
 
 
-def copy_of(pool: CutPool) -> CutPool:
-    """Return a pool of the same cuts."""
+def copy_pool(pool: CutPool) -> CutPool:
+    """Return a copy of a pool."""
     return CutPool(pool.constants.copy(), pool.beyond.copy(), pool.used.copy())
 
 
-def take_over(pool: CutPool, other: CutPool, known: int) -> None:
-    """Add the cuts that ``other``, which began as a copy of ``pool`` with ``known`` cuts, has found since."""
+def merge_pool(pool: CutPool, other: CutPool, known: int) -> None:
+    """Add the new cuts of ``other``, which was a copy of ``pool`` with ``known`` cuts."""
     at = int(pool.used[0])
     found = slice(known, min(int(other.used[0]), known + POOL_SIZE - at))
     end = at + found.stop - found.start
@@ -86,18 +86,18 @@ def solve(
     values: Ints,
     stop: Flags,
 ) -> None:
-    """Write the exact value of the coalitions ``rows`` into ``values``.
+    """Compute the exact values of coalitions.
 
     Args:
-        net: residual network of zero flow, left as it was found.
+        net: residual network of zero flow; restored.
         first: the layer of the players.
         masks: (m, W), the positions of each coalition.
-        sent: (m, T), what each coalition can send to each position of the next layer.
-        upper: (m,), proven upper bounds, at which a flow is known to be maximum.
+        sent: (m, T), the capacity from each coalition to each position of the layer above.
+        upper: (m,), upper bounds, at which a flow is known to be maximum.
         rows: (k,), the coalitions to solve.
-        pool: takes up the minimum cuts that are found.
-        values: (m,), written at ``rows``.
-        stop: (1,), set to 1 by another thread to give up.
+        pool: minimum cuts that are found are added to it.
+        values: (m,), output, written at ``rows``.
+        stop: (1,), set to 1 by another thread to stop.
     """
     for row in rows:
         if stop[0]:
@@ -112,7 +112,7 @@ def solve(
 
 @compiled_inner
 def pool_bound(pool: CutPool, sent: Ints) -> int:
-    """Return the least cut of the pool for a coalition that sends ``sent`` (T,)."""
+    """Return the least capacity of a cut of the pool for a coalition with capacities ``sent`` (T,)."""
     best = 2**62
     for cut in range(pool.used[0]):
         total = pool.constants[cut]

@@ -1,4 +1,4 @@
-"""What the package rests on, each fact against brute force over all coalitions."""
+"""Theorems about flow games, checked by brute force over all coalitions."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_total_flow_is_one_and_rollout_is_a_maximum_flow(network: AttentionNetwo
 
 @given(network=networks(max_layers=3, max_positions=4))
 @settings(max_examples=8, deadline=None)
-def test_layers_below_never_bind_for_a_probability_readout(network: AttentionNetwork) -> None:
+def test_source_and_through_games_are_equal_for_a_probability_readout(network: AttentionNetwork) -> None:
     for layer in range(network.n_layers + 1):
         through = payoffs_of(FlowGame(network, layer, game="through"))
         np.testing.assert_allclose(through, payoffs_of(FlowGame(network, layer)), atol=ROUNDING)
 
 
-def test_readout_of_everything_makes_two_games() -> None:
+def test_source_and_through_games_differ_for_the_readout_all() -> None:
     capacities = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.3, 0.7], [0.2, 0.8]]])
     network = AttentionNetwork(capacities, np.ones(2))
     source = FlowGame(network, 1)(np.eye(2, dtype=bool))
@@ -58,7 +58,7 @@ def test_readout_of_everything_makes_two_games() -> None:
 
 @given(network=networks(max_positions=5) | weighted_networks())
 @settings(max_examples=40, deadline=None)
-def test_game_is_monotone_and_submodular_so_every_marginal_is_bounded(network: AttentionNetwork) -> None:
+def test_game_is_submodular_and_its_marginals_are_bounded(network: AttentionNetwork) -> None:
     n = network.n_positions
     for layer in range(network.n_layers + 1):
         payoffs = payoffs_of(FlowGame(network, layer))
@@ -75,7 +75,7 @@ def test_game_is_monotone_and_submodular_so_every_marginal_is_bounded(network: A
         assert flow.values[0].sum() == pytest.approx(payoffs[-1])
 
 
-def test_maximum_flow_is_not_unique_but_its_shapley_value_is() -> None:
+def test_maximum_flow_is_not_unique_but_the_shapley_value_is() -> None:
     network = AttentionNetwork(np.array([[[0.6, 0.4], [0.5, 0.5]]] * 2), np.array([1.0, 0.0]))
     flows = [attention_flow(network, method="single", solver=name, layers=[0]) for name in ("native", "networkx")]
     rollout = attention_flow(network, method="rollout", layers=[0])
@@ -86,12 +86,12 @@ def test_maximum_flow_is_not_unique_but_its_shapley_value_is() -> None:
         assert (flow.values <= flow.upper + ROUNDING).all()
     assert not np.allclose(rollout.values, shapley.values)
     np.testing.assert_allclose(shapley.values[0], exact_shapley(FlowGame(network, 0)).values)
-    assert shapley.ambiguity[0] == pytest.approx((1.0 - 0.2) + (0.8 - 0.0))  # v(0), N less v(1); v(1), N less v(0)
+    assert shapley.ambiguity[0] == pytest.approx((1.0 - 0.2) + (0.8 - 0.0))  # (v({0}) - LOO_0) + (v({1}) - LOO_1)
 
 
 @given(network=networks(max_positions=5))
 @settings(max_examples=25, deadline=None)
-def test_minimum_cuts_are_modular_bounds_of_every_coalition(network: AttentionNetwork) -> None:
+def test_minimum_cuts_are_modular_upper_bounds(network: AttentionNetwork) -> None:
     integers, n = quantise(network), network.n_positions
     solver, coalitions = get_solver("networkx"), coalitions_of(network.n_positions)
     payoffs = FlowGame(network, 0).units(coalitions)
@@ -105,7 +105,7 @@ def test_minimum_cuts_are_modular_bounds_of_every_coalition(network: AttentionNe
         assert payoffs[index] == constant + weights[sources].sum()
 
 
-def test_hoeffding_needs_only_the_range_of_the_player() -> None:
+def test_hoeffding_intervals_use_the_range_of_each_player() -> None:
     network = AttentionNetwork(np.array([[[0.9, 0.1], [0.2, 0.8]]] * 3), np.array([1.0, 0.0]))
     low, high = FlowGame(network, 0).marginal_bounds()
     assert (low < high).all()

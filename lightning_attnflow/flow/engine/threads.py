@@ -1,4 +1,4 @@
-"""Threads that share the work of many networks, of their layers and of one layer's flows."""
+"""Threads that share the work of many networks, of their layers, and of the flows of one layer."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from lightning_attnflow.flow.engine.solve import Flags
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _POLL_SECONDS = 0.2
-WIDE = 128
-"""Positions from which on parts of one network are worth a thread: below, Python takes longer than the kernels."""
+MIN_SHARED_POSITIONS = 128
+"""Shorter networks are not divided among threads: starting a task takes longer than its computation."""
 
 
 def n_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Cores:
-    """A pool of threads, and the flag that ends what they compute.
+class Threads:
+    """A pool of threads with a flag that stops their computations.
 
     Args:
-        n_threads: how many; with 0 everything is computed by who asks for the result.
+        n_threads: number of threads; with 0 all calls are made by the thread that waits for the result.
 
     Attributes:
-        stop: uint8 (1,), which the kernels look at between two coalitions; 1 to give up.
+        stop: uint8 (1,), read by the kernels between two coalitions; 1 to stop.
     """
 
     def __init__(self, n_threads: int = 0) -> None:
         self.stop: Flags = np.zeros(1, dtype=np.uint8)
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="attnflow") if n_threads else None
 
-    def later(
+    def submit(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Callable[[], Result]:
-        """Have a free thread call ``function``, and return what waits for its result.
+        """Submit a call to the pool and return a function that waits for its result.
 
-        If no thread was free by then, the waiting one makes the call itself: no thread ever waits for work that nobody
-        does, so that work may ask for more work.
+        If no thread has started the call by then, the waiting thread makes it. So a call may submit and wait for other
+        calls without a deadlock.
         """
-        call = [partial(function, *args, **kwargs)]  # emptied when made, so that its arguments are not kept
+        call = [partial(function, *args, **kwargs)]  # emptied by the call, to release its arguments
 
         def make() -> Result:
             return call.pop()()
@@ -57,21 +57,21 @@ class Cores:
         future = self._pool.submit(make)
         return lambda: make() if future.cancel() else future.result()
 
-    def all(self, calls: Iterable[Callable[[], Result]]) -> list[Result]:
-        """Have the threads make all calls, and return the results in order."""
-        assert self._pool is not None  # who computes everything itself needs no list of calls
+    def run_all(self, calls: Iterable[Callable[[], Result]]) -> list[Result]:
+        """Make all calls in the pool and return their results in order."""
+        assert self._pool is not None
         futures = [self._pool.submit(call) for call in calls]
         while wait(futures, timeout=_POLL_SECONDS).not_done:
-            pass  # a signal that another thread received is handled between two waits
+            pass  # signals received by other threads are handled between two waits
         return [future.result() for future in futures]
 
-    def __enter__(self) -> Cores:
+    def __enter__(self) -> Threads:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the threads; after an error, Ctrl-C among them, give up what they compute."""
+        """Wait for the threads; after an error, including Ctrl-C, stop their computations."""
         self.stop[0] = error is not None
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=error is not None)
