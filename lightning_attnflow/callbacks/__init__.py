@@ -1,4 +1,4 @@
-"""Lightning callbacks: when to capture, what to compute, where to log."""
+"""Lightning callbacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences for the monitor: out of validation batches of any mapping shape, and out of probe texts."""
+"""Sentences for the monitor, from validation batches and probe texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 InputReader = Callable[[Any], Mapping[str, Any]]
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-"""The keys of a batch that are passed on to the model, as far as its forward knows them."""
+"""Keys of a batch that are passed to the model if its forward accepts them."""
 
 _REMEDY = (
     "Pass inputs=, a function from the batch to the model's keyword arguments, "
@@ -39,20 +39,20 @@ def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> di
 
 
 def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader | None) -> dict[str, Any]:
-    """Return the keyword arguments of the model in a validation batch.
+    """Return the keyword arguments of the model from a validation batch.
 
     Args:
-        batch: what the dataloader gave, on the model's device.
-        transformer: whose forward says which keys it knows.
-        reader: the user's own function for it, or None to take the known keys of a mapping.
+        batch: a batch of the dataloader, on the device of the model.
+        transformer: the model; the signature of its forward determines the keys.
+        reader: the user's function from a batch to the arguments; None selects the known keys of a mapping.
 
     Raises:
-        InputError: nothing to take, or padding without an attention mask.
+        InputError: no usable ``input_ids``, or padding without an attention mask.
     """
     if reader is not None:
         found = reader(batch)
         if not isinstance(found, Mapping):
-            raise InputError("what inputs= returned", got=type(found).__name__, expected="a mapping", remedy=_REMEDY)
+            raise InputError("result of inputs=", got=type(found).__name__, expected="a mapping", remedy=_REMEDY)
         inputs = dict(found)
     elif isinstance(batch, Mapping):
         known = inspect.signature(transformer.forward).parameters
@@ -66,10 +66,10 @@ def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader |
         )
     tokens = inputs.get("input_ids")
     if not isinstance(tokens, Tensor) or tokens.ndim != 2:
+        shape = f", input_ids of shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else ""
         raise InputError(
             "validation batch",
-            got=f"keys {list(batch) if isinstance(batch, Mapping) else list(inputs)}"
-            + (f", input_ids of shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else ""),
+            got=f"keys {list(batch if isinstance(batch, Mapping) else inputs)}{shape}",
             expected="input_ids of shape (B, T), and attention_mask if there is padding",
             remedy=_REMEDY,
         )
@@ -78,9 +78,9 @@ def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader |
 
 
 def first_sentences(inputs: Mapping[str, Any], n_sentences: int) -> dict[str, Any]:
-    """Return copies of the first `n_sentences` rows of everything that has a row a sentence.
+    """Return copies of the first rows of every tensor with one row per sentence.
 
-    Columns at the end that are padding in all of these rows are left out, unless something is not of shape (B, T).
+    Trailing columns that contain only padding are dropped if all tensors have shape (B, T).
     """
     tokens, mask = inputs["input_ids"], inputs.get("attention_mask")
     n_columns = tokens.shape[1]
@@ -95,28 +95,38 @@ def first_sentences(inputs: Mapping[str, Any], n_sentences: int) -> dict[str, An
     }
 
 
+def part_of(total: int, n_parts: int, index: int) -> int:
+    """Return the size of part ``index`` when ``total`` is split as evenly as possible.
+
+    Example:
+        >>> [part_of(8, 3, index) for index in range(3)]
+        [3, 3, 2]
+    """
+    return total // n_parts + (index < total % n_parts)
+
+
 def real_tokens(inputs: Mapping[str, Any]) -> Tensor:
-    """Return the mask (B, T) of the tokens that are no padding, on the CPU."""
+    """Return the bool mask (B, T) of the tokens that are not padding, on the CPU."""
     mask = inputs.get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.shape != inputs["input_ids"].shape:
-        if mask is not None:
-            raise InputError(
-                "attention_mask",
-                got=f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__,
-                expected=f"shape {tuple(inputs['input_ids'].shape)}, 1 on real tokens",
-                remedy=_REMEDY,
-            )
+    if mask is None:
         return torch.ones(inputs["input_ids"].shape, dtype=torch.bool)
+    if not isinstance(mask, Tensor) or mask.shape != inputs["input_ids"].shape:
+        raise InputError(
+            "attention_mask",
+            got=f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__,
+            expected=f"shape {tuple(inputs['input_ids'].shape)}, 1 on real tokens",
+            remedy=_REMEDY,
+        )
     return mask.bool().cpu()
 
 
 def padded(
     encodings: Sequence[Mapping[str, Sequence[int]]], padding: int, transformer: PreTrainedModel
 ) -> dict[str, Any]:
-    """Return one batch of tokenised sentences, padded on the right, on the model's device."""
+    """Return one batch of tokenised sentences, padded on the right, on the device of the model."""
     known = inspect.signature(transformer.forward).parameters
     longest = max(len(encoding["input_ids"]) for encoding in encodings)
-    filled = {"input_ids": padding}  # everything else, the attention mask above all, is 0 on padding
+    filled = {"input_ids": padding}  # all other inputs are 0 on padding
     rows = [
         {"attention_mask": [1] * len(encoding["input_ids"])} | {key: list(row) for key, row in encoding.items()}
         for encoding in encodings
@@ -131,15 +141,14 @@ def padded(
 
 
 def _check_padding(inputs: Mapping[str, Any], transformer: PreTrainedModel) -> None:
-    """Refuse padding that the model itself attends to: its flow would be credited to nothing."""
+    """Raise if there is padding without an attention mask, because the model would attend to it."""
     padding = transformer.config.pad_token_id
     if inputs.get("attention_mask") is not None or padding is None or padding == transformer.config.eos_token_id:
         return
-    ends = inputs["input_ids"][:, [0, -1]]
-    if bool((ends == padding).any()):
+    if bool((inputs["input_ids"][:, [0, -1]] == padding).any()):
         raise InputError(
             "validation batch",
             got="padding but no attention_mask",
-            expected="attention_mask, 1 on real tokens: without it the model attends to padding",
-            remedy="Put the attention_mask of the tokenizer into the batch, and pass it to the model in training too.",
+            expected="an attention_mask, 1 on real tokens; without it the model attends to padding",
+            remedy="Add the tokenizer's attention_mask to the batch, and pass it to the model in training too.",
         )

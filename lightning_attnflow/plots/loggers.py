@@ -154,6 +154,3 @@ def _media_logger(logger: Logger, default_root_dir: str | Path) -> MediaLogger:
     if isinstance(logger, WandbLogger):
         return WandbMedia(logger)
     return FileMedia(logger.log_dir or logger.save_dir or default_root_dir)
-
-
-sinks_for = media_loggers

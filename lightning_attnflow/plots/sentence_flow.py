@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,32 +59,29 @@ class SentenceFlow:
         cls,
         network: AttentionNetwork,
         flow: AttentionFlow,
-        groups: Sequence[Sequence[int]],
+        players: Players,
         *,
-        labels: tuple[str, ...],
-        special: NDArray[np.bool_],
-        text: str = "",
         key: str = "",
     ) -> SentenceFlow:
         """Create the flow of a sentence from an ``AttentionFlow`` of all layers.
 
         Args:
             network: attention network of the sentence.
-            flow: flow of all layers, computed with ``groups``.
-            groups: positions of each player, a partition.
-            labels, special, text, key: see the class.
+            flow: flow of all layers, computed with ``groups=players.positions``.
+            players: players of the sentence; every position belongs to one.
+            key: see the class.
         """
         rollout = attention_rollout(network)  # (L + 1, T)
         return cls(
-            labels=labels,
-            special=special,
+            labels=players.names,
+            special=players.is_special,
             values=flow.values,
             lower=flow.lower,
             upper=flow.upper,
-            rollout=np.stack([rollout[:, list(group)].sum(axis=1) for group in groups], axis=1),
+            rollout=np.stack([rollout[:, list(group)].sum(axis=1) for group in players.positions], axis=1),
             ambiguity=flow.ambiguity,
             saturation=flow.saturation,
-            text=text,
+            text=players.text.strip(),
             key=key,
         )
 
@@ -193,14 +189,9 @@ def sentence_flow(
     network = sentence.network(heads=heads, residual=residual, readout=readout)
     groups = Players.of_text(sentence.encoded, players, "players")
     flow = attention_flow(network, seed=seed, groups=groups.positions)
-    return SentenceFlow.from_flow(
-        network, flow, groups.positions, labels=groups.names, special=groups.is_special, text=text
-    )
+    return SentenceFlow.from_flow(network, flow, groups)
 
 
 def layer_name(layer: int, n_layers: int) -> str:
     """Return the name under which a layer is logged, zero-padded so that names sort: ``layer_03``."""
     return f"layer_{layer:0{max(2, len(str(n_layers)))}d}"
-
-
-shown_flow = SentenceFlow.from_flow

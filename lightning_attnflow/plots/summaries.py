@@ -93,6 +93,3 @@ def rank_correlation(values: ArrayLike, reference: ArrayLike) -> Floats:
 def _check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if got != expected:
         raise InputError(name, got=f"shape {got}", expected=f"shape {expected}")
-
-
-rank_agreement = rank_correlation

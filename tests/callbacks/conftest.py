@@ -1,4 +1,4 @@
-"""Warnings of Lightning that have nothing to do with what is tested."""
+"""Ignore unrelated warnings of Lightning."""
 
 from __future__ import annotations
 

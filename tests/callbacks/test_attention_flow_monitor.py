@@ -1,4 +1,4 @@
-"""What the monitor logs, when and of which sentences."""
+"""AttentionFlowMonitor: metrics, media, schedule, sentences, state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightning_attnflow.plots.summaries import normalised_entropy, special_share
 
 
 def reference_flows(n_sentences: int, **network: Any) -> list[Any]:
-    """Return the flows of single sentences by the public calls alone."""
+    """Return the flows of single sentences, computed with public functions."""
     flows = []
     for row in dataset(12)[:n_sentences]:
         inputs = {key: row[key][None] for key in ("input_ids", "attention_mask")}
@@ -32,7 +32,7 @@ def reference_flows(n_sentences: int, **network: Any) -> list[Any]:
     return flows
 
 
-def test_every_number_can_be_had_by_public_calls(tmp_path: Path) -> None:
+def test_metrics_equal_those_of_public_functions(tmp_path: Path) -> None:
     logged = validated(tmp_path, new_monitor(words=False, max_sentences=5))
     flows = reference_flows(5)
     for layer in range(models.N_LAYERS):
@@ -48,10 +48,10 @@ def test_every_number_can_be_had_by_public_calls(tmp_path: Path) -> None:
             assert logged[f"attnflow/{name}/layer_{layer:02d}"] == pytest.approx(mean, abs=1e-5), name
         assert logged[f"attnflow/rollout_agreement/layer_{layer:02d}"] == pytest.approx(1.0, abs=1e-5)
     assert logged["attnflow/seconds"] > 0
-    assert len(logged) == 5 * models.N_LAYERS + 1  # nothing for the readout itself, no drift the first time
+    assert len(logged) == 5 * models.N_LAYERS + 1  # the readout has no metrics; the first validation has no drift
 
 
-def test_batches_and_their_padding_do_not_matter(tmp_path: Path) -> None:
+def test_metrics_do_not_depend_on_batch_size_and_padding(tmp_path: Path) -> None:
     data = dataset(12)
     whole = validated(tmp_path, new_monitor(), [DataLoader(data, 12)])
     single = validated(tmp_path, new_monitor(), [DataLoader(data, 1)])
@@ -60,14 +60,14 @@ def test_batches_and_their_padding_do_not_matter(tmp_path: Path) -> None:
     }
 
 
-def test_sentences_come_from_all_loaders_in_equal_parts(tmp_path: Path) -> None:
+def test_sentences_are_taken_evenly_from_all_loaders(tmp_path: Path) -> None:
     data = dataset(12)
     one = validated(tmp_path, new_monitor(max_sentences=4), [DataLoader([data[0], data[1], data[6], data[7]], 3)])
     two = validated(tmp_path, new_monitor(max_sentences=4), [DataLoader(data, 1), DataLoader(data[6:], 5)])
     assert one["attnflow/entropy/layer_01"] == pytest.approx(two["attnflow/entropy/layer_01"], abs=1e-6)
 
 
-def test_words_are_joined_and_named_and_special_tokens_marked(tmp_path: Path) -> None:
+def test_tokens_are_grouped_into_words(tmp_path: Path) -> None:
     monitor = new_monitor(probes=[PROBE], max_sentences=0)
     validated(tmp_path, monitor)
     (flow,) = monitor.latest
@@ -86,10 +86,10 @@ def test_without_a_tokenizer_tokens_are_named_by_their_ids(tmp_path: Path) -> No
     monitor = new_monitor(tokenizer=None, max_sentences=2)
     logged = validated(tmp_path, monitor)
     assert monitor.latest[0].labels[:3] == ("2", "4", "5")
-    assert not any("special_share" in name for name in logged)  # nobody knows which tokens are special
+    assert not any("special_share" in name for name in logged)  # special tokens are unknown
 
 
-def test_sentences_that_do_not_survive_decoding_are_taken_token_by_token(
+def test_sentences_not_reproduced_by_decoding_are_shown_token_by_token(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair = {"input_ids": torch.tensor([2, 4, 5, 3, 8, 9, 10, 3]), "attention_mask": torch.ones(8, dtype=torch.long)}
@@ -97,19 +97,19 @@ def test_sentences_that_do_not_survive_decoding_are_taken_token_by_token(
     with caplog.at_level("INFO"):
         validated(tmp_path, monitor, [DataLoader([pair | {"labels": torch.tensor(0)}] * 2, 2)])
     assert monitor.latest[0].labels == ("[CLS]", "this", "movie", "[SEP]", "un", "##watch", "##able", "[SEP]")
-    assert caplog.text.count("2 of 2 sentences are taken token by token") == 1
+    assert caplog.text.count("2 of 2 sentences are shown token by token") == 1
 
 
 @pytest.mark.parametrize(
     ("model", "readout"), [("bert_classifier", "first"), ("bert", "mean"), ("gpt2", "last"), ("t5_encoder", "mean")]
 )
 @pytest.mark.parametrize("left", [False, True])
-def test_automatic_readout_and_either_padding(
+def test_automatic_readout_for_left_and_right_padding(
     tmp_path: Path, model: str, readout: str, left: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Silent(Classifier):
         def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-            """The plain encoders have no loss."""
+            """Plain encoders have no loss."""
 
     monitor = new_monitor(max_sentences=5)
     with caplog.at_level("INFO"):
@@ -123,14 +123,14 @@ def test_automatic_readout_and_either_padding(
     np.testing.assert_allclose(flow.values[-1], expected)
 
 
-def test_one_token_sentences_work(tmp_path: Path) -> None:
+def test_sentences_of_one_token(tmp_path: Path) -> None:
     row = {"input_ids": torch.tensor([7]), "attention_mask": torch.tensor([1]), "labels": torch.tensor(0)}
     logged = validated(tmp_path, new_monitor(method="shapley"), [DataLoader([row, row], 2)])
     assert logged["attnflow/entropy/layer_00"] == 0
-    assert not any("rollout_agreement" in name for name in logged)  # no ranks among one
+    assert not any("rollout_agreement" in name for name in logged)  # undefined for one token
 
 
-def test_schedule_drift_and_sanity_checking(tmp_path: Path) -> None:
+def test_every_n_epochs_and_drift(tmp_path: Path) -> None:
     seen: list[tuple[int, list[str]]] = []
 
     class Watched(AttentionFlowMonitor):
@@ -147,16 +147,16 @@ def test_schedule_drift_and_sanity_checking(tmp_path: Path) -> None:
     assert [name for name in seen[1][1] if "drift" in name] == [f"attnflow/drift/layer_{i:02d}" for i in range(3)]
 
 
-def test_no_drift_between_different_sentences(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_drift_is_not_logged_between_different_sentences(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     monitor, data = new_monitor(), dataset(12)
     with caplog.at_level("INFO"):
         for part in (data[:3], data[6:9], data[6:9]):
             logged = validated(tmp_path, monitor, [DataLoader(part, 3)])
-    assert caplog.text.count("no drift is logged") == 1
+    assert caplog.text.count("drift is not logged") == 1
     assert [logged[f"attnflow/drift/layer_{layer:02d}"] for layer in range(3)] == [0, 0, 0]
 
 
-def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
+def test_drift_continues_from_a_checkpoint(tmp_path: Path) -> None:
     first = new_monitor()
     run = trainer(tmp_path, callbacks=[first], max_epochs=1)
     run.fit(Classifier())
@@ -169,7 +169,7 @@ def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
 
 
 class Recorder(Logger):
-    """A logger that knows neither directories nor figures."""
+    """A logger without directory and media."""
 
     name, version = "recorder", 0
 
@@ -181,10 +181,10 @@ class Recorder(Logger):
         self.metrics.append((step, {name for name in metrics if name.startswith("attnflow/")}))
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Nothing to keep."""
+        """Ignore hyperparameters."""
 
 
-def test_three_loggers_at_once(tmp_path: Path) -> None:
+def test_three_loggers(tmp_path: Path) -> None:
     board, table, recorder = TensorBoardLogger(tmp_path / "tb"), CSVLogger(tmp_path / "csv"), Recorder()
     monitor = new_monitor(probes=[PROBE, "a bad film"])
     trainer(tmp_path, callbacks=[monitor], logger=[board, table, recorder], max_epochs=1).fit(Classifier())
@@ -210,19 +210,19 @@ def test_three_loggers_at_once(tmp_path: Path) -> None:
     assert "attnflow/entropy/layer_00" in (Path(table.log_dir) / "metrics.csv").read_text()
 
 
-def test_fast_dev_run_and_no_logger_write_nothing(tmp_path: Path) -> None:
+def test_nothing_is_written_in_fast_dev_run_or_without_logger(tmp_path: Path) -> None:
     trainer(tmp_path, callbacks=[new_monitor()], fast_dev_run=True, logger=True).fit(Classifier())
     trainer(tmp_path, callbacks=[new_monitor()], max_epochs=1).fit(Classifier())
     assert list(tmp_path.iterdir()) == []
 
 
 def read_batch(batch: Any) -> dict[str, Any]:
-    """A reader that YAML can name."""
+    """Read a batch; named in the YAML file."""
     return {key: batch[key] for key in ("input_ids", "attention_mask")}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Lightning's own use of jsonargparse
-def test_lightning_cli_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lightning_cli_with_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["script.py"])
     models.tokenizer().save_pretrained(tmp_path / "tokenizer")
     config = tmp_path / "config.yaml"

@@ -1,4 +1,4 @@
-"""Models, batches and arguments that the monitor cannot use, and what becomes of the training."""
+"""Unsupported models, batches and arguments of the monitor; wrapped models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NoModel(Classifier):
         self.net = torch.nn.Linear(1, 1)
 
 
-def test_which_model(tmp_path: Path) -> None:
+def test_several_or_no_models_are_refused_unless_one_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"got 2; .*model='net' \(BertForSequenceClassification\) or model='teacher'"):
         trainer(tmp_path, callbacks=[new_monitor()]).fit(TwoModels())
     with pytest.raises(CaptureError, match="no Hugging Face model in it"):
@@ -37,21 +37,47 @@ def test_which_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(monitor.latest[0].values[-1], 1 / 9)  # a plain encoder: mean
 
 
-def test_a_probe_longer_than_the_model_is_said_before_training(tmp_path: Path) -> None:
+class SentenceEncoder(torch.nn.Sequential):
+    """Modules in the layout of a SentenceTransformer: a transformer wrapper, then pooling."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        transformer = torch.nn.Module()
+        transformer.auto_model = net
+        super().__init__(transformer, torch.nn.Identity())
+
+
+class Wrapped(Classifier):
+    def __init__(self, wrapper: Any) -> None:
+        super().__init__()
+        self.net = wrapper(self.net)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log nothing."""
+
+
+@pytest.mark.parametrize("wrapper", [torch.nn.DataParallel, SentenceEncoder])
+def test_wrapped_models_give_the_same_flow(tmp_path: Path, wrapper: Any) -> None:
+    expected, monitor = new_monitor(probes=[PROBE]), new_monitor(probes=[PROBE])
+    plain = validated(tmp_path, expected)
+    run = trainer(tmp_path, callbacks=[monitor])
+    run.validate(Wrapped(wrapper), verbose=False)
+    np.testing.assert_array_equal(monitor.latest[0].values, expected.latest[0].values)
+    assert float(run.callback_metrics["attnflow/entropy/layer_00"]) == plain["attnflow/entropy/layer_00"]
+
+
+def test_too_long_probes_are_refused_before_training(tmp_path: Path) -> None:
     short = Classifier()
     short.net = models.bert_classifier(max_position_embeddings=16)
-    with pytest.raises(InputError, match=r"probes\[1\]: got 22 tokens; expected at most 16"):
+    with pytest.raises(InputError, match=r"probes\[1\]: got 22 tokens; expected at most 16 tokens"):
         trainer(tmp_path, callbacks=[new_monitor(probes=[PROBE, "good " * 20])]).fit(short)
 
 
-def test_a_failure_is_told_once_and_training_goes_on(tmp_path: Path) -> None:
+def test_a_failure_warns_once_and_training_continues(tmp_path: Path) -> None:
     monitor = new_monitor(on_error="warn")
     run = trainer(tmp_path, callbacks=[monitor])
-    with pytest.warns(
-        UserWarning, match="AttentionFlowMonitor is switched off, training goes on. InputError"
-    ) as caught:
+    with pytest.warns(UserWarning, match="AttentionFlowMonitor is disabled, training continues. InputError") as caught:
         run.fit(TwoModels())
-    assert sum("switched off" in str(warning.message) for warning in caught) == 1
+    assert sum("is disabled" in str(warning.message) for warning in caught) == 1
     assert run.current_epoch == 2
     assert not any(name.startswith("attnflow/") for name in run.callback_metrics)
 
@@ -66,34 +92,34 @@ def test_a_failure_is_told_once_and_training_goes_on(tmp_path: Path) -> None:
         ({"input_ids": torch.tensor([2, 5]), "attention_mask": torch.tensor([0, 0])}, r"mask: got .* 0 real tokens"),
     ],
 )
-def test_batches_that_cannot_be_read(tmp_path: Path, batch: Any, message: str) -> None:
+def test_unreadable_batches_are_refused(tmp_path: Path, batch: Any, message: str) -> None:
     class Silent(Classifier):
         def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-            """Whatever the batch is."""
+            """Accept any batch."""
 
     rows = [batch, batch] if isinstance(batch, dict) else [list(batch)] * 2
     with pytest.raises(InputError, match=message):
         trainer(tmp_path, callbacks=[new_monitor()]).validate(Silent(), DataLoader(rows, 2), verbose=False)
 
 
-def test_inputs_can_be_told(tmp_path: Path) -> None:
+def test_inputs_reads_the_batch(tmp_path: Path) -> None:
     def read(batch: Any) -> dict[str, torch.Tensor]:
         return {"input_ids": batch["input_ids"][:, :6]}
 
     monitor = new_monitor(inputs=read, max_sentences=1, words=False)
     validated(tmp_path, monitor)
     assert len(monitor.latest[0].labels) == 6
-    with pytest.raises(InputError, match="what inputs= returned: got Tensor"):
+    with pytest.raises(InputError, match="result of inputs=: got Tensor"):
         validated(tmp_path, new_monitor(inputs=lambda batch: batch["input_ids"]))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tokenizer": None, "probes": [PROBE]}, r"tokenizer: got None with 1 probes; .*Pass tokenizer="),
+        ({"tokenizer": None, "probes": [PROBE]}, r"tokenizer: got None with probes; expected the tokenizer"),
         ({"probes": PROBE}, r"probes: got 'this movie"),
         ({"probes": [PROBE, ""]}, r"probes\[1\]: got ''; expected a sentence with at least one token"),
-        ({"probes": ["good " * 50]}, r"probes\[0\]: got 52 tokens; expected at most 40"),
+        ({"probes": ["good " * 50]}, r"probes\[0\]: got 52 tokens; expected at most 40 tokens"),
         ({"max_sentences": 0}, r"probes: got \(\) and max_sentences=0"),
         ({"max_sentences": -1}, r"max_sentences: got -1; expected an integer >= 0"),
         ({"every_n_epochs": 0}, r"every_n_epochs: got 0"),
@@ -104,12 +130,12 @@ def test_inputs_can_be_told(tmp_path: Path) -> None:
         ({"on_error": "ignore"}, r"on_error: got 'ignore'"),
     ],
 )
-def test_arguments_are_checked_at_once(settings: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         new_monitor(**settings)
 
 
-def test_readout_and_head_outside_are_errors_of_the_run(tmp_path: Path) -> None:
+def test_readout_and_head_out_of_range_are_refused_in_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="readout: got position 99"):
         validated(tmp_path, new_monitor(readout=99))
     with pytest.raises(InputError, match=r"heads: got 7; expected a head index in 0\.\.1"):

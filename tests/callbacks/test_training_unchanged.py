@@ -1,4 +1,4 @@
-"""Training with the monitor is training without it, bit for bit."""
+"""Training is bit-identical with and without the monitor."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lightning_attnflow import AttentionFlowMonitor
 
 
 def fingerprint(module: Classifier, run: pl.Trainer) -> dict[str, Any]:
-    """Return everything that training decides, comparable with ==."""
-    numpy_state = np.random.get_state()  # noqa: NPY002 the global state is what is compared
+    """Return the state after training, comparable with ==."""
+    numpy_state = np.random.get_state()  # noqa: NPY002 the global state is compared
     modules = list(module.modules())
     return {
         "weights": {name: tensor.tolist() for name, tensor in module.state_dict().items()},
@@ -69,23 +69,23 @@ def new_monitor(**changes: Any) -> AttentionFlowMonitor:
     ],
     ids=str,
 )
-def test_bit_identical(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_training_is_bit_identical(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert fitted(tmp_path, new_monitor(), **settings) == fitted(tmp_path, None, **settings)
 
 
-def test_bit_identical_with_several_validation_loaders(tmp_path: Path) -> None:
+def test_training_is_bit_identical_with_several_validation_loaders(tmp_path: Path) -> None:
     def loaders() -> list[Any]:
         return [DataLoader(dataset(4), 3), DataLoader(dataset(6, left=True), 2, shuffle=True)]
 
     assert fitted(tmp_path, new_monitor(), loaders()) == fitted(tmp_path, None, loaders())
 
 
-def test_bit_identical_with_the_shapley_flow(tmp_path: Path) -> None:
+def test_training_is_bit_identical_with_the_shapley_flow(tmp_path: Path) -> None:
     monitor = new_monitor(method="shapley", probes=["a bad film"], max_sentences=0)
     assert fitted(tmp_path, monitor) == fitted(tmp_path, None)
 
 
-def test_bit_identical_when_the_monitor_fails(tmp_path: Path) -> None:
+def test_training_is_bit_identical_when_the_monitor_fails(tmp_path: Path) -> None:
     def unreadable(_batch: Any) -> Any:
         random.random(), np.random.random(), torch.rand(3)  # noqa: NPY002
         raise ArithmeticError("no such batch")
@@ -94,12 +94,12 @@ def test_bit_identical_when_the_monitor_fails(tmp_path: Path) -> None:
     module = Classifier()
     module.net.bert.embeddings.requires_grad_(False)
     run = trainer(tmp_path, callbacks=[new_monitor(inputs=unreadable, on_error="warn")])
-    with pytest.warns(UserWarning, match="switched off, training goes on. ArithmeticError: no such batch"):
+    with pytest.warns(UserWarning, match="disabled, training continues. ArithmeticError: no such batch"):
         run.fit(module)
     assert fingerprint(module, run) == fitted(tmp_path, None)
 
 
-def test_the_comparison_can_fail(tmp_path: Path) -> None:
+def test_the_comparison_detects_an_extra_random_draw(tmp_path: Path) -> None:
     class Careless(AttentionFlowMonitor):
         def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             super().on_validation_epoch_end(trainer, pl_module)

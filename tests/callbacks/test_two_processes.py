@@ -1,4 +1,4 @@
-"""Two processes share the sentences, hold the same averages, log them once, and give up together."""
+"""Two processes: shared sentences, equal averages, one log, common failure."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def ranks(folder: Path) -> list[dict[str, object]]:
 
 
 def averages(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return what the monitor logs, apart from its seconds."""
+    """Return the metrics of the monitor except its seconds."""
     return {n: float(v) for n, v in metrics.items() if n.startswith("attnflow/") and n != "attnflow/seconds"}
 
 
-def test_the_averages_are_those_of_one_process(ranks: list[dict[str, dict[str, float]]], tmp_path: Path) -> None:
+def test_averages_equal_those_of_one_process(ranks: list[dict[str, dict[str, float]]], tmp_path: Path) -> None:
     monitor = AttentionFlowMonitor(models.tokenizer(), probes=["this movie was great!"], method="rollout")
     run = trainer(tmp_path, callbacks=[monitor])
     run.validate(Classifier(), verbose=False)
@@ -53,7 +53,7 @@ def test_the_averages_are_those_of_one_process(ranks: list[dict[str, dict[str, f
         assert averages(rank["validated"]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_all_processes_hold_the_same_and_it_is_logged_once(folder: Path, ranks: list[dict[str, object]]) -> None:
+def test_processes_have_equal_averages_and_log_them_once(folder: Path, ranks: list[dict[str, object]]) -> None:
     assert averages(ranks[0]["fitted"]) == averages(ranks[1]["fitted"]) != {}
     lines = (folder / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
     header = lines[0].split(",")
@@ -68,7 +68,7 @@ def test_training_is_bit_identical(ranks: list[dict[str, object]]) -> None:
     assert [rank["bit_identical"] for rank in ranks] == [True, True]
 
 
-def test_a_failure_in_one_process_switches_all_off_and_is_told(ranks: list[dict[str, list[str]]]) -> None:
+def test_a_failure_in_one_process_disables_the_monitor_in_all(ranks: list[dict[str, list[str]]]) -> None:
     assert not any(name.startswith("attnflow/") for rank in ranks for name in rank["after_failure"])
     assert len(ranks[0]["warnings"]) == 1
     assert "ArithmeticError: only here" in ranks[0]["warnings"][0]

@@ -1,4 +1,4 @@
-"""A LightningModule around a tiny model with dropout, its data, a trainer without any extras, and a quick monitor."""
+"""A LightningModule with a tiny model and dropout, its data, a minimal trainer and a fast monitor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def dataset(n_sentences: int = 12, *, left: bool = False) -> list[dict[str, torc
 
 
 class Classifier(pl.LightningModule):
-    """Trains with dropout and with draws from every global generator, so that a disturbed one shows in the weights."""
+    """Train with dropout and draws from every global RNG, so that a disturbed RNG changes the weights."""
 
     def __init__(
         self, model: str = "bert_classifier", train_sentences: int = 8, validation_sentences: int = 12
@@ -47,7 +47,7 @@ class Classifier(pl.LightningModule):
         self.train_sentences, self.validation_sentences = train_sentences, validation_sentences
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
-        noise = random.random() + np.random.random() + torch.rand(())  # noqa: NPY002 the global generators are meant
+        noise = random.random() + np.random.random() + torch.rand(())  # noqa: NPY002 global RNGs
         return self.net(**batch).loss * (1 + 0.1 * noise)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
@@ -65,7 +65,7 @@ class Classifier(pl.LightningModule):
 
 
 def trainer(folder: Path, **settings: Any) -> pl.Trainer:
-    """Return a CPU trainer of two epochs that writes nothing unless told to."""
+    """Return a CPU trainer with two epochs and without logger and checkpoints."""
     defaults = {
         "accelerator": "cpu",
         "devices": 1,

@@ -1,4 +1,4 @@
-"""Run by test_two_processes.py: two gloo processes on the CPU, and what each of them ends up with."""
+"""Script of test_two_processes.py: train with two gloo processes on the CPU and write the results of each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
         "bit_identical": weights == plain == survived,
         "fitted": {name: float(value) for name, value in run.callback_metrics.items()},
         "after_failure": sorted(failing.callback_metrics),
-        "warnings": [str(warning.message) for warning in caught if "switched off" in str(warning.message)],
+        "warnings": [str(warning.message) for warning in caught if "is disabled" in str(warning.message)],
     }
     (folder / f"rank_{run.global_rank}.json").write_text(json.dumps(result))
 
