@@ -1,6 +1,6 @@
-"""Values of training examples: Data Shapley for any training, KNN-Shapley and Banzhaf values.
+"""Data valuation: Data Shapley for any training procedure, and KNN-Shapley.
 
-The names are imported on first use, so that worker processes load only what they need.
+The names are imported on first use, so that workers import only what they need.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lightning_attnflow._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lightning_attnflow.valuation.comparison import rank_agreement
+    from lightning_attnflow.valuation.audit import DataShapleyResult
     from lightning_attnflow.valuation.data_shapley import DataShapley
     from lightning_attnflow.valuation.features import encode_texts
     from lightning_attnflow.valuation.knn import knn_game, knn_shapley
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "DataShapley": "data_shapley",
+    "DataShapleyResult": "audit",
     "FrozenEncoderUtility": "utilities.frozen",
     "LabelledTexts": "sentences",
     "Ledger": "ledger",
@@ -37,7 +38,6 @@ _HOMES = {
     "knn_shapley": "knn",
     "ledger_result": "taking_in",
     "merge_ledgers": "ledger",
-    "rank_agreement": "comparison",
     "rank_texts": "text_ranking",
     "read_sentences": "sentences",
     "split_sentences": "sentences",
@@ -45,6 +45,7 @@ _HOMES = {
 
 __all__ = [
     "DataShapley",
+    "DataShapleyResult",
     "FrozenEncoderUtility",
     "LabelledTexts",
     "Ledger",
@@ -57,7 +58,6 @@ __all__ = [
     "knn_shapley",
     "ledger_result",
     "merge_ledgers",
-    "rank_agreement",
     "rank_texts",
     "read_sentences",
     "split_sentences",

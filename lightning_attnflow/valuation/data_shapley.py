@@ -1,4 +1,4 @@
-"""Data Shapley: the Shapley value of each training example, with an interval, resumable, on any number of workers."""
+"""Data Shapley: the Shapley value of each training example, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_attnflow._checks import check_bool, check_integer, check_seed, is_number
+from lightning_attnflow._progress import progress_bar
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game, GroupedGame, MaxPermutations, Stop, Truncation
 from lightning_attnflow.shapley.game import evaluate_empty_and_full
 from lightning_attnflow.valuation.audit import AuditedEstimate, DataShapleyResult
-from lightning_attnflow.valuation.checks import positive_integer
 from lightning_attnflow.valuation.ledger import Ledger
-from lightning_attnflow.valuation.progress import progress_bar
-from lightning_attnflow.valuation.runtime_estimate import Forecast
+from lightning_attnflow.valuation.runtime_estimate import RunProgress, total_samples
 from lightning_attnflow.valuation.taking_in import take_in
 from lightning_attnflow.valuation.walk import Plan
 from lightning_attnflow.valuation.work_queue import SharedUnits
@@ -26,47 +26,49 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.ranking import Ranking
 
 _DEFAULT_STOP = MaxPermutations(400)
-_BATCH_UNITS = 64  # units asked for at once: workers stay busy, and a criterion met does not leave many to throw away
+_BATCH_SAMPLES = 64  # samples requested together: enough to keep workers busy, few enough to stop early
 
 
 class DataShapley:
-    """Truncated Monte Carlo Data Shapley, with what a long run needs: intervals, an audit, a ledger, workers.
+    """Truncated Monte Carlo Data Shapley with confidence intervals, parallel workers and a resumable ledger.
 
-    Random orders of the players come in pairs, an order and its reverse, drawn from seed and index alone. Units are
-    taken in by index, and the stopping criterion is asked at the same points, so values are bit-identical for any
-    number and kind of workers, and whether or not the run was interrupted. Truncated orders give their last players
-    0; on audited orders, walked to the end all the same, the bias of that is measured, and the intervals hold it.
+    A sample is a random permutation of the players together with its reverse (an antithetic pair). It depends on the
+    seed and its index only, and samples are accumulated in the order of their indices. The values are therefore
+    bit-identical for any number of workers and for interrupted and resumed runs. Truncated permutations assign 0 to
+    their remaining players. The resulting bias is estimated on audited permutations, which are evaluated to the end,
+    and is included in the confidence intervals.
 
     Args:
         utility: a game, such as ``FrozenEncoderUtility`` or ``TrainerUtility``.
-        stop: when to stop, default ``MaxPermutations(400)``.
-        truncation: when to cut an order short; None walks every order to its end.
-        groups: a partition of the players; groups are in or out as a whole and get the values.
-        n_jobs: workers; 1 works in this process, -1 uses all cores.
+        stop: stopping criterion, default ``MaxPermutations(400)``.
+        truncation: truncation rule; None evaluates every permutation to the end.
+        groups: a partition of the players. The groups then are the players.
+        n_jobs: number of workers; 1 works in this process, -1 uses all cores.
         backend: loky, threading or ray.
-        ledger: path of the file of finished orders; the same call goes on where an earlier one was stopped, and
-            processes that run the same call on one ledger share the work.
-        seed: of the orders.
-        audit: share of the orders that are walked to the end although truncated, in (0, 1]; the first two units are
-            always among them.
-        threads: torch threads of one evaluation. Sums in another order round differently, so this is part of the
-            configuration of a ledger.
-        progress: show a forecast, and a bar with the time left and what was decided so far. A long run is forecast
-            in a warning also without.
+        ledger: path of a file that stores completed samples. The same call resumes an interrupted run, and several
+            processes that make the same call with one ledger share the work.
+        seed: seed of the permutations.
+        audit: fraction of the samples that are audited, in (0, 1]; the first two samples always are.
+        threads: torch threads of one evaluation. The number is part of the configuration of a ledger, because it
+            affects rounding.
+        progress: always show a progress bar with the runtime estimate and the number of decided signs. By default the
+            bar appears after two seconds if standard error is a terminal and rich is installed.
 
     Raises:
-        InputError: if an argument is out of range.
-        MissingDependencyError: if the backend, or rich for the bar, is not installed.
+        InputError: an argument is invalid.
+        MissingDependencyError: the backend, or rich with ``progress=True``, is not installed.
 
-    Source: Ghorbani & Zou (2019), Data Shapley; antithetic orders: Mitchell et al. (2022).
+    Source: Ghorbani & Zou (2019), Data Shapley; antithetic permutations: Mitchell et al. (2022).
 
     Example:
         >>> from lightning_attnflow.shapley import FunctionGame
         >>> import numpy as np
         >>> game = FunctionGame(lambda coalitions: coalitions @ np.array([3.0, 0.0, -1.0]), n_players=3)
         >>> run = DataShapley(game, stop=MaxPermutations(120)).fit()
-        >>> [(row.index, row.sign) for row in run.ranking(texts=["good", "of no use", "harmful"])]
-        [(0, 'helpful'), (1, 'undecided'), (2, 'harmful')]
+        >>> run.result.values.round(4).tolist()
+        [3.0, 0.0, -1.0]
+        >>> [(row.text, row.sign) for row in run.ranking(texts=["good", "neutral", "wrong"])]
+        [('good', 'helpful'), ('neutral', 'undecided'), ('wrong', 'harmful')]
     """
 
     def __init__(
@@ -86,53 +88,50 @@ class DataShapley:
     ) -> None:
         if not isinstance(utility, Game):
             raise InputError(
-                "utility", got=type(utility).__name__, expected="a game", remedy="Pass FrozenEncoderUtility(...)."
+                "utility", got=type(utility).__name__, expected="a game, such as FrozenEncoderUtility(...)"
             )
         if stop is not None and not isinstance(stop, Stop):
-            raise InputError("stop", got=repr(stop), expected="a criterion", remedy="Pass MaxPermutations(1000).")
+            raise InputError("stop", got=repr(stop), expected="a stopping criterion, such as MaxPermutations(1000)")
         if truncation is not None and not isinstance(truncation, Truncation):
-            raise InputError(
-                "truncation", got=repr(truncation), expected="Truncation or None", remedy="Pass Truncation()."
-            )
-        if isinstance(audit, bool) or not isinstance(audit, (int, float)) or not 0 < audit <= 1:
-            raise InputError("audit", got=repr(audit), expected="a share in (0, 1]", remedy="Pass audit=0.1.")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise InputError("seed", got=repr(seed), expected="an integer >= 0", remedy="Pass seed=0.")
-        if positive_integer("threads", threads) > thread_limit():
+            raise InputError("truncation", got=repr(truncation), expected="a Truncation or None")
+        if not is_number(audit) or not 0 < audit <= 1:
+            raise InputError("audit", got=repr(audit), expected="a number in (0, 1]")
+        if check_integer("threads", threads) > thread_limit():
             raise InputError(
                 "threads",
                 got=threads,
-                expected=f"at most {thread_limit()}, what torch.set_num_threads says",
-                remedy="Raise that number first.",
+                expected=f"at most {thread_limit()}, the current number of torch threads",
+                remedy="Call torch.set_num_threads first.",
             )
         self.utility = utility
         self.game: Game = utility if groups is None else GroupedGame(utility, groups)
         if self.game.n_players < 1:
-            raise InputError("utility", got="no player", expected="at least one", remedy="Pass a training set.")
+            raise InputError("utility", got="no player", expected="at least one player")
         self.groups = None if groups is None else [[int(player) for player in group] for group in groups]
-        self.stop, self.truncation, self.audit, self.seed = stop or _DEFAULT_STOP, truncation, float(audit), seed
+        self.stop, self.truncation, self.audit = stop or _DEFAULT_STOP, truncation, float(audit)
+        self.seed, self.progress = check_seed(seed), check_bool("progress", progress)
         self.n_jobs, self.backend, self.threads = check_workers(n_jobs, backend), backend, threads
-        self.ledger, self.progress = None if ledger is None else Path(ledger), progress
+        self.ledger = None if ledger is None else Path(ledger)
         self._result: DataShapleyResult | None = None
 
     @property
     def result(self) -> DataShapleyResult:
-        """The values, after :meth:`fit`, also after one that was interrupted."""
+        """Result of :meth:`fit`; after an interrupted call, the result of the completed samples."""
         if self._result is None:
-            raise InputError("result", got="none yet", expected="a finished order", remedy="Call fit() first.")
+            raise InputError("result", got="no completed sample", expected="at least one", remedy="Call fit() first.")
         return self._result
 
     def fit(self) -> DataShapley:
-        """Draw orders until the criterion is met; return self.
+        """Evaluate permutations until the stopping criterion is met, and return self.
 
-        After Ctrl-C (KeyboardInterrupt, which is raised again) or an error, ``result`` holds what was finished.
+        After Ctrl-C or an error, :attr:`result` contains the completed samples.
 
         Raises:
-            GameError: if the utility raises or returns NaN; it carries the coalition.
-            LedgerError: if the ledger cannot be used, before any work, or the disk fills up.
+            GameError: the utility raises an exception or returns NaN; the error names the coalition.
+            LedgerError: the ledger cannot be read or written.
         """
         with ExitStack() as stack:
-            # The ledger comes first: a path that cannot be written is said before any work.
+            # Open the ledger first, so that an invalid path is reported before any evaluation.
             ledger = None if self.ledger is None else stack.enter_context(Ledger(self.ledger, self.configuration()))
             plan, seconds = self._prepare(ledger)
             estimate = AuditedEstimate(
@@ -146,13 +145,14 @@ class DataShapley:
             problem = self.stop.minimum_problem(estimate)
             if problem is not None:
                 raise problem
-            bar = stack.enter_context(progress_bar(self.progress, self.stop, estimate))
-            forecast = Forecast(self.stop.max_samples(estimate), estimate.permutations_per_sample, self.n_jobs)
-            if seconds and not hasattr(self.utility, "prefix_chunks"):  # what trains by the hundred is far faster
-                forecast.warn(seconds, estimate.max_evaluations_per_sample)
+            steps = "pairs of permutations" if estimate.permutations_per_sample == 2 else "permutations"
+            bar = progress_bar(total_samples(self.stop, estimate), "Data Shapley", unit=steps, always=self.progress)
+            report = RunProgress(stack.enter_context(bar), self.stop, estimate, self.n_jobs)
+            if seconds and not hasattr(self.utility, "prefix_chunks"):  # chunks are far faster than single evaluations
+                report.warn_if_long(seconds)
             source = stack.enter_context(unit_source(self.game, plan, self.n_jobs, self.backend))
             units = SharedUnits(
-                forecast.listening(source, bar.say),
+                source,
                 ledger,
                 seed=self.seed,
                 permutations_per_sample=estimate.permutations_per_sample,
@@ -161,10 +161,10 @@ class DataShapley:
             )
             try:
                 while not self.stop.is_met(estimate):
-                    room = int(max(1, min(self.stop.room(estimate), _BATCH_UNITS)))
+                    room = int(max(1, min(self.stop.room(estimate), _BATCH_SAMPLES)))
                     for unit in units.batch(range(estimate.n_samples, estimate.n_samples + room)):
                         take_in(estimate, unit)
-                        bar.update()
+                        report.update(float(unit.seconds.sum()), int(unit.evaluations.sum()))
             finally:
                 if estimate.n_samples:
                     parts = None if self.groups is None else tuple(map(tuple, self.groups))
@@ -172,35 +172,32 @@ class DataShapley:
         return self
 
     def ranking(self, texts: Sequence[str] | None = None, labels: Sequence[object] | None = None) -> Ranking:
-        """All players, the most valuable first.
+        """Rank the players (or groups) by value, the most valuable first.
 
         Args:
-            texts: one a player (a group, if there are groups).
-            labels: one a player.
-
-        Returns:
-            The rows: rank, index, text, label, value, low, high, sign.
+            texts: text of each player.
+            labels: label of each player.
 
         Raises:
-            InputError: if the lengths differ, or nothing is fitted yet.
+            InputError: a length differs from the number of players, or :meth:`fit` was not called.
         """
         from lightning_attnflow.valuation.ranking import Ranking
 
         return Ranking.of(self.result.values, self.result.interval(), texts=texts, labels=labels)
 
     def configuration(self) -> dict[str, object]:
-        """What the marginals of an order depend on besides the seed.
+        """Everything the marginals of a permutation depend on besides the seed, as JSON values.
 
         Raises:
-            InputError: if the utility cannot say what it depends on.
+            InputError: the utility has no method ``configuration``.
         """
         describe = getattr(self.utility, "configuration", None)
         if describe is None:
             raise InputError(
                 "utility",
                 got=f"{type(self.utility).__name__} without a method configuration()",
-                expected="one that returns what its payoffs depend on, as JSON values",
-                remedy="Add it, with a hash of the data in it, or run without a ledger.",
+                expected="a method that returns everything the payoffs depend on as JSON values",
+                remedy="Add the method, with a hash of the data, or run without a ledger.",
             )
         cut = self.truncation
         return {

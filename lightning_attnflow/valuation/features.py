@@ -1,4 +1,4 @@
-"""Sentence features of a frozen encoder, computed once and kept in a safetensors file."""
+"""Sentence features of a frozen encoder, with a cache of safetensors files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_attnflow.errors import InputError, MissingDependencyError
-from lightning_attnflow.valuation.checks import positive_integer
+from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._optional import require
+from lightning_attnflow._state import eval_mode
+from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.errors import InputError
 
 _POOLINGS = ("mean", "first")
-_CALL_STATE = ("padding", "truncation")
+_CALL_STATE = ("padding", "truncation")  # entries of a tokenizer that change with every call
 
 
 def encode_texts(
@@ -30,106 +33,90 @@ def encode_texts(
     max_length: int = 128,
     batch_size: int = 32,
 ) -> NDArray[np.float32]:
-    """Encode sentences with the last hidden state of a model, pooled over the real tokens.
+    """Encode sentences with the last hidden state of a model, pooled over the tokens.
 
     Args:
-        model: a Hugging Face model that returns ``last_hidden_state``; its train/eval flags are left as found.
-        tokenizer: its tokenizer.
+        model: a Hugging Face model, or a module that contains one, such as a LightningModule or a
+            SentenceTransformer; a classification head is ignored. Its state is restored.
+        tokenizer: tokenizer of the model.
         texts: n sentences.
-        cache_dir: folder of the cache; None computes anew. The file name is a hash of weights, configuration,
-            tokenizer, texts and the arguments here, so a changed model is never served old features.
-        pooling: mean over the tokens, or first token.
-        max_length: tokens of the longest text allowed.
-        batch_size: sentences at once.
+        cache_dir: folder of the cache; None disables it. The file name is a hash of the weights, the configuration,
+            the tokenizer, the texts and ``pooling``.
+        pooling: ``mean`` over the tokens, or the ``first`` token.
+        max_length: maximum number of tokens of a text.
+        batch_size: sentences encoded together.
 
     Returns:
         float32 (n, d).
 
     Raises:
-        InputError: if there is no text, a text is too long, or an argument is out of range.
-        MissingDependencyError: if a cache is wanted and safetensors is not installed.
+        InputError: there is no text, a text is empty or too long, or an argument is invalid.
+        CaptureError: ``model`` contains no Hugging Face model.
+        MissingDependencyError: ``cache_dir`` without safetensors.
     """
     texts = list(texts)
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        broken = [place for place, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    empty = [index for index, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    if not texts or empty:
         raise InputError(
             "texts",
-            got=f"nothing to encode at {broken[:5]}" if texts else "none",
-            expected="sentences",
-            remedy="Remove empty ones.",
+            got=f"no text at index {', '.join(map(str, empty[:5]))}" if texts else "an empty sequence",
+            expected="non-empty strings",
         )
-    if pooling not in _POOLINGS:
-        raise InputError("pooling", got=repr(pooling), expected=f"one of {_POOLINGS}", remedy="Pass pooling='mean'.")
-    positive_integer("batch_size", batch_size)
+    check_choice("pooling", pooling, _POOLINGS)
+    check_integer("batch_size", batch_size)
     lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
     if max(lengths) > max_length:
-        longest = int(np.argmax(lengths))
+        n_long, longest = sum(length > max_length for length in lengths), int(np.argmax(lengths))
         raise InputError(
             "texts",
-            got=f"{sum(length > max_length for length in lengths)} longer than max_length, up to {max(lengths)} tokens "
-            f"(text {longest})",
+            got=f"{n_long} longer than max_length, up to {max(lengths)} tokens (text {longest})",
             expected=f"at most {max_length} tokens",
-            remedy="Raise max_length up to what the model takes, or shorten these texts.",
+            remedy="Raise max_length, up to the limit of the model, or shorten these texts.",
         )
+    encoder = find_transformer(model).base_model
     if cache_dir is None:
-        return _encode(model, tokenizer, texts, lengths, pooling, batch_size)
-    try:
-        from safetensors.numpy import load_file, save_file
-    except ImportError as error:
-        raise MissingDependencyError(
-            "safetensors",
-            got="no such package",
-            expected="it for a cache",
-            remedy="pip install 'lightning-attnflow[valuation]'",
-        ) from error
-    path = Path(cache_dir) / f"features-{_key(model, tokenizer, texts, pooling)}.safetensors"
+        return _encode(encoder, tokenizer, texts, lengths, pooling, batch_size)
+    safetensors = require("safetensors.numpy", extra="valuation", purpose="cache_dir")
+    path = Path(cache_dir) / f"features-{_key(encoder, tokenizer, texts, pooling)}.safetensors"
     if path.exists():
-        features: NDArray[np.float32] = load_file(path)["features"]
+        features: NDArray[np.float32] = safetensors.load_file(path)["features"]
         return features
-    features = _encode(model, tokenizer, texts, lengths, pooling, batch_size)
+    features = _encode(encoder, tokenizer, texts, lengths, pooling, batch_size)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    save_file({"features": features}, unfinished)
-    os.replace(unfinished, path)  # an interrupt never leaves half a file under the final name
+    partial = path.with_suffix(f".{os.getpid()}")
+    safetensors.save_file({"features": features}, partial)
+    os.replace(partial, path)  # an interrupted write leaves no partial file under the final name
     return features
 
 
 def _encode(
-    model: Any, tokenizer: Any, texts: list[str], lengths: list[int], pooling: str, batch_size: int
+    encoder: Any, tokenizer: Any, texts: list[str], lengths: list[int], pooling: str, batch_size: int
 ) -> NDArray[np.float32]:
-    modes = [(module, module.training) for module in model.modules()]
-    device = next(model.parameters()).device
-    features: NDArray[np.float32] | None = None
-    model.eval()
-    try:
-        for places in np.array_split(np.argsort(lengths, kind="stable"), -(-len(texts) // batch_size)):
-            batch = tokenizer([texts[place] for place in places], padding=True, return_tensors="pt").to(device)
-            with torch.no_grad():
-                hidden = model(**batch).last_hidden_state  # (B, T, d)
+    device = next(encoder.parameters()).device
+    batches, indices = [], np.array_split(np.argsort(lengths, kind="stable"), -(-len(texts) // batch_size))
+    with eval_mode(encoder), torch.no_grad():
+        for rows in indices:  # texts of similar lengths together
+            batch = tokenizer([texts[row] for row in rows], padding=True, return_tensors="pt").to(device)
+            hidden = encoder(**batch).last_hidden_state  # (B, T, d)
             weight = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             pooled = hidden[:, 0] if pooling == "first" else (hidden * weight).sum(dim=1) / weight.sum(dim=1)
-            if features is None:
-                features = np.empty((len(texts), pooled.shape[1]), dtype=np.float32)
-            features[places] = pooled.float().cpu().numpy()
-    finally:
-        for module, training in modes:
-            module.training = training
-    assert features is not None
+            batches.append(pooled.float().cpu().numpy())
+    features = np.empty((len(texts), batches[0].shape[1]), dtype=np.float32)
+    features[np.concatenate(indices)] = np.concatenate(batches)
     return features
 
 
-def _key(model: Any, tokenizer: Any, texts: list[str], pooling: str) -> str:
+def _key(encoder: Any, tokenizer: Any, texts: list[str], pooling: str) -> str:
     digest = hashlib.sha256()
-    facts = model.config.to_dict() if hasattr(model, "config") else {}
-    facts = {name: value for name, value in facts.items() if not name.startswith("_")}  # where it was loaded from
-    digest.update(json.dumps([facts, pooling, texts], sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    config = {name: value for name, value in encoder.config.to_dict().items() if not name.startswith("_")}  # no paths
+    digest.update(json.dumps([config, pooling, texts], sort_keys=True, default=str).encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
-    else:  # padding and truncation are the traces of earlier calls
+    else:
         state = {name: value for name, value in json.loads(backend.to_str()).items() if name not in _CALL_STATE}
         vocabulary = json.dumps(state, sort_keys=True)
     digest.update(f"{type(tokenizer).__name__}{vocabulary}".encode())

@@ -1,24 +1,34 @@
-"""The ranking of training examples: rows, a table for the terminal, a CSV file and a self-contained HTML page."""
+"""Ranking of training examples: rows, table, figure, CSV file and HTML page."""
 
 from __future__ import annotations
 
 import csv
 import html
+import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.errors import InputError, MissingDependencyError
-from lightning_attnflow.plots.ranking_page import PAGE
+from lightning_attnflow import _results
+from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._figures import value_bars
+from lightning_attnflow._optional import require
+from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from rich.console import Group
 
 FloatArray = NDArray[np.float64]
+
+_VERSION = 1  # of the saved format
+_SIGN_COLOURS = {"helpful": "green", "harmful": "red", "undecided": "dim"}
 
 
 class RankingRow(NamedTuple):
@@ -26,17 +36,17 @@ class RankingRow(NamedTuple):
 
     Args:
         rank: 1 for the most valuable.
-        index: of the player.
-        text: the sentence, "" if unknown.
-        label: its label, None if unknown.
-        value: the estimate.
-        low: lower end of its interval.
-        high: upper end of its interval.
-        sign: helpful, harmful, or undecided where the interval holds 0.
+        index: index of the player.
+        text: the sentence, or an empty string.
+        label: its label, or None.
+        value: estimated value.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        sign: helpful, harmful, or undecided if the interval contains 0.
     """
 
     rank: int
-    index: int  # type: ignore[assignment]  # hides the method of tuples, which a row has no use for
+    index: int  # type: ignore[assignment]  # shadows tuple.index
     text: str
     label: object
     value: float
@@ -45,11 +55,12 @@ class RankingRow(NamedTuple):
     sign: str
 
 
+@dataclass(frozen=True)
 class Ranking(Sequence[RankingRow]):
-    """Rows sorted by value, the highest first; equal values by index.
+    """Training examples sorted by value, the highest first; ties by index.
 
     Args:
-        rows: the rows, sorted.
+        rows: the sorted rows.
 
     Example:
         >>> ranking = Ranking.of(np.array([0.1, 0.3]), (np.array([-0.1, 0.2]), np.array([0.3, 0.4])), texts=["a", "b"])
@@ -59,8 +70,7 @@ class Ranking(Sequence[RankingRow]):
         [0.3, 0.1]
     """
 
-    def __init__(self, rows: Sequence[RankingRow]) -> None:
-        self._rows = tuple(rows)
+    rows: tuple[RankingRow, ...]
 
     @classmethod
     def of(
@@ -75,145 +85,202 @@ class Ranking(Sequence[RankingRow]):
 
         Args:
             values: float (n,).
-            interval: low (n,) and high (n,); default: the values, which are then exact.
+            interval: low (n,) and high (n,); None if the values are exact.
             texts: n sentences.
             labels: n labels.
 
         Raises:
-            InputError: if a length is not n.
+            InputError: a length is not n.
         """
         low, high = (values, values) if interval is None else interval
         for name, given in (("texts", texts), ("labels", labels), ("interval", low), ("interval", high)):
             if given is not None and len(given) != len(values):
-                raise InputError(
-                    name, got=f"{len(given)}", expected=f"{len(values)}, one a player", remedy=f"Align the {name}."
-                )
-        return cls(
-            [
-                RankingRow(
-                    rank=rank,
-                    index=int(player),
-                    text="" if texts is None else str(texts[player]),
-                    label=None if labels is None else _plain(labels[player]),
-                    value=float(values[player]),
-                    low=float(low[player]),
-                    high=float(high[player]),
-                    sign="helpful" if low[player] > 0 else "harmful" if high[player] < 0 else "undecided",
-                )
-                for rank, player in enumerate(np.argsort(-np.asarray(values), kind="stable"), start=1)
-            ]
-        )
+                raise InputError(name, got=len(given), expected=f"{len(values)}, one for each player")
+        rows = [
+            RankingRow(
+                rank=rank,
+                index=int(player),
+                text="" if texts is None else str(texts[player]),
+                label=None if labels is None else _to_python(labels[player]),
+                value=float(values[player]),
+                low=float(low[player]),
+                high=float(high[player]),
+                sign="helpful" if low[player] > 0 else "harmful" if high[player] < 0 else "undecided",
+            )
+            for rank, player in enumerate(np.argsort(-np.asarray(values), kind="stable"), start=1)
+        ]
+        return cls(tuple(rows))
 
     @overload
-    def __getitem__(self, place: int) -> RankingRow: ...
+    def __getitem__(self, index: int) -> RankingRow: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Ranking: ...
+    def __getitem__(self, index: slice) -> Ranking: ...
 
-    def __getitem__(self, place: int | slice) -> RankingRow | Ranking:
-        return Ranking(self._rows[place]) if isinstance(place, slice) else self._rows[place]
+    def __getitem__(self, index: int | slice) -> RankingRow | Ranking:
+        return Ranking(self.rows[index]) if isinstance(index, slice) else self.rows[index]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[RankingRow]:
-        return iter(self._rows)
+        return iter(self.rows)
 
     def column(self, name: str) -> list[Any]:
-        """One column, in the order of the ranks.
+        """Return one column in the order of the ranks.
 
         Args:
             name: rank, index, text, label, value, low, high or sign.
 
         Raises:
-            InputError: if there is no such column.
+            InputError: there is no such column.
         """
-        if name not in RankingRow._fields:
-            raise InputError("name", got=repr(name), expected=f"one of {RankingRow._fields}", remedy="Pass 'value'.")
-        return [getattr(row, name) for row in self._rows]
+        check_choice("name", name, RankingRow._fields)
+        return [getattr(row, name) for row in self.rows]
 
     def counts(self) -> dict[str, int]:
-        """How many players are helpful, harmful and undecided."""
+        """Number of helpful, harmful and undecided players."""
         signs = self.column("sign")
-        return {sign: signs.count(sign) for sign in ("helpful", "harmful", "undecided")}
+        return {sign: signs.count(sign) for sign in _SIGN_COLOURS}
 
-    def to_csv(self, path: str | Path) -> Path:
-        """Write all rows, with a header, numbers in full precision; return the path.
+    def save(self, path: str | Path) -> Path:
+        """Write the ranking as ``.npz`` and return the path. Labels are stored as JSON values.
 
         Args:
-            path: of the file.
+            path: file to write; the suffix ``.npz`` is added if it is missing.
+
+        Raises:
+            InputError: a label is no JSON value.
+        """
+        try:
+            labels = json.dumps(self.column("label"))
+        except TypeError as error:
+            raise InputError("labels", got=str(error), expected="strings, numbers or None") from error
+        arrays = {name: np.array(self.column(name)) for name in RankingRow._fields if name != "label"}
+        return _results.save_result(path, "Ranking", _VERSION, arrays=arrays, metadata={"labels": json.loads(labels)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ranking:
+        """Read a ranking written by :meth:`save`.
+
+        Args:
+            path: the file; the suffix ``.npz`` may be omitted.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            InputError: the file is not a saved ranking of this version.
+        """
+        arrays, metadata = _results.load_result(path, "Ranking", _VERSION)
+        columns = {name: column.tolist() for name, column in arrays.items()} | {"label": metadata["labels"]}
+        rows = zip(*(columns[name] for name in RankingRow._fields), strict=True)
+        return cls(tuple(RankingRow(*row) for row in rows))
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with one row for each player.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return _results.to_dataframe({name: self.column(name) for name in RankingRow._fields})
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write all rows with a header and numbers in full precision; return the path.
+
+        Args:
+            path: file to write.
         """
         with Path(path).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(RankingRow._fields)
-            writer.writerows(self._rows)
+            writer.writerows(self.rows)
         return Path(path)
 
     def to_html(self, path: str | Path, *, title: str = "Data Shapley", note: str = "") -> Path:
-        """Write one HTML file with search and sorting, which loads nothing; return the path.
+        """Write a self-contained HTML page with search and sorting; return the path.
 
         Args:
-            path: of the file.
-            title: of the page.
-            note: a sentence under the title.
+            path: file to write.
+            title: title of the page.
+            note: text below the title.
         """
-        finite = [abs(end) for row in self._rows for end in (row.low, row.high, row.value) if math.isfinite(end)]
-        scale = max(finite, default=0.0) or 1.0
-        counts = ", ".join(f"{count} {sign}" for sign, count in self.counts().items())
-        body = "\n".join(_html_row(row, scale) for row in self._rows)
-        parts = {"title": html.escape(title), "note": html.escape(note), "counts": counts, "rows": body}
-        page = PAGE
-        for name, text in parts.items():
-            page = page.replace(f"<!--{name}-->", text)  # an escaped text holds no such mark
-        Path(path).write_text(page, encoding="utf-8")
+        Path(path).write_text(self._page(title, note), encoding="utf-8")
         return Path(path)
 
-    def table(self, k: int = 10) -> Group:
-        """The k most helpful and the k most harmful rows as rich tables, to be printed with ``rich.print``.
+    def _page(self, title: str, note: str) -> str:
+        finite = [abs(end) for row in self.rows for end in (row.low, row.high, row.value) if math.isfinite(end)]
+        scale = max(finite, default=0.0) or 1.0
+        counts = ", ".join(f"{count} {sign}" for sign, count in self.counts().items())
+        rows = "\n".join(_html_row(row, scale) for row in self.rows)
+        parts = {"title": html.escape(title), "note": html.escape(note), "counts": counts, "rows": rows}
+        page = resources.files(__package__).joinpath("templates/ranking.html").read_text(encoding="utf-8")
+        for name, text in parts.items():
+            page = page.replace(f"<!--{name}-->", text)  # escaped text contains no "<!--"
+        return page
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self._page("Ranking", ""), quote=True)  # in a frame, so that its style stays inside
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 30rem; border: 0"></iframe>'
+
+    def plot(self, *, k: int = 10, ax: Axes | None = None) -> Axes:
+        """Draw the values of the k most helpful and k most harmful players with their intervals.
 
         Args:
-            k: rows at either end; fewer if there are not as many.
+            k: rows at either end.
+            ax: axes to draw on; default: those of a new figure.
 
         Raises:
-            MissingDependencyError: if rich is not installed.
+            MissingDependencyError: matplotlib is not installed.
         """
-        try:
-            from rich.console import Group
-        except ImportError as error:
-            raise MissingDependencyError(
-                "rich",
-                got="no such package",
-                expected="it for a table",
-                remedy="pip install 'lightning-attnflow[valuation]'",
-            ) from error
-        if len(self) <= 2 * k:
-            return Group(_rich_table("All, the most valuable first", self._rows))
-        last = tuple(reversed(self._rows[-k:]))
-        return Group(
-            _rich_table(f"The {k} highest values", self._rows[:k]), _rich_table(f"The {k} lowest values", last)
+        check_integer("k", k)
+        rows = self.rows if len(self) <= 2 * k else self.rows[:k] + self.rows[-k:]
+        return value_bars(
+            np.array([row.value for row in rows]),
+            labels=[f"{row.rank}. {_shorten(row.text or f'player {row.index}')}" for row in rows],
+            low=np.array([row.low for row in rows]),
+            high=np.array([row.high for row in rows]),
+            ax=ax,
         )
+
+    def table(self, k: int = 10) -> Group:
+        """Return rich tables of the k highest and k lowest values, to be printed with ``rich.print``.
+
+        Args:
+            k: rows at either end.
+
+        Raises:
+            MissingDependencyError: rich is not installed.
+        """
+        group: type[Group] = require("rich.console", extra="valuation", purpose="table()").Group
+        check_integer("k", k)
+        if len(self) <= 2 * k:
+            return group(_rich_table("All values, highest first", self.rows))
+        lowest = tuple(reversed(self.rows[-k:]))
+        return group(_rich_table(f"{k} highest values", self.rows[:k]), _rich_table(f"{k} lowest values", lowest))
 
 
 def _rich_table(title: str, rows: Sequence[RankingRow]) -> Any:
+    """One line for each row, in the order of the ranks; the text gets the remaining width."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("rank", "index", "value", "95% interval"):
+    largest = max((abs(row.value) for row in rows), default=0.0) or 1.0
+    decimals = min(8, max(0, 2 - math.floor(math.log10(largest))))  # three significant digits of the largest value
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, expand=True)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    for name in ("index", "value", "95% interval"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("sign", "label", "text"):
-        table.add_column(name, overflow="fold")
-    colours = {"helpful": "green", "harmful": "red", "undecided": "dim"}
+    for name in ("sign", "label"):
+        table.add_column(name, no_wrap=True, max_width=9, overflow="ellipsis")
+    table.add_column("text", no_wrap=True, ratio=1, overflow="ellipsis")
     for row in rows:
         table.add_row(
-            str(row.rank),
             str(row.index),
-            f"{row.value:+.5f}",
-            f"{row.low:+.5f} {row.high:+.5f}",
-            Text(row.sign, style=colours[row.sign]),
+            f"{row.value:+.{decimals}f}",
+            f"{row.low:+.{decimals}f} {row.high:+.{decimals}f}",
+            Text(row.sign, style=_SIGN_COLOURS[row.sign]),
             Text("" if row.label is None else str(row.label)),
-            Text(row.text),  # not markup: a sentence may hold [brackets]
+            Text(" ".join(row.text.split())),  # not markup: a sentence may contain [brackets]
         )
     return table
 
@@ -227,16 +294,20 @@ def _html_row(row: RankingRow, scale: float) -> str:
     label = "" if row.label is None else html.escape(str(row.label))
     return (
         f'<tr class="{row.sign}"><td>{row.rank}</td><td>{row.index}</td>'
-        f'<td data-v="{row.value}">{row.value:+.5f}</td><td data-v="{_number(row.low)}">{row.low:+.5f}</td>'
-        f'<td data-v="{_number(row.high)}">{row.high:+.5f}</td><td>{bar}</td><td>{row.sign}</td>'
+        f'<td data-v="{row.value}">{row.value:+.5f}</td><td data-v="{_javascript(row.low)}">{row.low:+.5f}</td>'
+        f'<td data-v="{_javascript(row.high)}">{row.high:+.5f}</td><td>{bar}</td><td>{row.sign}</td>'
         f'<td>{label}</td><td class="text">{html.escape(row.text)}</td></tr>'
     )
 
 
-def _number(value: float) -> str:
-    """A number as JavaScript reads it."""
+def _javascript(value: float) -> str:
     return str(value).replace("inf", "Infinity")
 
 
-def _plain(label: object) -> object:
+def _shorten(text: str, length: int = 60) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _to_python(label: object) -> object:
     return label.item() if isinstance(label, np.generic) else label

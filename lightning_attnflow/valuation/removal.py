@@ -1,45 +1,50 @@
-"""The removal curve: how the score changes as the examples of lowest, highest or random value are removed."""
+"""Removal curves: the score after removing the examples of lowest, highest or random value."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow import _results
+from lightning_attnflow._checks import check_integer, check_seed
+from lightning_attnflow._figures import new_axes
+from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game
 from lightning_attnflow.shapley.game import evaluate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float64]
 
-_STYLES = {  # by line: colour (Okabe & Ito, told apart by the colour-blind) and dash
+_VERSION = 1  # of the saved format
+_STYLES = {  # colour (Okabe & Ito) and dash of each line
     "lowest value first": ("#0072B2", "-"),
     "highest value first": ("#D55E00", "--"),
-    "at random": ("#555555", ":"),
+    "random order": ("#555555", ":"),
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RemovalCurve:
-    """Scores after removing shares of the players.
+    """Scores after removing fractions of the players.
 
     Args:
-        fractions: float (f,), shares removed.
-        lowest_first: float (f,), score with the lowest values removed.
-        highest_first: float (f,), score with the highest values removed.
-        at_random: float (orders, f), scores along random orders of removal.
+        fractions: float (f,), removed fractions.
+        lowest_first: float (f,), scores without the players of lowest value.
+        highest_first: float (f,), scores without the players of highest value.
+        random: float (permutations, f), scores without random players.
     """
 
     fractions: FloatArray
     lowest_first: FloatArray
     highest_first: FloatArray
-    at_random: FloatArray
+    random: FloatArray
 
     @classmethod
     def of(
@@ -48,20 +53,20 @@ class RemovalCurve:
         values: ArrayLike,
         *,
         fractions: Sequence[float] = tuple(np.arange(0, 0.91, 0.05).tolist()),
-        random_orders: int = 20,
+        n_permutations: int = 20,
         seed: int = 0,
     ) -> RemovalCurve:
-        """Ask a game for the scores; best one on sentences that the values were not computed with.
+        """Evaluate a game without some of its players.
 
         Args:
-            game: pays the score of what is left.
+            game: the score of the remaining players, preferably on sentences that were not used for the values.
             values: float (n,).
-            fractions: shares to remove, in [0, 1).
-            random_orders: random orders of removal.
-            seed: of these.
+            fractions: fractions to remove, in [0, 1).
+            n_permutations: number of random permutations.
+            seed: seed of the random permutations.
 
         Raises:
-            InputError: if the values are not n numbers or a share is out of range.
+            InputError: there are not n values, or a fraction is not in [0, 1).
 
         Example:
             >>> from lightning_attnflow.shapley import FunctionGame
@@ -70,50 +75,68 @@ class RemovalCurve:
             >>> curve.lowest_first.tolist(), curve.highest_first.tolist()
             ([10.0, 7.0], [10.0, 3.0])
         """
-        column = np.asarray(values, dtype=np.float64)
-        shares = np.asarray(fractions, dtype=np.float64)
-        if column.shape != (game.n_players,):
-            raise InputError(
-                "values", got=f"shape {column.shape}", expected=f"({game.n_players},)", remedy="Pass one a player."
-            )
-        if not len(shares) or shares.min() < 0 or shares.max() >= 1:
-            raise InputError("fractions", got=fractions, expected="shares in [0, 1)", remedy="Pass (0, 0.1, 0.2).")
-        lowest = np.argsort(column, kind="stable")
-        generator = np.random.default_rng(np.random.SeedSequence(seed))
-        orders = [lowest, lowest[::-1], *(generator.permutation(game.n_players) for _ in range(random_orders))]
-        removed = np.round(shares * game.n_players).astype(np.intp)
-        left = np.argsort(orders, axis=1)[:, None, :] >= removed[:, None]  # (orders, f, n)
-        scores = evaluate(game, left.reshape(-1, game.n_players)).reshape(len(orders), -1)
-        return cls(shares, scores[0], scores[1], scores[2:])
+        value, removed_fractions = np.asarray(values, dtype=np.float64), np.asarray(fractions, dtype=np.float64)
+        if value.shape != (game.n_players,):
+            raise InputError("values", got=f"shape {value.shape}", expected=f"shape ({game.n_players},)")
+        if not len(removed_fractions) or removed_fractions.min() < 0 or removed_fractions.max() >= 1:
+            raise InputError("fractions", got=fractions, expected="numbers in [0, 1)")
+        lowest = np.argsort(value, kind="stable")
+        generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
+        drawn = [generator.permutation(game.n_players) for _ in range(check_integer("n_permutations", n_permutations))]
+        permutations = [lowest, lowest[::-1], *drawn]
+        removed = np.round(removed_fractions * game.n_players).astype(np.intp)
+        remaining = np.argsort(permutations, axis=1)[:, None, :] >= removed[:, None]  # (permutations, f, n)
+        scores = evaluate(game, remaining.reshape(-1, game.n_players)).reshape(len(permutations), -1)
+        return cls(removed_fractions, scores[0], scores[1], scores[2:])
 
-    def figure(self, *, score: str = "accuracy", title: str = "") -> Figure:
-        """Draw the three lines; the band holds the middle 90% of the random orders.
+    def save(self, path: str | Path) -> Path:
+        """Write the curve as ``.npz`` and return the path.
 
         Args:
-            score: name of the score.
-            title: of the figure.
+            path: file to write; the suffix ``.npz`` is added if it is missing.
+        """
+        return _results.save_result(path, "RemovalCurve", _VERSION, arrays=vars(self), metadata={})
+
+    @classmethod
+    def load(cls, path: str | Path) -> RemovalCurve:
+        """Read a curve written by :meth:`save`.
+
+        Args:
+            path: the file; the suffix ``.npz`` may be omitted.
 
         Raises:
-            MissingDependencyError: if matplotlib is not installed.
+            FileNotFoundError: there is no such file.
+            InputError: the file is not a saved curve of this version.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingDependencyError(
-                "matplotlib",
-                got="no such package",
-                expected="it for a figure",
-                remedy="pip install 'lightning-attnflow[plots]'",
-            ) from error
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
-        axes = figure.subplots()
+        return cls(**_results.load_result(path, "RemovalCurve", _VERSION)[0])
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with one row for each fraction; ``random`` is the mean over the permutations.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return _results.to_dataframe({**vars(self), "random": self.random.mean(axis=0)})
+
+    def plot(self, *, score: str = "score", title: str = "", ax: Axes | None = None) -> Axes:
+        """Draw the three curves and a band that contains 90% of the random permutations.
+
+        Args:
+            score: label of the vertical axis.
+            title: of the axes.
+            ax: axes to draw on; default: those of a new figure.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        ax = new_axes(7.0, 4.2) if ax is None else ax
         percent = 100 * self.fractions
-        lines = (self.lowest_first, self.highest_first, self.at_random.mean(axis=0))
+        lines = (self.lowest_first, self.highest_first, self.random.mean(axis=0))
         for (name, (colour, dash)), line in zip(_STYLES.items(), lines, strict=True):
-            axes.plot(percent, line, dash, color=colour, label=name, marker="o", markersize=3)
-        low, high = np.quantile(self.at_random, [0.05, 0.95], axis=0)
-        axes.fill_between(percent, low, high, color=_STYLES["at random"][0], alpha=0.15, linewidth=0)
-        axes.set(xlabel="removed (% of the training sentences)", ylabel=score, title=title)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-        return figure
+            ax.plot(percent, line, dash, color=colour, label=name, marker="o", markersize=3)
+        low, high = np.quantile(self.random, [0.05, 0.95], axis=0)
+        ax.fill_between(percent, low, high, color=_STYLES["random order"][0], alpha=0.15, linewidth=0)
+        ax.set(xlabel="removed training sentences (%)", ylabel=score, title=title)
+        ax.grid(alpha=0.3)
+        ax.legend(frameon=False)
+        return ax

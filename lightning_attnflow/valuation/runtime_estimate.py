@@ -1,68 +1,105 @@
-"""What one evaluation of a run costs, and how long the run will take, said before and when that is known."""
+"""Runtime estimate and progress of a Data Shapley run."""
 
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
 
-from lightning_attnflow.valuation.walk import Unit
+from lightning_attnflow._progress import ProgressBar
+from lightning_attnflow.shapley import PermutationEstimate, Stop
 
-_LONG_RUN_SECONDS = 60.0  # a forecast beyond this is said as a warning
+_LONG_RUN_SECONDS = 60.0  # longer runs are announced by a warning
+_SECONDS_BETWEEN_INTERVALS = 1.0  # intervals of thousands of players are too slow to compute after every sample
 
 
-class Forecast:
-    """The time a run will take.
+class RunProgress:
+    """Reports the expected runtime, the completed samples and the number of players whose sign is decided.
 
     Args:
-        n_samples: units the run takes at most; infinite if nobody knows.
-        permutations_per_sample: orders that make a unit.
-        n_jobs: workers.
+        bar: progress bar.
+        stop: stopping criterion.
+        estimate: estimate that is updated during the run.
+        n_jobs: number of workers.
     """
 
-    def __init__(self, n_samples: float, permutations_per_sample: int, n_jobs: int) -> None:
-        self._n_units, self._workers = n_samples, max(1, n_jobs)
-        self._unit = "an order" if permutations_per_sample == 1 else "a pair of orders"
-        self._said = False
+    def __init__(self, bar: ProgressBar, stop: Stop, estimate: PermutationEstimate, n_jobs: int) -> None:
+        self._bar, self._stop, self._estimate = bar, stop, estimate
+        self._n_jobs, self._max_samples = n_jobs, stop.max_samples(estimate)
+        self._is_printed, self._last_intervals = False, 0.0
 
-    def text(self, seconds: float, evaluations: int) -> str:
-        """In words, from the seconds of one evaluation and how many a unit takes.
+    def warn_if_long(self, seconds_per_evaluation: float) -> None:
+        """Warn before a run that will take long, given the duration of one evaluation."""
+        per_sample = self._estimate.max_evaluations_per_sample
+        if self._max_samples * seconds_per_evaluation * per_sample / max(1, self._n_jobs) > _LONG_RUN_SECONDS:
+            estimate = self._runtime(seconds_per_evaluation, per_sample)
+            warnings.warn(f"{estimate} Truncation may shorten the run.", stacklevel=3)
 
-        Example:
-            >>> Forecast(500, 2, 1).text(0.0002, 600)
-            'One evaluation takes 0.2 ms, a pair of orders 120.0 ms, and all 500 with 1 worker 60.0 s.'
-        """
-        one = seconds * evaluations
-        workers = "1 worker" if self._workers == 1 else f"{self._workers} workers"
-        total = "the run has no foreseeable end."
-        if math.isfinite(self._n_units):
-            total = f"all {self._n_units:.0f} with {workers} {duration(self._n_units * one / self._workers)}."
-        return f"One evaluation takes {duration(seconds)}, {self._unit} {duration(one)}, and {total}"
+    def update(self, seconds: float, n_evaluations: int) -> None:
+        """Report a sample that has been added to the estimate, with its cost."""
+        if not self._is_printed and n_evaluations:
+            self._is_printed = True
+            self._bar.print(self._runtime(seconds / n_evaluations, n_evaluations))
+        done = self._estimate.n_samples
+        description = None
+        if time.monotonic() - self._last_intervals > _SECONDS_BETWEEN_INTERVALS and done > 1:
+            self._last_intervals = time.monotonic()
+            description = decided_signs(self._estimate)
+        self._bar.update(done, total=total_samples(self._stop, self._estimate), description=description)
 
-    def warn(self, seconds: float, evaluations: int) -> None:
-        """Warn before a long run."""
-        if self._n_units * seconds * evaluations / self._workers > _LONG_RUN_SECONDS:
-            warnings.warn(f"{self.text(seconds, evaluations)} Truncation will save some of it.", stacklevel=3)
+    def _runtime(self, seconds: float, n_evaluations: int) -> str:
+        return runtime_text(
+            seconds,
+            n_evaluations,
+            n_samples=self._max_samples,
+            permutations_per_sample=self._estimate.permutations_per_sample,
+            n_jobs=self._n_jobs,
+        )
 
-    def listening(
-        self, source: Callable[[Sequence[int]], Iterator[Unit]], say: Callable[[str], None]
-    ) -> Callable[[Sequence[int]], Iterator[Unit]]:
-        """The same source, whose first unit is measured and the forecast said."""
 
-        def listened(indices: Sequence[int]) -> Iterator[Unit]:
-            for unit in source(indices):
-                if not self._said:
-                    self._said = True
-                    evaluations = int(unit.evaluations.sum())
-                    if evaluations:
-                        say(self.text(float(unit.seconds.sum()) / evaluations, evaluations))
-                yield unit
+def total_samples(stop: Stop, estimate: PermutationEstimate) -> float | None:
+    """Maximum number of samples of a run or, if unlimited, the number after which the criterion is evaluated next."""
+    remaining = stop.max_samples(estimate)
+    if math.isinf(remaining):
+        remaining = stop.room(estimate)
+    return None if math.isinf(remaining) else estimate.n_samples + max(0.0, remaining)
 
-        return listened
+
+def runtime_text(
+    seconds: float, n_evaluations: int, *, n_samples: float, permutations_per_sample: int, n_jobs: int
+) -> str:
+    """Describe the expected runtime.
+
+    Args:
+        seconds: duration of one evaluation.
+        n_evaluations: evaluations of one sample.
+        n_samples: maximum number of samples; infinite if unknown.
+        permutations_per_sample: 1, or 2 for antithetic pairs.
+        n_jobs: number of workers.
+
+    Example:
+        >>> runtime_text(0.0002, 600, n_samples=500, permutations_per_sample=2, n_jobs=1)
+        'One evaluation takes 0.2 ms, one sample (2 permutations) 120.0 ms, at most 500 samples with 1 worker 60.0 s.'
+    """
+    workers = "1 worker" if n_jobs == 1 else f"{n_jobs} workers"
+    permutations = "1 permutation" if permutations_per_sample == 1 else f"{permutations_per_sample} permutations"
+    text = f"One evaluation takes {duration(seconds)}, one sample ({permutations}) {duration(seconds * n_evaluations)}"
+    if math.isinf(n_samples):
+        return f"{text}; the number of samples is not limited."
+    total = duration(n_samples * seconds * n_evaluations / max(1, n_jobs))
+    return f"{text}, at most {n_samples:.0f} samples with {workers} {total}."
+
+
+def decided_signs(estimate: PermutationEstimate) -> str:
+    """Count the players whose 95% interval excludes 0, as text."""
+    low, high = estimate.interval()
+    helpful, harmful = int((low > 0).sum()), int((high < 0).sum())
+    undecided = estimate.n_players - helpful - harmful
+    return f"decided so far: {helpful} helpful, {harmful} harmful, {undecided} undecided"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them.
+    """Format a duration.
 
     Example:
         >>> [duration(seconds) for seconds in (0.00018, 0.25, 90, 600, 10_000)]

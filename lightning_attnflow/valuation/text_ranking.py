@@ -146,6 +146,6 @@ def rank_texts(
             game = FrozenEncoderUtility(features["train"], train.labels, features["test"], test.labels)
             curve = RemovalCurve.of(game, result.values, seed=seed)
             paths.append(folder / "removal_curve.png")
-            curve.figure(score=f"accuracy on {len(test)} other sentences").savefig(paths[-1], dpi=150)
+            curve.plot(score=f"accuracy on {len(test)} other sentences").figure.savefig(paths[-1], dpi=150)  # type: ignore[union-attr]
         paths += [Path(ledger)] if ledger is not None else []
     return RankedTexts(ranking, result, summary, tuple(paths), interrupted)

@@ -1,9 +1,8 @@
-"""What one retraining costs: stacked heads, Trainer.fit and scikit-learn side by side on one thread.
+"""Cost of one training: batched logistic regression, Trainer.fit and scikit-learn on one thread.
 
-Prints CPU milliseconds a retraining (CPU time, so that other programs on the machine count little) along random
-orders of 300 movie sentences, and how many times as long as one of the stacked heads and as one of TrainerUtility that
-is. The ways take turns, and a ratio is the median over the turns of the ratio within a turn. About five minutes on one
-core.
+Prints the CPU time of one training in milliseconds along a random permutation of 300 movie sentences, and its ratio to
+that of the batched logistic regression and to that of TrainerUtility. The methods alternate; a ratio is the median over
+the rounds of the ratio within a round. About five minutes on one core.
 
     python recipes/benchmarks/data_shapley.py
 """
@@ -34,12 +33,12 @@ from lightning_attnflow.valuation import FrozenEncoderUtility, TrainerUtility, e
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from movie_reviews import binary_sentences
 
-SIZE, VALIDATION, EPOCHS, TURNS = 300, 400, 4, 7
-STACKED, OURS = "stacked heads, prefixes of an order", f"TrainerUtility, {EPOCHS} epochs"
+SIZE, VALIDATION, EPOCHS, ROUNDS = 300, 400, 4, 7
+BATCHED, OURS = "batched logistic regression, prefixes", f"TrainerUtility, {EPOCHS} epochs"
 
 
-class Head(pl.LightningModule):
-    """A linear head, trained for a few epochs of minibatches."""
+class LinearModel(pl.LightningModule):
+    """A linear classifier, trained for a few epochs of minibatches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class Head(pl.LightningModule):
         return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Plain gradient descent."""
+        """Return stochastic gradient descent."""
         return torch.optim.SGD(self.parameters(), lr=0.5)
 
 
@@ -69,27 +68,27 @@ def movie_features(train_size: int, held_out: int, seed: int = 0, cache: str = "
     return arrays
 
 
-def ways(
+def methods(
     features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, truth: np.ndarray
 ) -> dict[str, Callable[[], int]]:
-    """By name, a function that trains on some coalitions and returns on how many."""
-    order = np.random.default_rng(0).permutation(SIZE)
-    sizes = np.linspace(20, SIZE, 8).astype(int)  # prefixes of all lengths, as along an order
-    coalitions = np.argsort(order) < sizes[:, None]
+    """For each method, a function that trains on some coalitions and returns their number."""
+    permutation = np.random.default_rng(0).permutation(SIZE)
+    sizes = np.linspace(20, SIZE, 8).astype(int)  # prefixes of all lengths
+    coalitions = np.argsort(permutation) < sizes[:, None]
     drawn = np.random.default_rng(1).random((256, SIZE)) < 0.5
-    stacked = FrozenEncoderUtility(features, labels, held_out, truth)
+    batched = FrozenEncoderUtility(features, labels, held_out, truth)
     train, validation = (
         TensorDataset(torch.tensor(x), torch.tensor(y)) for x, y in ((features, labels), (held_out, truth))
     )
     metric = MulticlassAccuracy(2, average="micro")
-    ours = TrainerUtility(Head, train, validation, metric=metric, trainer={"max_epochs": EPOCHS})
+    ours = TrainerUtility(LinearModel, train, validation, metric=metric, trainer={"max_epochs": EPOCHS})
     scaled = features - features.mean(axis=0)
     scaled = (scaled / np.sqrt((scaled**2).sum(axis=1).mean())).astype(np.float64)
 
     def default_trainer(**options: object) -> int:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
             for members in coalitions:
-                module, rows = Head(), Subset(train, np.flatnonzero(members).tolist())
+                module, rows = LinearModel(), Subset(train, np.flatnonzero(members).tolist())
                 trainer = pl.Trainer(max_epochs=EPOCHS, accelerator="cpu", default_root_dir=folder, **options)
                 trainer.fit(module, DataLoader(rows, 32, shuffle=True))
                 with torch.no_grad():
@@ -104,30 +103,30 @@ def ways(
 
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     return {
-        STACKED: lambda: stacked.prefix_values(order[None]).size - 1,
-        "stacked heads, arbitrary coalitions": lambda: len(stacked(drawn)),
+        BATCHED: lambda: batched.prefix_values(permutation[None]).size - 1,
+        "batched logistic regression, random coalitions": lambda: len(batched(drawn)),
         OURS: lambda: len(ours(coalitions)),
-        f"Trainer.fit as it comes, {EPOCHS} epochs": default_trainer,
-        f"Trainer.fit without its bars, {EPOCHS} epochs": lambda: default_trainer(**quiet),
-        "scikit-learn LogisticRegression, as it comes": lambda: scikit_learn(features, held_out),
+        f"Trainer.fit, default options, {EPOCHS} epochs": default_trainer,
+        f"Trainer.fit without progress bar, {EPOCHS} epochs": lambda: default_trainer(**quiet),
+        "scikit-learn LogisticRegression, default options": lambda: scikit_learn(features, held_out),
         "scikit-learn LogisticRegression, the same problem": lambda: scikit_learn(scaled, held_out, tol=1e-6),
     }
 
 
 def main() -> None:
     """Print the table."""
-    named = ways(*movie_features(SIZE, VALIDATION))
+    named = methods(*movie_features(SIZE, VALIDATION))
     costs: dict[str, list[float]] = {name: [] for name in named}
-    for turn in range(TURNS + 1):
+    for round_index in range(ROUNDS + 1):
         for name, train in named.items():
             began = time.process_time()
             done = train()
-            if turn > 0:  # the first warms up
+            if round_index > 0:  # the first round is a warm-up
                 costs[name].append(1000 * (time.process_time() - began) / done)
-    title = f"one retraining, n = {SIZE}, d = 384, one thread, {TURNS} turns"
-    print(f"{title:56} {'CPU ms':>8} {'to stacked':>11} {'to TrainerUtility':>18}")
+    title = f"one training, n = {SIZE}, d = 384, one thread, {ROUNDS} rounds"
+    print(f"{title:56} {'CPU ms':>8} {'/ batched':>11} {'/ TrainerUtility':>18}")
     for name, spent in costs.items():
-        ratios = [np.median(np.divide(spent, costs[other])) for other in (STACKED, OURS)]
+        ratios = [np.median(np.divide(spent, costs[other])) for other in (BATCHED, OURS)]
         print(f"{name:56} {np.median(spent):8.3f} {ratios[0]:10.1f}x {ratios[1]:17.2f}x")
 
 

@@ -1,9 +1,9 @@
-"""What precision costs: error and coverage of Data Shapley on games of sentences whose values are known exactly.
+"""Error and coverage of Data Shapley on games of sentences with known exact values.
 
-Two kinds of games: heads trained on 12 movie sentences, all 4,096 coalitions of which are tried, and nearest neighbours
-among 100 and 1,000 movie sentences, where the values have a closed form. Prints the root mean square error by orders
-and evaluations, the same in units of the standard deviation of the values, and how often the 95% intervals hold them.
-About three minutes on one core.
+Two kinds of games: logistic regression on 12 movie sentences, with exact values from all 4,096 coalitions, and nearest
+neighbours among 100 and 1,000 movie sentences, with exact values in closed form. Prints the root mean squared error for
+several numbers of permutations, the same relative to the standard deviation of the values, and the coverage of the 95%
+intervals. About three minutes on one core.
 
     python recipes/benchmarks/exact_data_values.py
 """
@@ -20,35 +20,35 @@ from lightning_attnflow.shapley import Game, MaxPermutations, exact_shapley
 from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, knn_game, knn_shapley
 
 
-def study(name: str, game: Game, exact: np.ndarray, orders: int, repeats: int) -> None:
-    """Print a row: error and coverage of some runs of so many orders."""
+def study(name: str, game: Game, exact: np.ndarray, permutations: int, repeats: int) -> None:
+    """Print error and coverage of several runs with a number of permutations."""
     errors, covered, evaluations = [], [], 0
     for seed in range(repeats):
-        result = DataShapley(game, stop=MaxPermutations(orders), truncation=None, seed=seed).fit().result
+        result = DataShapley(game, stop=MaxPermutations(permutations), truncation=None, seed=seed).fit().result
         low, high = result.interval()
         errors.append(((result.values - exact) ** 2).mean())
         covered.append(((low <= exact + 1e-12) & (exact - 1e-12 <= high)).mean())
         evaluations = result.n_evaluations
     rmse = math.sqrt(float(np.mean(errors)))
-    counts = f"{name:34} {orders:6,d} {evaluations:11,d} {repeats:8d}"
+    counts = f"{name:34} {permutations:12,d} {evaluations:11,d} {repeats:8d}"
     print(f"{counts} {rmse:10.2e} {rmse / exact.std():9.3f} {np.mean(covered):9.3f}", flush=True)
 
 
 def main() -> None:
     """Print the table."""
     train, labels, held_out, truth = movie_features(1000, 100)
-    header = f"{'game':34} {'orders':>6} {'evaluations':>11} {'repeats':>8} {'RMSE':>10} {'RMSE/sd':>9} {'coverage':>9}"
-    print(header)
+    columns = f"{'permutations':>12} {'evaluations':>11} {'repeats':>8} {'RMSE':>10} {'RMSE/sd':>9} {'coverage':>9}"
+    print(f"{'game':34} {columns}")
     chosen = np.r_[np.flatnonzero(labels == 0)[:6], np.flatnonzero(labels == 1)[:6]]
     for metric in ("log_loss", "accuracy"):
         game = FrozenEncoderUtility(train[chosen], labels[chosen], held_out, truth, metric=metric)
         exact = exact_shapley(game).values
-        for orders in (20, 100, 500):
-            study(f"12 sentences, heads, {metric}", game, exact, orders, repeats=25)
+        for permutations in (20, 100, 500):
+            study(f"12 sentences, logistic, {metric}", game, exact, permutations, repeats=25)
     for n, budgets, repeats in ((100, (20, 100, 500), 5), (1000, (10, 40), 1)):
         data = train[:n], labels[:n], held_out[:20], truth[:20]
-        for orders in budgets:
-            study(f"{n} sentences, 5 neighbours", knn_game(*data), knn_shapley(*data), orders, repeats)
+        for permutations in budgets:
+            study(f"{n} sentences, 5 neighbours", knn_game(*data), knn_shapley(*data), permutations, repeats)
 
 
 if __name__ == "__main__":

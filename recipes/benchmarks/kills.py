@@ -1,8 +1,8 @@
-"""Does a run survive kill -9? Kills a run on a ledger again and again at random moments, then compares the bits.
+"""Resuming after kill -9: kills a run with a ledger at random moments and compares the final values bit by bit.
 
-Each turn starts the same command and kills it: at any moment from its start, or shortly after it wrote an order; in
-every other turn a second process works on the same ledger, which is killed as well. At the end the command runs
-through, and values and intervals must equal those of a run that was never interrupted. About two minutes.
+Each round starts the same command and kills it, at a random moment or shortly after it wrote a permutation. In every
+other round a second process uses the same ledger and is killed too. At the end the command runs to completion, and
+values and intervals must equal those of a run without interruption. About two minutes.
 
     python recipes/benchmarks/kills.py [--kills 20]
 """
@@ -23,11 +23,11 @@ import numpy as np
 from lightning_attnflow.shapley import MaxPermutations
 from lightning_attnflow.valuation import DataShapley
 
-ORDERS = 4000
+PERMUTATIONS = 4000
 
 
-class Classes:
-    """A game of 40 players: the mean over 60 items of the share of right votes, some players vote better."""
+class MajorityVotes:
+    """A game of 40 players: the fraction of 60 items on which the majority of the coalition is correct."""
 
     n_players = 40
 
@@ -40,18 +40,18 @@ class Classes:
         return ((coalitions @ self.votes) / sizes > 0.5).mean(axis=1)
 
     def configuration(self) -> dict[str, object]:
-        """Return what the payoffs depend on."""
+        """Return everything the payoffs depend on."""
         return {"game": "votes"}
 
 
 def run(ledger: str | None) -> np.ndarray:
     """Values and intervals, (3, 40)."""
-    result = DataShapley(Classes(), stop=MaxPermutations(ORDERS), ledger=ledger).fit().result
+    result = DataShapley(MajorityVotes(), stop=MaxPermutations(PERMUTATIONS), ledger=ledger).fit().result
     return np.stack([result.values, *result.interval()])
 
 
-def orders(ledger: Path) -> int:
-    """Orders in the ledger."""
+def completed_permutations(ledger: Path) -> int:
+    """Number of permutations in the ledger."""
     if not ledger.exists():
         return 0
     connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
@@ -62,25 +62,26 @@ def orders(ledger: Path) -> int:
 
 
 def main(kills: int) -> None:
-    """Kill, go on, compare; exit with an error if a bit differs."""
+    """Kill and resume the run; exit with an error if a value differs."""
     generator = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         ledger, output = Path(folder) / "run.ledger", Path(folder) / "values.npy"
         command = [sys.executable, __file__, "--ledger", str(ledger), "--output", str(output)]
-        for turn in range(1, kills + 1):
-            before = orders(ledger)
-            processes = [subprocess.Popen(command) for _ in range(1 + turn % 2)]
-            while turn % 3 and orders(ledger) == before and processes[0].poll() is None:
+        for number in range(1, kills + 1):
+            before = completed_permutations(ledger)
+            processes = [subprocess.Popen(command) for _ in range(1 + number % 2)]
+            while number % 3 and completed_permutations(ledger) == before and processes[0].poll() is None:
                 time.sleep(0.01)
-            time.sleep(generator.random() * (0.5 if turn % 3 else 3))
+            time.sleep(generator.random() * (0.5 if number % 3 else 3))
             alive = [process.poll() is None for process in processes]
             for process in processes:
                 process.kill()  # SIGKILL
                 process.wait()
-            print(f"turn {turn:2d}: {sum(alive)} killed, orders {before} -> {orders(ledger)}", flush=True)
+            after = completed_permutations(ledger)
+            print(f"round {number:2d}: {sum(alive)} killed, permutations {before} -> {after}", flush=True)
         subprocess.run(command, check=True)
         same = (np.load(output) == run(None)).all()
-        print(f"{orders(ledger)} orders; {'bit-identical' if same else 'DIFFERENT'}")
+        print(f"{completed_permutations(ledger)} permutations: {'bit-identical' if same else 'DIFFERENT'}")
     if not same:
         raise SystemExit(1)
 

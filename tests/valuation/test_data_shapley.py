@@ -1,4 +1,4 @@
-"""Data Shapley: right against exact values, the same for any workers, honest about truncation, loud about failures."""
+"""Data Shapley: exact values, workers, truncation and its audit, groups and errors."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from lightning_attnflow.shapley import (
 )
 from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, knn_game, knn_shapley
 from lightning_attnflow.valuation.audit import DataShapleyResult, TruncationAudit
+from lightning_attnflow.valuation.runtime_estimate import decided_signs, total_samples
 from lightning_attnflow.valuation.walk import Plan, walk_unit
 
 
@@ -43,12 +44,12 @@ def frozen(n: int = 30, chunk_size: int = 8, metric: str = "accuracy") -> Frozen
 
 
 def saturating(n: int = 8) -> FunctionGame:
-    """Levels off after a few players, so that truncation cuts, and still rises a little, so that it is biased."""
+    """A game that is nearly constant after a few players, so that truncation takes place and is biased."""
     weights = np.arange(1.0, n + 1)
     return FunctionGame(lambda coalitions: 1 - np.exp(-(coalitions @ weights) / 3), n_players=n)
 
 
-def test_without_truncation_it_is_the_permutation_estimate_of_the_core() -> None:
+def test_without_truncation_the_values_equal_permutation_shapley() -> None:
     game = frozen()
     core = permutation_shapley(game, stop=MaxPermutations(30), seed=7)
     run = DataShapley(game, stop=MaxPermutations(30), truncation=None, seed=7).fit()
@@ -58,7 +59,7 @@ def test_without_truncation_it_is_the_permutation_estimate_of_the_core() -> None
     assert abs(run.result.efficiency_gap) < 1e-12
 
 
-def test_chunks_of_an_order_and_single_prefixes_truncate_alike() -> None:
+def test_truncation_does_not_depend_on_prefix_chunks() -> None:
     by_chunks = DataShapley(frozen(), stop=MaxPermutations(14), truncation=Truncation(0.05)).fit().result
     game = frozen()
     by_prefix = DataShapley(FunctionGame(game, 30), stop=MaxPermutations(14), truncation=Truncation(0.05)).fit().result
@@ -83,7 +84,7 @@ def test_an_order_is_cut_where_the_core_cuts_it() -> None:
     assert [u.evaluations.sum() for u in cut[2:]] == [w.n_evaluations for w in core[2:]]  # the first two are audited
 
 
-def test_the_audit_measures_the_bias_and_the_interval_holds_it() -> None:
+def test_the_audit_estimates_the_bias_and_the_interval_contains_it() -> None:
     game = saturating()
     exact = exact_shapley(game).values
     run = DataShapley(game, stop=MaxPermutations(4000), truncation=Truncation(0.1, 1), audit=0.2).fit()
@@ -92,7 +93,7 @@ def test_the_audit_measures_the_bias_and_the_interval_holds_it() -> None:
     assert 300 < audit.n_samples < 500
     bias = exact - run.result.values
     assert (np.abs(bias - audit.bias) < 5 * np.hypot(run.result.stderr, audit.stderr)).all()
-    assert bias[1:].min() > 0.003  # truncation takes from all but the lightest player, far more than the sampling error
+    assert bias[1:].min() > 0.003  # far above the sampling error for all but the player of least weight
     assert audit.total_bias == pytest.approx(run.result.efficiency_gap, abs=5 * float(audit.stderr.sum()))
     low, high = run.result.interval(0.999)
     assert ((low <= exact) & (exact <= high)).all()
@@ -100,7 +101,7 @@ def test_the_audit_measures_the_bias_and_the_interval_holds_it() -> None:
 
 
 @pytest.mark.parametrize("truncation", [None, Truncation(0.1, 1)])
-def test_a_saved_result_keeps_its_audit(tmp_path: Path, truncation: Truncation | None) -> None:
+def test_a_loaded_result_equals_the_saved_one(tmp_path: Path, truncation: Truncation | None) -> None:
     result = DataShapley(saturating(), stop=MaxPermutations(40), truncation=truncation, audit=0.5).fit().result
     result.save(tmp_path / "result.npz")
     loaded = DataShapleyResult.load(tmp_path / "result.npz")
@@ -108,23 +109,23 @@ def test_a_saved_result_keeps_its_audit(tmp_path: Path, truncation: Truncation |
     assert (loaded.audit is None) == (truncation is None)
     assert (loaded.audit and loaded.audit.n_samples) == (result.audit and result.audit.n_samples)
     with pytest.raises(InputError, match="expected a ShapleyResult of format"):
-        ShapleyResult.load(tmp_path / "result.npz")  # without the audit its intervals would be too narrow
+        ShapleyResult.load(tmp_path / "result.npz")  # without the audit, the intervals would be too narrow
     exact_shapley(saturating()).save(tmp_path / "plain.npz")
     with pytest.raises(InputError, match="expected a DataShapleyResult of format"):
         DataShapleyResult.load(tmp_path / "plain.npz")
 
 
-def test_runs_with_another_truncation_are_not_merged() -> None:
+def test_results_with_different_truncation_are_not_merged() -> None:
     cut, whole, other = (
         DataShapley(saturating(), stop=MaxPermutations(20), truncation=truncation, seed=seed).fit().result
         for seed, truncation in enumerate((Truncation(0.1, 1), None, Truncation(0.1, 2)))
     )
-    for left, right in ((cut, whole), (whole, cut), (cut, other)):  # whose audit would be lost, or hold one of both
+    for left, right in ((cut, whole), (whole, cut), (cut, other)):
         with pytest.raises(InputError, match="truncation"):
             left + right
 
 
-def test_runs_with_other_groups_are_not_merged(tmp_path: Path) -> None:
+def test_results_with_different_groups_are_not_merged(tmp_path: Path) -> None:
     def run(groups: list[list[int]], seed: int) -> DataShapleyResult:
         return DataShapley(saturating(), stop=MaxPermutations(20), groups=groups, seed=seed).fit().result
 
@@ -147,12 +148,12 @@ def test_intervals_cover_the_exact_knn_values() -> None:
     for seed in range(25):
         low, high = DataShapley(game, stop=MaxPermutations(40), truncation=None, seed=seed).fit().result.interval(0.9)
         covered.append((low <= exact) & (exact <= high))
-    assert np.mean(covered) > 0.88  # 300 looks, not independent
+    assert np.mean(covered) > 0.88  # 300 intervals, not independent
 
 
 @pytest.mark.parametrize(("n_jobs", "backend"), [(1, "loky"), (2, "loky"), (2, "threading"), (4, "threading")])
 @pytest.mark.filterwarnings("ignore:n_jobs. got 4")  # on a machine of two cores
-def test_any_workers_give_the_same_bits_and_leave_threads_and_randomness_alone(n_jobs: int, backend: str) -> None:
+def test_values_do_not_depend_on_workers_and_global_state_is_restored(n_jobs: int, backend: str) -> None:
     stop = SignDecided(tolerance=0.1) | MaxPermutations(60)
     alone = DataShapley(frozen(), stop=stop).fit().result
     torch.manual_seed(0)
@@ -166,7 +167,7 @@ def test_any_workers_give_the_same_bits_and_leave_threads_and_randomness_alone(n
     assert (legacy == np.random.get_state()[1]).all()  # noqa: NPY002
 
 
-def test_groups_are_players() -> None:
+def test_groups_are_valued_as_players() -> None:
     groups = [[0, 1, 2], [3], [4, 5, 6, 7], list(range(8, 30))]
     game = frozen(metric="log_loss")
     expected = exact_shapley(FunctionGame(lambda c: game(c[:, np.repeat(range(4), [3, 1, 4, 22])]), 4)).values
@@ -186,9 +187,9 @@ def test_one_player_and_two() -> None:
     assert two.values.tolist() == [1.0, 2.0]
 
 
-# Of loky's own making: its manager thread may be caught reading when the other workers are ended.
+# loky's manager thread may be reading when the other workers are terminated.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_failing_payoff_reaches_the_caller_with_its_coalition_also_from_a_worker() -> None:
+def test_errors_of_the_utility_name_the_coalition_with_and_without_workers() -> None:
     def payoff(coalitions: np.ndarray) -> np.ndarray:
         return np.where(coalitions[:, 0] & ~coalitions[:, 1], np.nan, coalitions.sum(axis=1))
 
@@ -199,7 +200,7 @@ def test_a_failing_payoff_reaches_the_caller_with_its_coalition_also_from_a_work
         assert 1 not in caught.value.coalition
 
 
-def test_an_interrupt_keeps_what_is_done() -> None:
+def test_an_interrupted_run_keeps_completed_samples() -> None:
     class Interrupts:
         n_players, calls = 4, 0
 
@@ -218,7 +219,7 @@ def test_an_interrupt_keeps_what_is_done() -> None:
     assert len(run.ranking()) == 4
 
 
-def test_one_worker_uses_one_thread_and_never_more_than_torch_is_allowed() -> None:
+def test_evaluations_use_one_thread_by_default_and_at_most_the_torch_threads() -> None:
     seen = set()
 
     def payoff(coalitions: np.ndarray) -> np.ndarray:
@@ -230,7 +231,7 @@ def test_one_worker_uses_one_thread_and_never_more_than_torch_is_allowed() -> No
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with pytest.raises(InputError, match=r"threads: got 2; expected at most 1, what torch\.set_num_threads says"):
+        with pytest.raises(InputError, match=r"threads: got 2; expected at most 1, the current number"):
             DataShapley(frozen(), threads=2)
     finally:
         torch.set_num_threads(before)
@@ -248,12 +249,12 @@ def test_one_worker_uses_one_thread_and_never_more_than_torch_is_allowed() -> No
         ({"threads": 0}, "threads: got 0"),
     ],
 )
-def test_bad_input_is_said(options: dict[str, object], message: str) -> None:
+def test_invalid_arguments_raise_input_errors(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         DataShapley(saturating(), **options)
 
 
-def test_no_game_no_player_and_too_few_orders_are_said() -> None:
+def test_invalid_utilities_and_lengths_raise_input_errors() -> None:
     with pytest.raises(InputError, match="utility: got str"):
         DataShapley("features")
     with pytest.raises(InputError, match="no player"):
@@ -267,24 +268,27 @@ def test_no_game_no_player_and_too_few_orders_are_said() -> None:
         run.ranking(labels=[0])
 
 
-def test_more_workers_than_cores_are_capped_aloud() -> None:
+def test_more_workers_than_cores_are_reduced_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="this machine has"):
         assert DataShapley(saturating(), n_jobs=10_000).n_jobs < 10_000
 
 
-def test_the_bar_shows_what_is_decided(capsys) -> None:
-    run = DataShapley(saturating(), stop=MaxPermutations(200), truncation=None, progress=True)
-    run.fit()
-    shown = capsys.readouterr().out
-    assert "100 of 100" in shown
-    assert re.search(r"One evaluation takes .* a pair of orders .*, and all 100 with 1 worker", " ".join(shown.split()))
-    assert run.ranking().counts() == {"helpful": 8, "harmful": 0, "undecided": 0}
-
-
-def test_the_bar_ends_where_the_run_may_end_not_where_a_criterion_looks_next(capsys) -> None:
+def test_the_runtime_estimate_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     stop = SignDecided(tolerance=1e-9) | MaxPermutations(60)
     DataShapley(saturating(), stop=stop, truncation=None, progress=True).fit()
-    assert "and all 30 with 1 worker" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"One evaluation takes .*2 permutations.* at most 30 samples with 1 worker", shown)
+
+
+def test_the_progress_bar_counts_decided_signs_and_samples() -> None:
+    estimate = PermutationEstimate(3, v_empty=0.0, v_full=2.0, seed=0)
+    pairs = draw_permutations(0, range(100), 3)
+    estimate.update(pairs, np.broadcast_to([3.0, -1.0, 0.0], pairs.shape).copy(), n_evaluations=400)
+    assert decided_signs(estimate) == "decided so far: 1 helpful, 1 harmful, 1 undecided"
+    assert total_samples(MaxPermutations(300), estimate) == 150
+
+
+def test_the_maximum_number_of_samples_of_combined_criteria() -> None:
     new = PermutationEstimate(8, v_empty=0.0, v_full=1.0, seed=0, n_evaluations=2)
     assert np.isinf((SignDecided() & MaxPermutations(60)).max_samples(new))
     assert (SignDecided() | MaxPermutations(60) | MaxEvaluations(100)).max_samples(new) == 98 // 14

@@ -1,4 +1,4 @@
-"""Features are computed once a model, tokenizer and text, and the model is left as it was."""
+"""Features of a frozen encoder: pooling, cache and restored model state."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.valuation import FrozenEncoderUtility, encode_texts
 
 WORDS = ["[PAD]", "[UNK]", "good", "bad", "film", "very"]
@@ -30,7 +30,7 @@ def encoder(seed: int = 0) -> tuple[BertModel, PreTrainedTokenizerFast]:
     return BertModel(config), PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]")
 
 
-def test_padding_and_batches_do_not_count_and_the_model_is_left_alone() -> None:
+def test_features_do_not_depend_on_padding_and_batches_and_the_model_state_is_restored() -> None:
     model, tokenizer = encoder()
     model.train()
     model.encoder.layer[0].eval()
@@ -46,7 +46,7 @@ def test_padding_and_batches_do_not_count_and_the_model_is_left_alone() -> None:
     np.testing.assert_allclose(encode_texts(model, tokenizer, TEXTS, pooling="first")[1], hidden[0], atol=1e-5)
 
 
-def test_features_are_kept_and_a_changed_model_gets_its_own(tmp_path: Path, monkeypatch) -> None:
+def test_the_cache_is_used_for_the_same_model_only(tmp_path: Path, monkeypatch) -> None:
     model, tokenizer = encoder()
     first = encode_texts(model, tokenizer, TEXTS, cache_dir=tmp_path)
     with monkeypatch.context() as patch:
@@ -59,7 +59,7 @@ def test_features_are_kept_and_a_changed_model_gets_its_own(tmp_path: Path, monk
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_utility_is_made_from_a_model() -> None:
+def test_from_model_encodes_the_sentences() -> None:
     model, tokenizer = encoder()
     game = FrozenEncoderUtility.from_model(model, tokenizer, TEXTS, [1, 0, 0, 1], TEXTS[::-1], [1, 0, 0, 1], l2=0.1)
     features = encode_texts(model, tokenizer, TEXTS)
@@ -70,13 +70,25 @@ def test_a_utility_is_made_from_a_model() -> None:
         FrozenEncoderUtility.from_model(model, tokenizer, TEXTS, [1, 0], TEXTS, [1, 0, 0, 1])
 
 
-def test_bad_texts_are_said() -> None:
+def test_invalid_arguments_raise_input_errors() -> None:
     model, tokenizer = encoder()
-    with pytest.raises(InputError, match="texts: got none"):
+    with pytest.raises(InputError, match="texts: got an empty sequence"):
         encode_texts(model, tokenizer, [])
-    with pytest.raises(InputError, match=r"nothing to encode at \[1\]"):
+    with pytest.raises(InputError, match=r"no text at index 1"):
         encode_texts(model, tokenizer, ["good", " "])
     with pytest.raises(InputError, match=r"1 longer than max_length, up to 4 tokens \(text 3\)"):
         encode_texts(model, tokenizer, TEXTS, max_length=3)
     with pytest.raises(InputError, match="pooling: got 'max'"):
         encode_texts(model, tokenizer, TEXTS, pooling="max")
+
+
+def test_the_encoder_is_found_inside_other_modules() -> None:
+    model, tokenizer = encoder()
+    torch.manual_seed(1)
+    classifier = BertForSequenceClassification(model.config)
+    classifier.bert = model
+    expected = encode_texts(model, tokenizer, TEXTS)
+    for wrapper in (torch.nn.Sequential(model), classifier, torch.nn.Sequential(classifier)):
+        assert (encode_texts(wrapper, tokenizer, TEXTS) == expected).all()
+    with pytest.raises(CaptureError):
+        encode_texts(torch.nn.Linear(1, 1), tokenizer, TEXTS)

@@ -1,4 +1,4 @@
-"""Heads trained many at once: they are the optima, one by one gives the same, and every coalition has a payoff."""
+"""Batched logistic regression: optimality, independence of the batches, and payoffs of all coalitions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def prepared(features: np.ndarray, held_out: np.ndarray, labels: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_payoffs_are_those_of_heads_solved_one_by_one(metric: str) -> None:
+def test_payoffs_equal_those_of_newtons_method(metric: str) -> None:
     data = sentences()
     coalitions = random_coalitions(20, 60)
     expected = [SCORES[metric](data[3], _reference_probabilities(data, members)) for members in coalitions]
@@ -71,7 +71,7 @@ def test_payoffs_are_those_of_heads_solved_one_by_one(metric: str) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"epochs": 20, "lr": 0.5}, {"epochs": 3, "batch_size": 16, "seed": 4}])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_one_by_one_and_all_at_once_agree(options: dict[str, object], classes: int) -> None:
+def test_payoffs_do_not_depend_on_the_batch_of_coalitions(options: dict[str, object], classes: int) -> None:
     game = FrozenEncoderUtility(*sentences(classes=classes), metric="log_loss", **options)
     coalitions = random_coalitions(40, 60)
     one_by_one = np.concatenate([game(coalition[None]) for coalition in coalitions])
@@ -82,15 +82,15 @@ def test_one_by_one_and_all_at_once_agree(options: dict[str, object], classes: i
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("n", [60, 17])
-def test_walking_an_order_gives_the_payoffs_of_its_prefixes(metric: str, classes: int, n: int) -> None:
-    # n = 60 > 2 (d + 1) takes both forms of the product with the Gram matrix
+def test_prefix_values_equal_the_payoffs_of_the_prefixes(metric: str, classes: int, n: int) -> None:
+    # n = 60 > 2 (d + 1) covers both forms of the product with the Gram matrix
     game = FrozenEncoderUtility(*sentences(n=n, classes=classes), metric=metric, chunk_size=7)
-    order = np.random.default_rng(1).permutation(n)
-    prefixes = np.argsort(order) < np.arange(n + 1)[:, None]
-    np.testing.assert_allclose(game.prefix_values(order[None])[0], game(prefixes), rtol=0, atol=1e-6)
+    permutation = np.random.default_rng(1).permutation(n)
+    prefixes = np.argsort(permutation) < np.arange(n + 1)[:, None]
+    np.testing.assert_allclose(game.prefix_values(permutation[None])[0], game(prefixes), rtol=0, atol=1e-6)
 
 
-def test_minibatches_of_gradient_descent_are_those_of_a_plain_loop() -> None:
+def test_minibatch_gradient_descent_equals_a_plain_loop() -> None:
     features, labels, held_out, truth = data = sentences(n=20)
     game = FrozenEncoderUtility(*data, metric="log_loss", epochs=2, lr=0.3, batch_size=8, seed=5, l2=0.7)
     members = np.arange(20) % 3 > 0
@@ -108,10 +108,10 @@ def test_minibatches_of_gradient_descent_are_those_of_a_plain_loop() -> None:
     assert game(members[None])[0] == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_empty_coalition_says_the_base_rates() -> None:
+def test_the_empty_coalition_predicts_the_base_rates() -> None:
     features, _, held_out, _ = sentences(m=40)
     labels, truth = (np.arange(60) % 5 > 0).astype(int), (np.arange(40) % 4 > 0).astype(int)
-    nobody = np.zeros((1, 60), dtype=bool)
+    empty = np.zeros((1, 60), dtype=bool)
     rate = expit(prepared(features, held_out, labels)[2])
     assert 0.7 < rate < 0.8
     expected = {
@@ -122,7 +122,7 @@ def test_the_empty_coalition_says_the_base_rates() -> None:
         "auc": 0.5,
     }
     for metric, score in expected.items():
-        assert FrozenEncoderUtility(features, labels, held_out, truth, metric=metric)(nobody)[0] == pytest.approx(score)
+        assert FrozenEncoderUtility(features, labels, held_out, truth, metric=metric)(empty)[0] == pytest.approx(score)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -134,7 +134,7 @@ def test_a_coalition_of_one_class_is_trained_like_any_other(metric: str) -> None
     assert FrozenEncoderUtility(*data, metric=metric)(members[None])[0] == pytest.approx(expected, abs=1e-6)
 
 
-def test_even_classes_get_no_offset_and_rare_ones_nearly_their_base_rate() -> None:
+def test_the_offset_is_zero_for_even_classes_and_the_base_rate_for_rare_ones() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(300, 2))
     for share, expected in ((0.5, 0.0), (0.48, 0.0), (0.1, 0.99 * logit(31 / 302))):
@@ -147,7 +147,7 @@ def test_even_classes_get_no_offset_and_rare_ones_nearly_their_base_rate() -> No
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), l2=st.floats(0.05, 20), d=st.integers(1, 12), n=st.integers(3, 40))
-def test_the_gradient_vanishes_at_every_head(seed: int, l2: float, d: int, n: int) -> None:
+def test_the_gradient_vanishes_at_the_optimum(seed: int, l2: float, d: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     features, labels = rng.normal(size=(n, d)), rng.permutation(np.arange(n) % 2)
     game = FrozenEncoderUtility(features, labels, features, labels, l2=l2)
@@ -162,7 +162,7 @@ def test_the_gradient_vanishes_at_every_head(seed: int, l2: float, d: int, n: in
     assert np.linalg.norm(gradient) <= 1.01e-6 * l2
 
 
-def test_dead_features_change_nothing() -> None:
+def test_constant_features_do_not_change_payoffs() -> None:
     features, labels, held_out, truth = sentences()
     noise = np.random.default_rng(0).normal(size=(110, 2)) * 1e-32
     coalitions = random_coalitions(10, 60)
@@ -173,7 +173,7 @@ def test_dead_features_change_nothing() -> None:
     np.testing.assert_allclose(dead, alive, atol=1e-9)
 
 
-def test_global_randomness_is_left_alone_and_float32_tensors_are_taken() -> None:
+def test_global_random_states_are_restored_and_float32_tensors_are_accepted() -> None:
     data = [torch.tensor(part) for part in sentences()]
     torch.manual_seed(3)
     state, legacy = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -184,7 +184,7 @@ def test_global_randomness_is_left_alone_and_float32_tensors_are_taken() -> None
     assert (legacy == np.random.get_state()[1]).all()  # noqa: NPY002
 
 
-def test_the_configuration_tells_data_and_arguments_apart() -> None:
+def test_the_configuration_depends_on_data_and_arguments() -> None:
     data = sentences()
     one = FrozenEncoderUtility(*data).configuration()
     assert one == FrozenEncoderUtility(*data).configuration()
@@ -209,9 +209,9 @@ WITH_NAN[4, 2] = np.nan
         ((FEATURES, np.ones(6, int), HELD_OUT, TRUTH), {}, "labels: got 6 sentences of class 1 only"),
         ((FEATURES, LABELS, HELD_OUT, np.ones(6, int)), {}, "validation_labels: got 6 sentences of class 1 only"),
         ((FEATURES[:1], LABELS[:1], HELD_OUT, TRUTH), {}, "at least two classes"),
-        ((FEATURES, LABELS, HELD_OUT, TRUTH + 1), {}, r"the classes \[2\], of which there is no training sentence"),
-        ((FEATURES, LABELS - 1, HELD_OUT, TRUTH), {}, "Number the classes from 0"),
-        ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "Number the classes from 0"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH + 1), {}, r"classes \[2\] without a training sentence"),
+        ((FEATURES, LABELS - 1, HELD_OUT, TRUTH), {}, "expected integers 0, 1, ..."),
+        ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "expected integers 0, 1, ..."),
         ((WITH_NAN, LABELS, HELD_OUT, TRUTH), {}, "NaN or infinity in 1 rows, first in row 4"),
         ((FEATURES, LABELS, HELD_OUT[:, :3], TRUTH), {}, "got 3 features; expected 8"),
         ((np.ones((6, 2)), LABELS, np.ones((6, 2)), TRUTH), {}, "the same row for every sentence"),
@@ -219,28 +219,30 @@ WITH_NAN[4, 2] = np.nan
         (
             (FEATURES, LABELS, HELD_OUT, TRUTH),
             {"l2": 0},
-            "l2: got 0; expected a number >= 1e-06, for without a penalty",
+            "l2: got 0; expected a number >= 1e-06. Separable data",
         ),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"lr": 0.1}, "Pass epochs too"),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"epochs": 0}, "epochs: got 0"),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"chunk_size": True}, "chunk_size: got True"),
     ],
 )
-def test_bad_input_is_said(arguments: tuple[object, ...], options: dict[str, object], message: str) -> None:
+def test_invalid_arguments_raise_input_errors(
+    arguments: tuple[object, ...], options: dict[str, object], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         FrozenEncoderUtility(*arguments, **options)
 
 
 @pytest.mark.parametrize("l2", [1e-2, 1e-4, 1e-6])
-def test_small_penalties_are_solved_too(l2: float) -> None:
-    data = sentences(n=40, d=60)  # separable: the weights grow until the penalty stops them
+def test_small_penalties_converge(l2: float) -> None:
+    data = sentences(n=40, d=60)  # separable: only the penalty bounds the weights
     coalitions = random_coalitions(4, 40)
     expected = [SCORES["log_loss"](data[3], _reference_probabilities(data, members, l2)) for members in coalitions]
     game = FrozenEncoderUtility(*data, metric="log_loss", l2=l2)
     np.testing.assert_allclose(game(coalitions), expected, rtol=1e-6)
 
 
-def test_descent_needs_no_penalty() -> None:
+def test_gradient_descent_allows_a_penalty_of_zero() -> None:
     data = sentences()
     everyone = np.ones((1, 60), dtype=bool)
     without = FrozenEncoderUtility(*data, metric="log_loss", epochs=5, l2=0)(everyone)
@@ -252,9 +254,8 @@ def test_descent_needs_no_penalty() -> None:
 
 @pytest.mark.parametrize("n", [100, 300, 1000])
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # arguments that scikit-learn is about to rename
-def test_the_default_head_is_within_a_point_of_cross_validated_logistic_regression(n: int) -> None:
-    # Like the features of an encoder: variance that falls off with the direction, half of the classes' difference in
-    # the noise. The benchmark head_accuracy.py says the same of movie sentences.
+def test_the_default_penalty_is_within_a_point_of_cross_validated_logistic_regression(n: int) -> None:
+    # Decreasing variances, as in features of an encoder. recipes/benchmarks/head_accuracy.py uses movie sentences.
     rng = np.random.default_rng(n)
     spread, weights = np.arange(1, 65) ** -0.5, rng.normal(size=64)
     rows = rng.normal(size=(n + 20_000, 64)) * spread
@@ -265,3 +266,19 @@ def test_the_default_head_is_within_a_point_of_cross_validated_logistic_regressi
     theirs = LogisticRegressionCV(Cs=10, cv=5).fit(*data[:2]).score(*data[2:])
     assert ours > theirs - 0.01
     assert 0.6 < theirs < 0.9
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_function_can_be_the_metric(classes: int) -> None:
+    data = sentences(classes=classes)
+    coalitions = random_coalitions(9, 60)
+
+    def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+        return (probabilities.argmax(axis=1) == labels).mean()
+
+    custom, named = FrozenEncoderUtility(*data, metric=accuracy), FrozenEncoderUtility(*data, metric="accuracy")
+    np.testing.assert_allclose(custom(coalitions), named(coalitions))
+    assert custom.configuration()["metric"].endswith("accuracy")
+    permutation = np.random.default_rng(1).permutation(60)[None]
+    np.testing.assert_allclose(custom.prefix_values(permutation), named.prefix_values(permutation))

@@ -1,4 +1,4 @@
-"""The ranking: sorted, signed, aligned with its texts; its page shows texts as text."""
+"""Rankings: order, signs, table, figure, CSV file, HTML page, saving and loading."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ranking() -> Ranking:
     return Ranking.of(VALUES, INTERVAL, texts=TEXTS, labels=np.array([0, 1, 1, 0]))
 
 
-def test_rows_are_sorted_signed_and_aligned() -> None:
+def test_rows_are_sorted_by_value_with_their_signs_texts_and_labels() -> None:
     rows = ranking()
     assert rows.column("index") == [1, 0, 3, 2]
     assert rows.column("rank") == [1, 2, 3, 4]
@@ -36,11 +36,11 @@ def test_rows_are_sorted_signed_and_aligned() -> None:
     assert rows[-1].low == -0.4
 
 
-def test_exact_values_need_no_interval() -> None:
+def test_exact_values_have_signs_without_an_interval() -> None:
     assert Ranking.of(np.array([0.5, 0.0, -1.0])).column("sign") == ["helpful", "undecided", "harmful"]
 
 
-def test_lengths_that_differ_are_said() -> None:
+def test_wrong_lengths_and_column_names_raise_input_errors() -> None:
     with pytest.raises(InputError, match="texts: got 3; expected 4"):
         Ranking.of(VALUES, INTERVAL, texts=TEXTS[:3])
     with pytest.raises(InputError, match="labels: got 0; expected 4"):
@@ -49,7 +49,7 @@ def test_lengths_that_differ_are_said() -> None:
         ranking().column("score")
 
 
-def test_the_csv_holds_every_digit(tmp_path: Path) -> None:
+def test_the_csv_file_keeps_full_precision(tmp_path: Path) -> None:
     values = np.array([1 / 3, -np.pi])
     path = Ranking.of(values, texts=["a,b", 'say "c"\nnow']).to_csv(tmp_path / "ranking.csv")
     rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
@@ -57,7 +57,7 @@ def test_the_csv_holds_every_digit(tmp_path: Path) -> None:
     assert [row["text"] for row in rows] == ["a,b", 'say "c"\nnow']
 
 
-def test_the_page_is_self_contained_and_shows_texts_as_text(tmp_path: Path) -> None:
+def test_the_html_page_is_self_contained_and_escapes_texts(tmp_path: Path) -> None:
     page = ranking().to_html(tmp_path / "page.html", title="A < B", note='"quoted" & noted').read_text(encoding="utf-8")
     assert page.count("<script") == 1
     assert "alert(&quot;x&quot;)" in page
@@ -69,7 +69,7 @@ def test_the_page_is_self_contained_and_shows_texts_as_text(tmp_path: Path) -> N
     assert [html.unescape(cell) for cell in cells] == ranking().column("text")
 
 
-def test_the_page_can_hold_unknown_intervals(tmp_path: Path) -> None:
+def test_the_html_page_accepts_infinite_intervals(tmp_path: Path) -> None:
     infinite = np.full(4, np.inf)
     page = Ranking.of(VALUES, (-infinite, infinite)).to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert 'data-v="-Infinity"' in page
@@ -77,13 +77,47 @@ def test_the_page_can_hold_unknown_intervals(tmp_path: Path) -> None:
     assert "nan" not in page
 
 
-def test_the_table_prints_brackets_and_both_ends() -> None:
+def test_the_table_shows_the_highest_and_lowest_values() -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(ranking().table(1))
     printed = console.file.getvalue()
-    assert "The 1 highest values" in printed
-    assert "The 1 lowest values" in printed
+    assert "1 highest values" in printed
+    assert "1 lowest values" in printed
     assert "[bold]no markup[/bold]" in printed
     assert "fine" not in printed
     console.print(ranking().table())
     assert "fine" in console.file.getvalue()
+
+
+def test_the_table_prints_one_line_for_each_sentence_at_80_columns() -> None:
+    texts = [f"a sentence of the training set that is too long for one line of a terminal {i}" for i in range(4)]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(Ranking.of(VALUES / 100, np.array(INTERVAL) / 100, texts=texts, labels=["negative"] * 4).table())
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 3 + 4  # title, header, rule
+    assert all(len(line) <= 80 for line in lines)
+    assert all("a sentence of the" in line and "negative" in line and line.endswith("…") for line in lines[3:])
+
+
+def test_a_loaded_ranking_equals_the_saved_one(tmp_path: Path) -> None:
+    assert Ranking.load(ranking().save(tmp_path / "ranking")) == ranking()
+    unlabelled = Ranking.of(VALUES, (-np.full(4, np.inf), np.full(4, np.inf)))
+    assert Ranking.load(unlabelled.save(tmp_path / "unlabelled.npz")) == unlabelled
+    with pytest.raises(InputError, match="labels: got"):
+        Ranking.of(VALUES, labels=[object()] * 4).save(tmp_path / "objects")
+
+
+def test_the_data_frame_has_one_row_for_each_player() -> None:
+    frame = ranking().to_pandas()
+    assert frame["index"].tolist() == [1, 0, 3, 2]
+    assert frame.columns.tolist() == ["rank", "index", "text", "label", "value", "low", "high", "sign"]
+
+
+def test_the_plot_shows_both_ends_of_the_ranking() -> None:
+    axes = ranking().plot(k=1)
+    assert [label.get_text()[:2] for label in axes.get_yticklabels()] == ["1.", "4."]
+    assert ranking().plot(ax=axes) is axes
+
+
+def test_the_notebook_representation_contains_the_page() -> None:
+    assert "alert(&amp;quot;x&amp;quot;)" in ranking()._repr_html_()

@@ -1,4 +1,4 @@
-"""One Trainer.fit a coalition: deterministic, bare, without a trace in the global state, and never hiding a failure."""
+"""One Trainer.fit for each coalition: determinism, restored global state and errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from lightning_attnflow.shapley import MaxPermutations
 from lightning_attnflow.valuation import DataShapley, TrainerUtility
 
 
-class Head(pl.LightningModule):
-    """A logistic head with dropout, so that a training draws random numbers of its own."""
+class Model(pl.LightningModule):
+    """Logistic regression with dropout, so that training uses random numbers."""
 
     def __init__(self, lr: float = 0.5) -> None:
         super().__init__()
@@ -47,14 +47,16 @@ def data(n: int, seed: int) -> TensorDataset:
 
 def utility(**options: object) -> TrainerUtility:
     settings = {"metric": BinaryAccuracy(), "trainer": {"max_epochs": 2}, "batch_size": 4, **options}
-    return TrainerUtility(settings.pop("make_module", Head), settings.pop("train", data(8, 0)), data(20, 1), **settings)
+    return TrainerUtility(
+        settings.pop("make_module", Model), settings.pop("train", data(8, 0)), data(20, 1), **settings
+    )
 
 
 COALITIONS = np.array([[True] * 8, [True] * 4 + [False] * 4, [False, True] * 4, [False] * 8])
 
 
-def test_a_payoff_depends_on_seed_and_coalition_alone() -> None:
-    negative_squares = {"metric": lambda p, t: -((p - t) ** 2).mean()}  # shows the smallest difference of weights
+def test_a_payoff_depends_on_seed_and_coalition_only() -> None:
+    negative_squares = {"metric": lambda p, t: -((p - t) ** 2).mean()}  # sensitive to small differences
     game = utility(**negative_squares)
     together = game(COALITIONS)
     apart = [utility(**negative_squares)(coalition[None])[0] for coalition in COALITIONS[::-1]][::-1]
@@ -63,7 +65,7 @@ def test_a_payoff_depends_on_seed_and_coalition_alone() -> None:
     assert (utility(seed=1, **negative_squares)(COALITIONS) != together).all()
 
 
-def test_the_global_state_is_left_alone() -> None:
+def test_the_global_state_is_restored() -> None:
     game = utility()
     torch.manual_seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
@@ -76,7 +78,7 @@ def test_the_global_state_is_left_alone() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_nothing_is_written(tmp_path, monkeypatch, capfd) -> None:
+def test_nothing_is_written_or_printed(tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(tmp_path)
     utility()(COALITIONS[:2])
     assert list(tmp_path.iterdir()) == []
@@ -91,13 +93,13 @@ def test_the_empty_coalition_scores_the_initial_weights() -> None:
     assert game(COALITIONS[3:])[0] == pytest.approx(float(((module(features) > 0) == labels).float().mean()))
 
 
-def test_a_metric_that_is_better_when_lower_is_negated() -> None:
+def test_a_metric_for_which_lower_is_better_is_negated() -> None:
     payoff = utility(metric=MeanSquaredError())(COALITIONS[:1])[0]
     assert payoff == pytest.approx(utility(metric=lambda p, t: -((p - t) ** 2).mean())(COALITIONS[:1])[0])
     assert payoff < 0
 
 
-def test_several_training_seeds_report_their_variance_apart() -> None:
+def test_the_variance_of_several_training_seeds_is_reported() -> None:
     def squares(p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return -((p - t) ** 2).mean()
 
@@ -112,19 +114,19 @@ def test_several_training_seeds_report_their_variance_apart() -> None:
     assert np.isnan(DataShapley(utility(), stop=MaxPermutations(2), truncation=None).fit().result.training_variance)
 
 
-class FailsOnThree(Head):
+class FailsOnThree(Model):
     def training_step(self, batch: list[torch.Tensor]) -> torch.Tensor:
         if (batch[0] == data(8, 0).tensors[0][3]).all(dim=1).any():
             raise RuntimeError("example 3")
         return super().training_step(batch)
 
 
-class Diverges(Head):
+class Diverges(Model):
     def training_step(self, batch: list[torch.Tensor]) -> torch.Tensor:
         return super().training_step(batch) * float("inf")
 
 
-def test_a_failing_or_diverging_training_names_its_coalition() -> None:
+def test_errors_and_divergence_name_the_coalition() -> None:
     with pytest.raises(GameError, match="RuntimeError: example 3") as caught:
         utility(make_module=FailsOnThree)(COALITIONS[[2]])
     assert caught.value.coalition == (1, 3, 5, 7)
@@ -140,19 +142,19 @@ def test_a_failing_or_diverging_training_names_its_coalition() -> None:
     assert 3 in caught.value.coalition
 
 
-class Interrupted(Head):
+class Interrupted(Model):
     def training_step(self, *_: object) -> torch.Tensor:
         raise KeyboardInterrupt
 
 
-def test_an_interrupt_stays_an_interrupt() -> None:
+def test_keyboard_interrupts_are_raised() -> None:
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         utility(make_module=Interrupted)(COALITIONS[:1])
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_mappings_and_custom_predictions_are_scored() -> None:
+def test_mappings_and_custom_predictions_are_accepted() -> None:
     class Items(Dataset):
         def __len__(self) -> int:
             return 8
@@ -161,7 +163,7 @@ def test_mappings_and_custom_predictions_are_scored() -> None:
             features, label = data(8, 0)[place]
             return {"features": features, "labels": label}
 
-    class TakesMapping(Head):
+    class TakesMapping(Model):
         def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
             return super().training_step([batch["features"], batch["labels"]])
 
@@ -175,7 +177,7 @@ def test_mappings_and_custom_predictions_are_scored() -> None:
     opposite = game(predict=lambda module, batch: (-module(batch["features"]), batch["labels"]))
     assert opposite(COALITIONS[:1])[0] == pytest.approx(1 - payoff)
     with pytest.raises(GameError, match="Pass predict="):
-        utility(collate_fn=lambda items: torch.stack([item[0] for item in items]), make_module=Head)(COALITIONS[3:])
+        utility(collate_fn=lambda items: torch.stack([item[0] for item in items]), make_module=Model)(COALITIONS[3:])
 
 
 class Stream(IterableDataset):
@@ -186,7 +188,7 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train": data(0, 0)}, "train: got no example"),
+        ({"train": data(0, 0)}, "train: got an empty data set"),
         ({"train": Stream()}, "train: got Stream; expected a map-style data set"),
         ({"metric": "accuracy"}, "metric: got 'accuracy'"),
         ({"make_module": lambda: torch.nn.Linear(3, 1)}, "returns Linear"),
@@ -197,30 +199,33 @@ class Stream(IterableDataset):
         ({"seed": -1}, "seed: got -1"),
     ],
 )
-def test_bad_input_is_said(options: dict[str, object], message: str) -> None:
+def test_invalid_arguments_raise_input_errors(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         utility(**options)
 
 
-def test_the_configuration_tells_optimizers_data_and_weights_apart() -> None:
+def test_the_configuration_depends_on_optimizer_data_and_weights() -> None:
     one = utility().configuration()
     assert one == utility().configuration()
-    assert one["optimizer"] != utility(make_module=lambda: Head(lr=0.1)).configuration()["optimizer"]
+    assert one["optimizer"] != utility(make_module=lambda: Model(lr=0.1)).configuration()["optimizer"]
     assert one["train"] != utility(train=data(8, 5)).configuration()["train"]
     assert one["module"] != utility(seed=2).configuration()["module"]
 
 
-def test_a_long_run_is_forecast_before_it_starts() -> None:
-    class StopsAtOnce(MaxPermutations):
+def test_a_long_run_is_announced_by_a_warning() -> None:
+    class StopsImmediately(MaxPermutations):
         def is_met(self, _progress: object) -> bool:
             return True
 
-    run = DataShapley(utility(), stop=StopsAtOnce(10**6))
-    with pytest.warns(UserWarning, match=r"One evaluation takes .*, a pair of orders .*, and all 500000 with 1 worker"):
+    run = DataShapley(utility(), stop=StopsImmediately(10**6))
+    with pytest.warns(
+        UserWarning,
+        match=r"One evaluation takes .* at most 500000 samples with 1 worker",
+    ):
         run.fit()
 
 
-def test_rows_of_tensors_are_trained_on_like_any_other_items() -> None:
+def test_tensor_data_sets_give_the_same_payoffs_as_other_data_sets() -> None:
     class Items(Dataset):
         def __len__(self) -> int:
             return 8

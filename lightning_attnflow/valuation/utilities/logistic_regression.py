@@ -1,9 +1,8 @@
-"""Logistic heads on fixed features, many at once: one column of a stacked tensor program is one head.
+"""Batched logistic regression: many models on the same features, each trained on its own subset of the rows.
 
-All heads share the features and differ in which rows they are trained on, so a step of all of them is one matrix
-product. Two ways to train: to the optimum of the regularised likelihood, which no seed, step size or starting point
-can change, or by a stated number of epochs of gradient descent. Everything is float64: two ways to reach the same
-optimum then agree to far less than the distance of any validation sentence from the decision boundary.
+Column h of every tensor belongs to model h, so that one matrix product computes a step of all models. Models are
+trained to the optimum of the regularised likelihood or by a given number of epochs of gradient descent. All tensors
+are float64, so that a model does not depend on the batch in which it is trained.
 """
 
 from __future__ import annotations
@@ -15,27 +14,28 @@ from torch import Tensor
 
 from lightning_attnflow.errors import InputError
 
-_TOLERANCE = 1e-6  # certified distance of a head from its optimum, in the norm of the weights
-_MAX_ITERATIONS = 500  # the default penalty needs about ten; a head that needs more is finished by Newton's method
-_MAX_NEWTON_STEPS = 200  # full steps converge in ten, halved ones far from the optimum come before them
-SMALLEST_L2 = 1e-6  # below, rounding hides whether a head has reached its optimum
-_DEFLATED = 16  # leading directions that the preconditioner treats exactly; measured best of 8, 16, 32
-# The constant column, small beside the norm 1 of the features: the base rate is known from all labels, and an intercept
-# as free as the features would make small coalitions echo their majority class, and values say little but the class.
+_TOLERANCE = 1e-6  # upper bound on the distance of the weights from the optimum, in the Euclidean norm
+_MAX_ITERATIONS = 500  # the default penalty needs about ten; Newton's method finishes models that need more
+_MAX_NEWTON_STEPS = 200  # full steps converge in ten; far from the optimum, halved steps precede them
+SMALLEST_L2 = 1e-6  # for smaller penalties, convergence cannot be verified in float64
+_DEFLATED = 16  # leading directions that the preconditioner treats exactly; the fastest of 8, 16 and 32
+# Value of the constant column. It is small beside the features, whose norm is 1: with a free intercept, models of small
+# coalitions would predict their majority class, and the values would mostly reflect the class of an example.
 _CONSTANT = 0.1
-_NEGLIGIBLE = 1e-7  # a direction with less than this share of the largest variance is left out of the preconditioner
+_NEGLIGIBLE = 1e-7  # directions with less than this fraction of the largest variance are not preconditioned
 
 
 @dataclass(frozen=True)
 class Design:
-    """Features prepared for heads: centred, scaled to a mean square norm of 1, with a constant column.
+    """Design matrix: centred features, scaled to a mean square norm of 1, and a constant column.
 
-    One global scale, not one a feature: the features of an encoder share a unit, and dividing by the standard
-    deviation of a dead feature would turn rounding noise into a signal.
+    There is one scale for all features: dividing a constant feature by its standard deviation would amplify rounding.
 
     Args:
         rows: float64 (n, d + 1).
         leading: float64 (n, r), the leading eigenvectors of ``rows @ rows.T``.
+        centre: float64 (d,), mean of the training features.
+        scale: root mean square norm of the centred training features.
     """
 
     rows: Tensor
@@ -45,7 +45,7 @@ class Design:
 
     @classmethod
     def of(cls, features: Tensor) -> Design:
-        """Prepare training features, float64 (n, d)."""
+        """Build the design matrix of training features, float64 (n, d)."""
         centre = features.mean(dim=0)
         centred = features - centre
         scale = float(centred.square().sum(dim=1).mean().sqrt())
@@ -53,8 +53,7 @@ class Design:
             raise InputError(
                 "features",
                 got="the same row for every sentence",
-                expected="features that differ",
-                remedy="Check the encoder: a head cannot tell these sentences apart.",
+                expected="rows that differ",
             )
         rows = torch.cat([centred / scale, torch.full((len(features), 1), _CONSTANT, dtype=torch.float64)], dim=1)
         variances, directions = torch.linalg.eigh(rows.T @ rows)  # ascending
@@ -64,37 +63,37 @@ class Design:
         return cls(rows, leading, centre, scale)
 
     def apply(self, features: Tensor) -> Tensor:
-        """Other sentences, float64 (m, d), in the same coordinates: (m, d + 1)."""
+        """Transform other features, float64 (m, d), to (m, d + 1)."""
         scaled = (features - self.centre) / self.scale
         return torch.cat([scaled, torch.full((len(features), 1), _CONSTANT, dtype=torch.float64)], dim=1)
 
 
 class Rows:
-    """Some rows of a design and the product with their Gram matrix K, in whichever form is cheaper.
+    """Rows of a design matrix and the Gram matrices of their leading parts.
 
     Args:
-        design: the prepared features.
-        index: int64 (n,), the rows in the order in which :meth:`first` takes them.
+        design: the design matrix.
+        index: int64 (n,), the selected rows.
     """
 
     def __init__(self, design: Design, index: Tensor) -> None:
         self._rows = design.rows[index]
         self._leading = design.leading[index]
-        few = self._rows[: 2 * self._rows.shape[1]]  # below 2d rows K x costs less than Z (Z.T x)
+        few = self._rows[: 2 * self._rows.shape[1]]  # for at most 2d rows, K x costs less than Z (Z.T x)
         self._gram = few @ few.T
 
-    def first(self, size: int) -> Gram:
-        """The first ``size`` rows."""
+    def gram(self, size: int) -> Gram:
+        """Gram matrix of the first ``size`` rows."""
         gram = self._gram[:size, :size] if size <= len(self._gram) else None
         return Gram(self._rows[:size], self._leading[:size], gram)
 
     def weights(self, dual: Tensor) -> Tensor:
-        """Weights (d + 1, H) of heads given by their dual coefficients (b, H) on the first b rows."""
+        """Weights (d + 1, H) of models with dual coefficients (b, H) on the first b rows."""
         return self._rows[: len(dual)].T @ dual
 
 
 class Gram:
-    """The Gram matrix of some rows, with a basis of its leading directions for the preconditioner."""
+    """Gram matrix K of some rows, with a basis of its leading directions for the preconditioner."""
 
     def __init__(self, rows: Tensor, leading: Tensor, gram: Tensor | None) -> None:
         self._rows, self._gram = rows, gram
@@ -110,51 +109,53 @@ class Gram:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def among(self, places: Tensor) -> Tensor:
-        """The Gram matrix of the rows at ``places`` alone."""
-        rows = self._rows[places]
+    def submatrix(self, index: Tensor) -> Tensor:
+        """Entries of the Gram matrix at the given rows and columns."""
+        rows = self._rows[index]
         return rows @ rows.T
 
     def __matmul__(self, columns: Tensor) -> Tensor:
         return self._rows @ (self._rows.T @ columns) if self._gram is None else self._gram @ columns
 
 
-def solve_heads(gram: Gram, targets: Tensor, present: Tensor, *, offset: Tensor, l2: float, start: Tensor) -> Tensor:
-    """Minimise ``sum_present log-loss + l2/2 |w|^2`` for every column, w being ``rows.T @ dual`` and the logits
-    ``offset + rows @ w``.
+def fit_logistic_regressions(
+    gram: Gram, targets: Tensor, present: Tensor, *, offset: Tensor, l2: float, start: Tensor
+) -> Tensor:
+    """Minimise ``sum over present rows of log-loss + l2/2 |w|^2`` for every model.
 
-    Preconditioned nonlinear conjugate gradients (Polak-Ribiere, restarted when the conjugacy is lost) in the space of
-    the weights, written in the dual coefficients: an iteration costs one product with the Gram matrix. The objective
-    is l2-strongly convex, so ``|gradient| / l2`` bounds the distance from the optimum; that is the stopping rule. Heads
-    that a small penalty keeps from it for long are finished one by one by Newton's method.
+    The weights are ``w = rows.T @ dual`` and the logits ``offset + rows @ w``. The method is preconditioned nonlinear
+    conjugate gradients (Polak-Ribiere with restarts) in the space of the weights, expressed in the dual coefficients:
+    an iteration costs one product with the Gram matrix. The objective is l2-strongly convex, so ``|gradient| / l2``
+    bounds the distance from the optimum and is the stopping rule. Models that have not converged after the maximum
+    number of iterations are solved by Newton's method.
 
     Args:
-        gram: of the b rows.
+        gram: Gram matrix of the b rows.
         targets: float64 (b, H) in {0, 1}.
-        present: float64 (b, H), 1 where the row belongs to the head's coalition.
-        offset: float64 (H,), logit of the base rate of each column's class.
-        l2: the penalty, at least ``SMALLEST_L2``.
-        start: float64 (b, H), dual coefficients to begin with.
+        present: float64 (b, H), 1 where the row belongs to the coalition of the model.
+        offset: float64 (H,), logit of the base rate of the class of each model.
+        l2: penalty, at least ``SMALLEST_L2``.
+        start: float64 (b, H), initial dual coefficients.
 
     Returns:
         float64 (b, H), dual coefficients of the optimum.
 
     Raises:
-        InputError: if a head has not converged, which a larger penalty mends.
+        InputError: a model has not converged because the penalty is too small.
 
     Source: Newton's method in dual coefficients: Rasmussen & Williams (2006), algorithm 3.1.
     """
     dual = start
     logits = gram @ dual + offset
     shrink = direction = image = None
-    old, old_product = dual, dual[0]  # of the iteration before, once there is one
+    old, old_product = dual, dual[0]  # replaced after the first iteration
     for _ in range(_MAX_ITERATIONS):
-        chance = torch.sigmoid(logits)
-        residual = (targets - chance).mul_(present).sub_(dual, alpha=l2)  # minus the gradient, in dual coefficients
+        probability = torch.sigmoid(logits)
+        residual = (targets - probability).mul_(present).sub_(dual, alpha=l2)  # negative gradient (dual)
         steepest = gram @ residual
         if float((residual * steepest).sum(dim=0).amax()) <= (_TOLERANCE * l2) ** 2:
             return dual
-        curvature = (chance - chance.square()).mul_(present)  # (b, H), second derivatives of the log-loss
+        curvature = (probability - probability.square()).mul_(present)  # (b, H), second derivatives of the log-loss
         if shrink is None:
             mean_curvature = curvature.sum(dim=0) / len(gram)
             shrink = 1 - l2 / (l2 + gram.variances[:, None] * mean_curvature)
@@ -173,16 +174,16 @@ def solve_heads(gram: Gram, targets: Tensor, present: Tensor, *, offset: Tensor,
         dual = dual + length * direction
         logits.addcmul_(length, image)
         old, old_product = residual, product
-    far = (residual * (gram @ residual)).sum(dim=0) > (_TOLERANCE * l2) ** 2
-    for head in torch.nonzero(far).flatten().tolist():
-        here = torch.nonzero(present[:, head]).flatten()
-        dual[:, head] = 0
-        dual[here, head] = _newton(gram.among(here), targets[here, head], offset[head], l2)
+    unsolved = (residual * (gram @ residual)).sum(dim=0) > (_TOLERANCE * l2) ** 2
+    for model in torch.nonzero(unsolved).flatten().tolist():
+        members = torch.nonzero(present[:, model]).flatten()
+        dual[:, model] = 0
+        dual[members, model] = _newton(gram.submatrix(members), targets[members, model], offset[model], l2)
     return dual
 
 
 def _newton(gram: Tensor, targets: Tensor, offset: Tensor, l2: float) -> Tensor:
-    """Dual coefficients (b,) of one head on rows with the Gram matrix ``gram`` (b, b), by Newton steps from 0."""
+    """Dual coefficients (b,) of one model on rows with the Gram matrix ``gram`` (b, b), by Newton steps from 0."""
 
     def objective(dual: Tensor) -> Tensor:
         penalty = l2 / 2 * dual @ gram @ dual
@@ -195,13 +196,13 @@ def _newton(gram: Tensor, targets: Tensor, offset: Tensor, l2: float) -> Tensor:
     value = objective(dual)
     for _ in range(_MAX_NEWTON_STEPS):
         logits = gram @ dual
-        chance = torch.sigmoid(logits + offset)
-        residual = targets - chance - l2 * dual
+        probability = torch.sigmoid(logits + offset)
+        residual = targets - probability - l2 * dual
         if float(residual @ gram @ residual) <= (_TOLERANCE * l2) ** 2:
             return dual
-        root = (chance * (1 - chance)).sqrt()
+        root = (probability * (1 - probability)).sqrt()
         system = torch.eye(len(gram), dtype=torch.float64) + root[:, None] * gram * root / l2
-        right = root.square() * logits + targets - chance
+        right = root.square() * logits + targets - probability
         whitened = torch.linalg.solve(system, root * (gram @ right) / l2)
         step = (right - root * whitened) / l2 - dual
         length = 1.0
@@ -211,13 +212,13 @@ def _newton(gram: Tensor, targets: Tensor, offset: Tensor, l2: float) -> Tensor:
         value = objective(dual)
     raise InputError(
         "l2",
-        got=f"{l2}, with which a head did not converge",
-        expected="a penalty that bounds the weights",
-        remedy="Raise l2; 1.0 is the default.",
+        got=f"{l2}, for which a logistic regression did not converge",
+        expected="a larger penalty",
+        remedy="The default is l2=1.0.",
     )
 
 
-def descend_heads(
+def fit_by_gradient_descent(
     rows: Tensor,
     targets: Tensor,
     present: Tensor,
@@ -227,17 +228,17 @@ def descend_heads(
     lr: float,
     batches: list[list[Tensor]],
 ) -> Tensor:
-    """Train every column by gradient descent on ``mean_present log-loss + l2 / (2 |S|) |w|^2`` from weights 0.
+    """Train every model by gradient descent on ``mean log-loss + l2 / (2 |S|) |w|^2`` from weights 0.
 
     Args:
         rows: float64 (n, d + 1).
         targets: float64 (n, H) in {0, 1}.
-        present: float64 (n, H), 1 where the row belongs to the head's coalition.
-        offset: float64 (H,), logit of the base rate of each column's class.
-        l2: the penalty.
-        lr: the step size.
-        batches: for each epoch its batches of row numbers; a head sees the rows of a batch that it has, and skips a
-            batch of which it has none.
+        present: float64 (n, H), 1 where the row belongs to the coalition of the model.
+        offset: float64 (H,), logit of the base rate of the class of each model.
+        l2: penalty.
+        lr: step size.
+        batches: for each epoch its batches of row indices. A model uses the rows of a batch that belong to its
+            coalition and skips a batch without any.
 
     Returns:
         float64 (d + 1, H), weights.
@@ -245,8 +246,8 @@ def descend_heads(
     weights = torch.zeros(rows.shape[1], targets.shape[1], dtype=torch.float64)
     penalty = l2 / present.sum(dim=0).clamp(min=1)
     for batch in (batch for epoch in batches for batch in epoch):
-        here, size = present[batch], present[batch].sum(dim=0)
-        residual = (torch.sigmoid(rows[batch] @ weights + offset) - targets[batch]).mul_(here)
+        members, size = present[batch], present[batch].sum(dim=0)
+        residual = (torch.sigmoid(rows[batch] @ weights + offset) - targets[batch]).mul_(members)
         gradient = rows[batch].T @ residual / size.clamp(min=1) + penalty * weights
         weights -= lr * torch.where(size > 0, gradient, 0.0)
     return weights

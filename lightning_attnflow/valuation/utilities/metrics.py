@@ -1,39 +1,51 @@
-"""Scores of classifiers on the validation set, many classifiers at once.
-
-Every score is larger for a better classifier, so the log loss is negated. F1 is the mean over the classes.
-"""
+"""Validation metrics of many classifiers in one call; every metric is larger for a better classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_attnflow.errors import InputError
 
-Score = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[[Tensor, Tensor], Tensor]  # logits (m, models, C), labels (m,) -> float64 (models,)
+Metric = Callable[[Any, Any], Any]  # labels (m,), probabilities (m, C) -> float
 
 
-def score_function(name: str) -> Score:
-    """The score called ``name``: logits (m, H, C) and labels int64 (m,) to float64 (H,).
+def score_function(metric: str | Metric) -> Score:
+    """Return a function of logits (m, models, C) and labels int64 (m,) that computes a metric, float64 (models,).
 
     Args:
-        name: accuracy, balanced_accuracy, f1, log_loss or auc.
+        metric: accuracy, balanced_accuracy, f1 (mean over classes), log_loss (negated), auc, or a function of labels
+            int64 (m,) and probabilities float64 (m, C), both NumPy arrays, that returns a number.
 
     Raises:
-        InputError: if there is no such score.
+        InputError: there is no such metric.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 1.0]], [[0.0, -1.0]]], dtype=torch.float64)  # two sentences, one classifier
         >>> float(score_function("accuracy")(logits, torch.tensor([1, 1])))
         0.5
     """
-    if name not in _SCORES:
+    if callable(metric):
+        return _of_function(metric)
+    if metric not in _SCORES:
         raise InputError(
-            "metric", got=repr(name), expected=f"one of {sorted(_SCORES)}", remedy="Pass metric='accuracy'."
+            "metric", got=repr(metric), expected=f"a function (labels, probabilities) or one of {sorted(_SCORES)}"
         )
-    return _SCORES[name]
+    return _SCORES[metric]
+
+
+def _of_function(metric: Metric) -> Score:
+    def score(logits: Tensor, labels: Tensor) -> Tensor:
+        truth, probabilities = labels.numpy(), logits.softmax(dim=2).numpy()
+        scores = [float(metric(truth, probabilities[:, model])) for model in range(logits.shape[1])]
+        return torch.from_numpy(np.array(scores))
+
+    return score
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -41,16 +53,16 @@ def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _balanced_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    hits = (logits.argmax(dim=2) == labels[:, None]).double()
-    return torch.stack([hits[labels == label].mean(dim=0) for label in _classes(labels)]).mean(dim=0)
+    correct = (logits.argmax(dim=2) == labels[:, None]).double()
+    return torch.stack([correct[labels == label].mean(dim=0) for label in _classes(labels)]).mean(dim=0)
 
 
 def _f1(logits: Tensor, labels: Tensor) -> Tensor:
-    said = logits.argmax(dim=2)  # (m, H)
+    predictions = logits.argmax(dim=2)  # (m, models)
     scores = []
     for label in _classes(labels):
-        claimed, true = (said == label).double(), (labels == label).double()[:, None]
-        scores.append(2 * (claimed * true).sum(dim=0) / (claimed.sum(dim=0) + true.sum()))
+        predicted, true = (predictions == label).double(), (labels == label).double()[:, None]
+        scores.append(2 * (predicted * true).sum(dim=0) / (predicted.sum(dim=0) + true.sum()))
     return torch.stack(scores).mean(dim=0)
 
 
@@ -83,4 +95,3 @@ _SCORES: dict[str, Score] = {
     "f1": _f1,
     "log_loss": _log_loss,
 }
-SCORES = tuple(_SCORES)

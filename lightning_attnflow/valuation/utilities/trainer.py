@@ -1,4 +1,4 @@
-"""Data valuation of any LightningModule: one bare ``Trainer.fit`` a coalition."""
+"""Data valuation of any LightningModule: one ``Trainer.fit`` for each coalition."""
 
 from __future__ import annotations
 
@@ -14,43 +14,69 @@ import torchmetrics
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_attnflow._checks import check_integer, check_seed
 from lightning_attnflow._state import seeded_rng
 from lightning_attnflow.errors import GameError, InputError
-from lightning_attnflow.valuation.checks import positive_integer
-from lightning_attnflow.valuation.fingerprint import fingerprint
-from lightning_attnflow.valuation.utilities.trainer_fit import ONE_AT_A_TIME, fit, make_trainer, quiet, training_loader
+from lightning_attnflow.valuation.data import fingerprint, function_name
+from lightning_attnflow.valuation.utilities.trainer_fit import TRAINING_LOCK, fit, make_trainer, quiet, training_loader
 
 FloatArray = NDArray[np.float64]
 Predict = Callable[[pl.LightningModule, Any], tuple[torch.Tensor, torch.Tensor]]
 
 
 class TrainerUtility:
-    """A game: the validation score of a LightningModule trained on the examples of a coalition.
+    """A game whose payoff is the validation score of a LightningModule trained on the examples of a coalition.
 
-    Every training starts from the same initial weights. Its randomness (the order of the examples, dropout) comes
-    from the seed and the coalition alone, and the global generators of Python, NumPy and torch are left as found. The
-    empty coalition gets the score of the untrained weights; a coalition of one class is trained like any other.
+    Every training starts from the same initial weights. Its randomness (shuffling, dropout) depends on the seed and the
+    coalition only; the global random number generators are restored. The payoff of the empty coalition is the score of
+    the initial weights. Coalitions of one class are trained like all others.
 
     Args:
-        make_module: returns the LightningModule; called once, and the module it returns is copied for each coalition.
-        train: map-style data set, one player an item.
-        validation: map-style data set; read once, so its items must not change.
-        metric: a ``torchmetrics.Metric``, or a function of (predictions, targets) of the whole validation set. A
-            metric that says of itself that lower is better is negated.
-        trainer: keyword arguments of the Trainer, such as ``{"max_epochs": 3}``, which is the default; they go
-            beside the ones that make it bare (no logger, checkpoint, bar, summary, validation).
-        batch_size: examples a training step.
-        seed: of the initial weights and of every training.
-        training_seeds: trainings a coalition; the payoff is their mean, and with two or more their variance is
-            reported apart from the one of the orders.
-        collate_fn: of the data loaders, default torch's.
-        predict: (module, batch) to (predictions, targets). The default takes a pair (inputs, targets), or a mapping
-            with "labels", and the ``logits`` of what the module returns, if there are any.
+        make_module: returns the LightningModule. It is called once; each coalition trains a copy.
+        train: map-style data set; each item is a player.
+        validation: map-style data set. It is read once.
+        metric: a ``torchmetrics.Metric``, or a function of the predictions and targets of the whole validation set that
+            returns a number. A metric with ``higher_is_better = False`` is negated.
+        trainer: keyword arguments of the Trainer, default ``{"max_epochs": 3}``. Logging, checkpoints, progress bar,
+            model summary and validation are disabled.
+        batch_size: examples of a training step.
+        seed: seed of the initial weights and of every training.
+        training_seeds: trainings for each coalition. The payoff is their mean; with two or more, the result contains
+            the variance that is due to the training seed.
+        collate_fn: ``collate_fn`` of the data loaders.
+        predict: function from (module, batch) to (predictions, targets). The default accepts a pair (inputs, targets)
+            or a mapping with "labels", and uses the ``logits`` of the output if it has any.
 
     Raises:
-        InputError: if a data set is empty or not map-style, or an argument is out of range.
+        InputError: a data set is empty or not map-style, or an argument is invalid.
 
     Source: Ghorbani & Zou (2019), Data Shapley.
+
+    Example:
+        >>> class Model(pl.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.linear = torch.nn.Linear(1, 2)
+        ...     def forward(self, inputs):
+        ...         return self.linear(inputs)
+        ...     def training_step(self, batch):
+        ...         return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), lr=1.0)
+        >>> inputs, targets = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
+        >>> data = torch.utils.data.TensorDataset(inputs, targets)
+        >>> metric = torchmetrics.classification.MulticlassAccuracy(num_classes=2)
+        >>> utility = TrainerUtility(Model, data, data, metric=metric)
+        >>> utility(np.array([[True, True, True, True]])).tolist()
+        [1.0]
+
+        With a function as the metric:
+
+        >>> def mean_margin(logits, targets):
+        ...     return (logits[:, 1] - logits[:, 0]).mul(2 * targets - 1).mean()
+        >>> utility = TrainerUtility(Model, data, data, metric=mean_margin)
+        >>> bool(utility(np.array([[True, True, True, True]])) > 0)
+        True
     """
 
     def __init__(
@@ -69,19 +95,14 @@ class TrainerUtility:
     ) -> None:
         self.n_players = _length("train", train)
         _length("validation", validation)
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise InputError("seed", got=repr(seed), expected="an integer >= 0", remedy="Pass seed=0.")
         if not callable(metric):
             raise InputError(
-                "metric",
-                got=repr(metric),
-                expected="a torchmetrics.Metric or a function",
-                remedy="Pass BinaryAccuracy().",
+                "metric", got=repr(metric), expected="a torchmetrics.Metric or a function of predictions and targets"
             )
-        self.train, self.validation, self.metric, self.seed = train, validation, metric, seed
+        self.train, self.validation, self.metric, self.seed = train, validation, metric, check_seed(seed)
         self.trainer = {"max_epochs": 3} if trainer is None else dict(trainer)
-        self.batch_size = positive_integer("batch_size", batch_size)
-        self.training_seeds = positive_integer("training_seeds", training_seeds)
+        self.batch_size = check_integer("batch_size", batch_size)
+        self.training_seeds = check_integer("training_seeds", training_seeds)
         self.collate_fn, self._predict = collate_fn, predict or _predict
         with seeded_rng(np.random.SeedSequence(seed)):
             self._initial = make_module()
@@ -89,41 +110,41 @@ class TrainerUtility:
                 raise InputError(
                     "make_module",
                     got=f"a function that returns {type(self._initial).__name__}",
-                    expected="one that returns a lightning.pytorch.LightningModule",
-                    remedy="Return the module itself; lightning and pytorch_lightning are two different packages.",
+                    expected="a function that returns a lightning.pytorch.LightningModule",
+                    remedy="Note that pytorch_lightning is a different package.",
                 )
-            # Copied for each coalition, with its callbacks: that costs half of making one, and no state is carried on.
-            self._untouched_trainer = make_trainer(self.trainer)
+            # A copy for each coalition costs half of a new Trainer and carries over no state of the callbacks.
+            self._initial_trainer = make_trainer(self.trainer)
         self._validation_batches: list[Any] | None = None
-        self._noise_sum, self._noise_count = 0.0, 0
+        self._variance_sum, self._variance_count = 0.0, 0
 
     def __call__(self, coalitions: NDArray[np.bool_]) -> FloatArray:
         """Payoffs float64 (m,) of coalitions bool (m, n).
 
         Raises:
-            GameError: if a training or the metric fails or gives NaN; it carries the coalition.
+            GameError: a training or the metric raises an exception or returns NaN; the error names the coalition.
         """
         return np.array([self._payoff(np.flatnonzero(coalition)) for coalition in coalitions])
 
     def pop_training_variance(self) -> tuple[float, int]:
-        """Sum of the variances of the payoffs due to the training seed, and their number, since the last call."""
-        drained = self._noise_sum, self._noise_count
-        self._noise_sum, self._noise_count = 0.0, 0
-        return drained
+        """Return and reset the sum of the payoffs' variances due to the training seed, and their number."""
+        popped = self._variance_sum, self._variance_count
+        self._variance_sum, self._variance_count = 0.0, 0
+        return popped
 
     def configuration(self) -> dict[str, object]:
-        """What the payoffs depend on, for a ledger."""
+        """Everything the payoffs depend on, as JSON values."""
         try:
             optimizer = repr(copy.deepcopy(self._initial).configure_optimizers())
-        except Exception as error:  # one that asks for the number of steps, which only a training knows
-            optimizer = f"not known before a training: {type(error).__name__}"
+        except Exception as error:  # for example, it needs the number of steps, which only a Trainer knows
+            optimizer = f"unknown before training: {type(error).__name__}"
         return {
             "utility": "TrainerUtility",
             "module": fingerprint((repr(self._initial), dict(self._initial.hparams), self._initial.state_dict())),
             "optimizer": optimizer,
             "train": fingerprint(self.train),
             "validation": fingerprint(self.validation),
-            "metric": repr(self.metric) if isinstance(self.metric, torchmetrics.Metric) else _name(self.metric),
+            "metric": repr(self.metric) if isinstance(self.metric, torchmetrics.Metric) else function_name(self.metric),
             "trainer": {name: repr(value) for name, value in self.trainer.items()},
             "batch_size": self.batch_size,
             "seed": self.seed,
@@ -141,24 +162,24 @@ class TrainerUtility:
                 "training",
                 members.tolist(),
                 got=f"{type(error).__name__}: {error}",
-                expected="a training and a metric that run through",
-                remedy="Train on these examples alone to see the whole traceback.",
+                expected="training and metric without an exception",
+                remedy="Call the utility with this coalition to reproduce the error.",
             ) from error
         if trainings > 1:
-            self._noise_sum += float(np.var(scores, ddof=1)) / trainings
-            self._noise_count += 1
+            self._variance_sum += float(np.var(scores, ddof=1)) / trainings
+            self._variance_count += 1
         return float(np.mean(scores))
 
     def _train_and_score(self, members: NDArray[np.intp], number: int) -> float:
         sequence = np.random.SeedSequence([self.seed, number, *members.tolist()])
-        with ONE_AT_A_TIME, seeded_rng(sequence), quiet():
+        with TRAINING_LOCK, seeded_rng(sequence), quiet():
             module = copy.deepcopy(self._initial)
             if len(members):
                 loader = training_loader(self.train, members, self.batch_size, self.collate_fn)
-                fit(copy.deepcopy(self._untouched_trainer), module, loader)
-            broken = [name for name, weight in module.named_parameters() if not torch.isfinite(weight).all()]
-            if broken:
-                raise _not_finite("weights after training", members, f"NaN or infinity in {broken[0]}")
+                fit(copy.deepcopy(self._initial_trainer), module, loader)
+            invalid = [name for name, weight in module.named_parameters() if not torch.isfinite(weight).all()]
+            if invalid:
+                raise _not_finite("weights after training", members, f"NaN or infinity in {invalid[0]}")
             score = self._score(module)
         if not math.isfinite(score):
             raise _not_finite("metric", members, score)
@@ -173,16 +194,15 @@ class TrainerUtility:
                 predictions.append(prediction.detach())
                 targets.append(target)
         metric = copy.deepcopy(self.metric)
-        whole = torch.cat(predictions), torch.cat(targets)
-        if isinstance(metric, torchmetrics.Metric):  # calling it would compute it twice
-            metric.update(*whole)
+        if isinstance(metric, torchmetrics.Metric):  # metric(...) would compute it twice
+            metric.update(torch.cat(predictions), torch.cat(targets))
             score = float(metric.compute())
         else:
-            score = float(metric(*whole))
+            score = float(metric(torch.cat(predictions), torch.cat(targets)))
         return -score if getattr(metric, "higher_is_better", True) is False else score
 
     def _batches(self) -> list[Any]:
-        """The validation batches, put together once."""
+        """The validation batches, collated on the first call."""
         if self._validation_batches is None:
             loader = DataLoader(self.validation, max(self.batch_size, 64), collate_fn=self.collate_fn)
             self._validation_batches = list(loader)
@@ -198,15 +218,19 @@ def _predict(module: pl.LightningModule, batch: Any) -> tuple[torch.Tensor, torc
         raise InputError(
             "batch",
             got=f"{type(batch).__name__}",
-            expected="a pair (inputs, targets), or a mapping with 'labels'",
-            remedy="Pass predict=, a function from module and batch to predictions and targets.",
+            expected="a pair (inputs, targets) or a mapping with 'labels'",
+            remedy="Pass predict=, a function from (module, batch) to (predictions, targets).",
         )
     return getattr(output, "logits", output), targets
 
 
 def _not_finite(what: str, members: NDArray[np.intp], got: object) -> GameError:
     return GameError.of_coalition(
-        what, members.tolist(), got=got, expected="finite numbers", remedy="Lower the learning rate or clip gradients."
+        what,
+        members.tolist(),
+        got=got,
+        expected="finite numbers",
+        remedy="Reduce the learning rate or clip the gradients.",
     )
 
 
@@ -216,14 +240,11 @@ def _length(name: str, data: Any) -> int:
         data.__getitem__  # noqa: B018  an iterable data set has none
     except (TypeError, AttributeError) as error:
         raise InputError(
-            name, got=type(data).__name__, expected="a map-style data set", remedy="Give it __len__ and __getitem__."
+            name,
+            got=type(data).__name__,
+            expected="a map-style data set",
+            remedy="It needs __len__ and __getitem__.",
         ) from error
     if length < 1:
-        raise InputError(
-            name, got="no example", expected="at least one", remedy=f"Pass a {name} set that is not empty."
-        )
+        raise InputError(name, got="an empty data set", expected="at least one example")
     return length
-
-
-def _name(function: Any) -> str:
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__qualname__)}"

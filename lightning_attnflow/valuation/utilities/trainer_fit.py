@@ -1,4 +1,4 @@
-"""One bare ``Trainer.fit``: nothing written or said, the global state left as found, the data read by the batch."""
+"""One ``Trainer.fit`` without logging, checkpoints, progress output or validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from lightning_attnflow.errors import InputError
 
-_BARE: dict[str, Any] = {  # of a Trainer that only trains
+_TRAINER_DEFAULTS: dict[str, Any] = {
     "accelerator": "cpu",
     "devices": 1,
     "enable_checkpointing": False,
@@ -28,21 +28,21 @@ _BARE: dict[str, Any] = {  # of a Trainer that only trains
     "logger": False,
     "num_sanity_val_steps": 0,
 }
-# Training draws from the global generators, which threads share: only one trains at a time.
-ONE_AT_A_TIME = threading.RLock()
+# Training uses the global random number generators, which threads share, so that only one thread may train at a time.
+TRAINING_LOCK = threading.RLock()
 
 
 def training_loader(
     train: Dataset[Any], members: NDArray[np.intp], batch_size: int, collate_fn: Callable[[list[Any]], Any] | None
 ) -> DataLoader[Any]:
-    """A shuffling loader of some items; rows of tensors are taken a batch at once, which collates to the same bits."""
+    """Shuffling loader of the items ``members``; rows of a TensorDataset are indexed by the batch."""
     if type(train) is TensorDataset and collate_fn is None:
-        return DataLoader(_TensorRows(train, members), batch_size, shuffle=True, collate_fn=_as_it_is)
+        return DataLoader(_TensorRows(train, members), batch_size, shuffle=True, collate_fn=_identity)
     return DataLoader(Subset(train, members.tolist()), batch_size, shuffle=True, collate_fn=collate_fn)
 
 
 class _TensorRows(Dataset[Any]):
-    """Some rows of tensors: item by item and then stacked, they cost more than a step of a small model."""
+    """Rows of tensors, indexed by the batch: to collate single items costs more than a step of a small model."""
 
     def __init__(self, whole: TensorDataset, members: NDArray[np.intp]) -> None:
         self._columns = [column[torch.from_numpy(members)] for column in whole.tensors]
@@ -50,50 +50,51 @@ class _TensorRows(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._columns[0])
 
-    def __getitems__(self, places: list[int]) -> list[torch.Tensor]:
-        index = torch.tensor(places)
+    def __getitems__(self, indices: list[int]) -> list[torch.Tensor]:
+        index = torch.tensor(indices)
         return [column.index_select(0, index) for column in self._columns]
 
 
-def _as_it_is(batch: list[torch.Tensor]) -> list[torch.Tensor]:
+def _identity(batch: list[torch.Tensor]) -> list[torch.Tensor]:
     return batch
 
 
 def fit(trainer: pl.Trainer, module: pl.LightningModule, loader: DataLoader[Any]) -> None:
-    """Train; Ctrl-C, which Lightning turns into the end of the process, stays a KeyboardInterrupt."""
+    """Train the module; raise KeyboardInterrupt on Ctrl-C, where Lightning would raise SystemExit."""
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if in_main else None
     try:
         trainer.fit(module, loader)
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):
+    except SystemExit as exit_error:
+        if isinstance(exit_error.__context__, KeyboardInterrupt):
             if in_main:
-                signal.signal(signal.SIGINT, handler)  # Lightning has set it to be ignored
-            raise KeyboardInterrupt from end
+                signal.signal(signal.SIGINT, handler)  # Lightning ignores the signal from then on
+            raise KeyboardInterrupt from exit_error
         raise
 
 
 def make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
+    """Create a Trainer without logging, checkpoints and validation."""
     clash = sorted(set(options) & {"logger", "enable_checkpointing", "num_sanity_val_steps", "limit_val_batches"})
     if clash:
         raise InputError(
             "trainer",
-            got=f"{', '.join(clash)}",
-            expected="a training without logs, checkpoints and validation",
-            remedy="Leave these out; the validation set is scored after the training.",
+            got=", ".join(clash),
+            expected="no options of logging, checkpoints or validation",
+            remedy="The validation set is scored after training.",
         )
     try:
         with quiet():
-            return pl.Trainer(**{**_BARE, **options})
+            return pl.Trainer(**{**_TRAINER_DEFAULTS, **options})
     except TypeError as error:
         raise InputError(
-            "trainer", got=f"{error}", expected="keyword arguments of Trainer", remedy="Check their names."
+            "trainer", got=str(error), expected="keyword arguments of lightning.pytorch.Trainer"
         ) from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning's banners and hints, which a thousand trainings would repeat a thousand times."""
+    """Suppress the log messages and warnings of Lightning, which every training would repeat."""
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     loggers += [logging.getLogger(f"lightning.pytorch.utilities.{part}") for part in ("rank_zero",)]
     levels = [logger.level for logger in loggers]

@@ -1,0 +1,116 @@
+"""Validation and hashing of training data."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lightning_attnflow.errors import InputError
+
+
+def check_features(name: str, features: Any) -> NDArray[np.float64]:
+    """Return features, an array or tensor, as finite float64 (n, d) with n > 0 and d > 0."""
+    if hasattr(features, "detach"):
+        features = features.detach().cpu().numpy()
+    try:
+        array = np.ascontiguousarray(features, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(name, got=str(error), expected="numbers of shape (n, d)") from error
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(name, got=f"shape {array.shape}", expected="shape (n, d) with n > 0 and d > 0")
+    invalid = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(invalid):
+        raise InputError(
+            name, got=f"NaN or infinity in {len(invalid)} rows, first in row {invalid[0]}", expected="finite numbers"
+        )
+    return array
+
+
+def check_labels(name: str, labels: ArrayLike | Any, length: int) -> NDArray[np.int64]:
+    """Return class labels 0, 1, ... as int64 (length,); there must be at least two classes."""
+    if hasattr(labels, "detach"):
+        labels = labels.detach().cpu().numpy()
+    array = np.asarray(labels)
+    if array.shape != (length,):
+        raise InputError(name, got=f"shape {array.shape}", expected=f"shape ({length},), one label for each sentence")
+    integers = array.astype(np.int64) if array.dtype.kind in "biuf" and np.isfinite(array).all() else None
+    if integers is None or (integers != array).any() or integers.min() < 0:
+        raise InputError(name, got=f"{array.dtype} {array[:5]}", expected="integers 0, 1, ...")
+    if integers.min() == integers.max():
+        raise InputError(name, got=f"{length} sentences of class {integers[0]} only", expected="at least two classes")
+    return integers
+
+
+def check_classification_data(
+    features: Any, labels: ArrayLike, validation_features: Any, validation_labels: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return checked features (n, d), labels (n,), validation features (m, d) and validation labels (m,)."""
+    train = check_features("features", features)
+    validation = check_features("validation_features", validation_features)
+    if train.shape[1] != validation.shape[1]:
+        raise InputError(
+            "validation_features",
+            got=f"{validation.shape[1]} features",
+            expected=f"{train.shape[1]}, as in the training set",
+            remedy="Encode both sets with the same model.",
+        )
+    return (
+        train,
+        check_labels("labels", labels, len(train)),
+        validation,
+        check_labels("validation_labels", validation_labels, len(validation)),
+    )
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the content of a value; equal contents give equal hashes in every process.
+
+    Args:
+        value: tensors, arrays, numbers, strings, None, mappings, sequences, or an object with ``__len__`` and
+            ``__getitem__``, which is read item by item; other objects are pickled.
+
+    Example:
+        >>> fingerprint([np.ones(2), "a"]) == fingerprint([np.ones(2), "a"])
+        True
+        >>> fingerprint(np.ones(2)) == fingerprint(np.ones((2, 1)))
+        False
+    """
+    digest = hashlib.sha256()
+    _update(digest, value)
+    return digest.hexdigest()
+
+
+def _update(digest: Any, value: Any) -> None:
+    digest.update(f"<{type(value).__qualname__}>".encode())
+    torch = sys.modules.get("torch")  # if it is not imported, the value holds no tensors
+    if torch is not None and isinstance(value, torch.Tensor):
+        flat = value.detach().cpu().contiguous().view(-1)
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif value is None or isinstance(value, (str, bytes, bool, int, float)):
+        digest.update(repr(value).encode())
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=repr):
+            _update(digest, key)
+            _update(digest, value[key])
+    elif hasattr(value, "__len__") and hasattr(value, "__getitem__"):
+        digest.update(f"{len(value)}".encode())
+        for index in range(len(value)):
+            _update(digest, value[index])
+    else:
+        digest.update(pickle.dumps(value, protocol=4))
+
+
+def function_name(function: Any) -> str:
+    """Qualified name of a function or of the class of a callable object, for the configuration of a ledger."""
+    owner = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(owner, '__module__', '?')}.{owner.__qualname__}"
