@@ -1,7 +1,7 @@
-"""Attention probabilities of a Hugging Face model, which is left exactly as it was found.
+"""Attention probabilities of a Hugging Face model, for any attention implementation; the model's state is restored.
 
-Fused attention (sdpa, flash, flex) never forms the probabilities, so for one forward pass the model is switched to its
-eager implementation, in eval mode (in train mode dropout is applied to what is recorded) and without gradients.
+Fused attention (sdpa, flash, flex) does not compute the probabilities. So for one forward pass the model uses its eager
+implementation, in eval mode, because dropout changes the returned attention, and without gradients.
 """
 
 from __future__ import annotations
@@ -21,23 +21,22 @@ if TYPE_CHECKING:
 
 
 def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tensor]:
-    """Return the attention probabilities of every layer for one batch, and leave the model and all RNGs as found.
+    """Return the attention probabilities of every layer for one batch.
 
-    Restored, also when the forward pass raises: attention implementation, configs (nested ones too), the train/eval
-    flag of every submodule, hooks, gradients, and the RNG states of Python, NumPy and torch. Hooks that the user has
-    registered stay in place and see this forward pass.
+    The attention implementation, all configs, the mode of every submodule, hooks, gradients, and the RNG states of
+    Python, NumPy and torch are restored, also if the forward pass raises. Hooks of the user are called.
 
     Args:
-        model: a Hugging Face encoder or causal language model, or a module that contains exactly one.
+        model: a Hugging Face encoder or causal language model, or a module that contains exactly one, such as a
+            LightningModule, a `torch.nn.DataParallel` or a SentenceTransformer.
         inputs: keyword arguments of its forward: `input_ids` (B, T), `attention_mask` (B, T) and so on.
 
     Returns:
         One tensor (B, heads, T, T) per layer, [sentence, head, query, key], of at least float32, on the model's
-        device. Rows of real tokens sum to 1 and give nothing to padding; rows of padding queries carry no meaning: crop
-        them.
+        device. Rows of real tokens sum to 1, with 0 for padding; rows of padding are undefined.
 
     Raises:
-        CaptureError: no Hugging Face model, or one that does not hand out attention probabilities.
+        CaptureError: no Hugging Face model, or one that does not return attention probabilities.
         InputError: several Hugging Face models, or inputs that are not a mapping.
 
     Example:
@@ -53,14 +52,13 @@ def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tenso
         raise InputError(
             "inputs",
             got=type(inputs).__name__,
-            expected="a mapping of keyword arguments of the model, with input_ids",
-            remedy='Pass what the tokenizer returns, or {"input_ids": ..., "attention_mask": ...}.',
+            expected="a mapping with the model's keyword arguments, such as the output of the tokenizer",
         )
     transformer = find_transformer(model)
     found_implementation = transformer.config._attn_implementation
     arguments = dict(inputs) | {"output_attentions": True, "return_dict": True}
     if "use_cache" in inspect.signature(transformer.forward).parameters:
-        arguments["use_cache"] = False  # a key-value cache would be filled for nothing
+        arguments["use_cache"] = False
     with eval_mode(transformer), torch.no_grad():
         if found_implementation != "eager":
             transformer.set_attn_implementation("eager")
@@ -69,15 +67,17 @@ def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tenso
 
 
 def find_transformer(module: nn.Module, path: str | None = None) -> PreTrainedModel:
-    """Return the one Hugging Face model in `module` (or `module` itself); models inside that model do not count.
+    """Return the Hugging Face model in a module, or the module itself if it is one.
 
     Args:
-        module: for instance a LightningModule.
-        path: attribute path of the model in `module`, such as "encoder" or "student.bert"; needed if there are several.
+        module: a module that contains the model, such as a LightningModule, a `torch.nn.DataParallel` or a
+            SentenceTransformer.
+        path: attribute path of the model in `module`, such as "encoder" or "student.bert"; required if there are
+            several. Parts of a Hugging Face model are only found by their path.
 
     Raises:
-        CaptureError: there is none.
-        InputError: there are several, or none at `path`.
+        CaptureError: no Hugging Face model.
+        InputError: several of them, or none at `path`.
     """
     from transformers import PreTrainedModel
 
@@ -102,19 +102,18 @@ def find_transformer(module: nn.Module, path: str | None = None) -> PreTrainedMo
         raise InputError(
             f"Hugging Face models in {type(module).__name__}",
             got=f"{len(found)}",
-            expected="exactly one, or to be told which",
+            expected="exactly one, or the path of one",
             remedy=_candidates(found),
         )
     raise CaptureError(
         f"attention of {type(module).__name__}",
         got="no Hugging Face model in it",
-        expected="a transformers.PreTrainedModel, itself or as an attribute",
-        remedy="Keep the model as an attribute of the module; other architectures have no attention to capture here.",
+        expected="a transformers.PreTrainedModel, or a module with one as an attribute",
     )
 
 
 def _outermost(module: nn.Module, kind: type[PreTrainedModel]) -> dict[str, PreTrainedModel]:
-    """Map attribute paths to the models of `kind` that are not part of another one."""
+    """Return the models of `kind` that are not part of another one, by attribute path."""
     found: dict[str, PreTrainedModel] = {}
     for path, child in module.named_modules():
         if isinstance(child, kind) and not any(path.startswith(f"{outer}.") or not outer for outer in found):
@@ -124,13 +123,13 @@ def _outermost(module: nn.Module, kind: type[PreTrainedModel]) -> dict[str, PreT
 
 def _candidates(found: Mapping[str, nn.Module]) -> str:
     if not found:
-        return "There is no Hugging Face model in this module at all."
+        return "There is no Hugging Face model in this module."
     return "Pass " + " or ".join(f"model={path!r} ({type(model).__name__})" for path, model in found.items()) + "."
 
 
 def _validated(output: Any, inputs: Mapping[str, Any], model: PreTrainedModel, implementation: str) -> list[Tensor]:
     """Check that `output` holds attention probabilities for these inputs; return them in at least float32."""
-    what = f"attentions of {type(model).__name__} (attention implementation {implementation!r}, asked for 'eager')"
+    what = f"attentions of {type(model).__name__} (attention implementation {implementation!r}, switched to 'eager')"
     if output.get("encoder_attentions") is not None and output.get("attentions") is None:
         raise CaptureError(
             what,
@@ -144,9 +143,8 @@ def _validated(output: Any, inputs: Mapping[str, Any], model: PreTrainedModel, i
         raise CaptureError(
             what,
             got=f"{len(attentions)} layers",
-            expected=f"{n_layers or 'at least one'}, a matrix for each",
-            remedy='Load the model with attn_implementation="eager"; a model without softmax attention in every layer '
-            "cannot be shown.",
+            expected=f"{n_layers or 'at least one'}, each with softmax attention",
+            remedy='Load the model with attn_implementation="eager".',
         )
     mask = inputs.get("attention_mask")
     real = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None  # (B, T)
@@ -158,15 +156,15 @@ def _validated(output: Any, inputs: Mapping[str, Any], model: PreTrainedModel, i
             raise CaptureError(
                 f"{what}, layer {number}",
                 got=got,
-                expected="probabilities (B, heads, T, T): rows that sum to 1, nothing on padding",
-                remedy='Load the model with attn_implementation="eager", or pass as model= the part of it that has '
-                "softmax attention over these inputs.",
+                expected="probabilities (B, heads, T, T): rows that sum to 1, with 0 for padding",
+                remedy='Load the model with attn_implementation="eager", or pass the part of it with softmax attention '
+                "over these inputs.",
             )
     return [layer.to(torch.promote_types(layer.dtype, torch.float32)) for layer in attentions]
 
 
 def _defect(layer: Any, shape: tuple[int, ...] | None, real: Tensor | None) -> str | None:
-    """Say what keeps `layer` from being attention probabilities, or None."""
+    """Return how `layer` differs from attention probabilities, or None."""
     if not isinstance(layer, Tensor) or layer.ndim != 4 or layer.shape[2] != layer.shape[3]:
         return f"shape {tuple(layer.shape)}" if isinstance(layer, Tensor) else f"a {type(layer).__name__}"
     if shape is not None and (layer.shape[0], layer.shape[2]) != shape:

@@ -1,8 +1,8 @@
-"""The layered attention network of one sentence: capacities, and what the prediction reads at the top.
+"""The layered attention network of one sentence: capacities of the edges, and a readout.
 
-Nodes are (layer, position) for layers 0..L. The edge from position i of layer l-1 to position j of layer l carries at
-most ``capacities[l - 1, j, i]``, the attention that query j pays to key i. The sink reads position j of layer L through
-an edge of capacity ``readout[j]``. After Abnar & Zuidema, "Quantifying Attention Flow in Transformers" (ACL 2020).
+Nodes are (layer, position) for layers 0..L. The edge from position i of layer l-1 to position j of layer l has the
+capacity ``capacities[l - 1, j, i]``, the attention of query j to key i. The edge from position j of layer L to the sink
+has the capacity ``readout[j]``. After Abnar & Zuidema, "Quantifying Attention Flow in Transformers" (ACL 2020).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_choice, check_integer
 from lightning_attnflow.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -21,7 +22,7 @@ Readout = Literal["first", "last", "mean", "all"] | int | Sequence[float] | NDAr
 Heads = Literal["mean", "max", "min"] | int
 
 ROW_SUM_TOLERANCE = 1e-2
-"""How far a captured attention row may be from summing to 1: bfloat16 keeps 8 bits, so 512 entries drift by 4e-3."""
+"""Tolerance of the row sums of captured attention: with 8 bits of bfloat16, sums over 512 entries are off by 4e-3."""
 
 _PROBABILITY_TOLERANCE = 1e-9
 
@@ -30,16 +31,16 @@ _PROBABILITY_TOLERANCE = 1e-9
 class AttentionNetwork:
     """Layered capacities and a readout.
 
-    Build it with `from_attentions` from attention probabilities, or directly from any non-negative capacities
-    (gradient-weighted attention, say).
+    Create it with `from_attentions` from attention probabilities, or directly from any non-negative capacities, such as
+    gradient-weighted attention.
 
     Args:
         capacities: (L, T, T) non-negative, ``[layer, query, key]``.
         readout: (T,) non-negative, the capacities of the sink edges.
-        positions: (T,) where each kept position stood in the sequence before padding was cropped; default 0..T-1.
+        positions: (T,) index of each position in the sequence before padding was cropped; default 0..T-1.
 
     Raises:
-        InputError: negative, NaN or infinite capacities, shapes or types that do not fit, a readout that reads nothing.
+        InputError: negative, NaN or infinite capacities, wrong shapes or types, a readout that is all zero.
 
     Example:
         >>> import numpy as np
@@ -59,23 +60,18 @@ class AttentionNetwork:
                 "capacities",
                 got=f"shape {capacities.shape}",
                 expected="(L, T, T) with L >= 1 and T >= 1",
-                remedy="Pass one matrix [query, key] a layer; AttentionNetwork.from_attentions merges heads.",
+                remedy="AttentionNetwork.from_attentions merges heads.",
             )
         readout = _checked(self.readout, "readout", f"float64 ({capacities.shape[1]},)")
         if readout.shape != capacities.shape[1:2] or not readout.any():
-            raise InputError(
-                "readout",
-                got=f"shape {readout.shape} with sum {readout.sum():g}",
-                expected=f"shape ({capacities.shape[1]},) with a positive sum",
-                remedy="Give every position of the cropped sentence the weight with which the prediction reads it.",
-            )
+            got = f"shape {readout.shape} with sum {readout.sum():g}"
+            raise InputError("readout", got=got, expected=f"shape ({capacities.shape[1]},) with a positive sum")
         positions = np.array(self.positions) if np.size(self.positions) else np.arange(len(readout))
         if positions.shape != readout.shape or positions.dtype.kind not in "iu" or positions.min() < 0:
             raise InputError(
                 "positions",
                 got=f"shape {positions.shape} and dtype {positions.dtype}, {positions.tolist()}",
-                expected=f"{len(readout)} integers >= 0, one a position kept",
-                remedy="Leave positions out unless padding was cropped: then np.flatnonzero(mask).",
+                expected=f"{len(readout)} integers >= 0, such as np.flatnonzero(mask)",
             )
         for name, array in (("capacities", capacities), ("readout", readout), ("positions", positions)):
             array.flags.writeable = False
@@ -88,17 +84,17 @@ class AttentionNetwork:
 
     @property
     def n_positions(self) -> int:
-        """T, the number of positions kept."""
+        """T, the number of positions."""
         return int(self.capacities.shape[1])
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether every row sums to 1 to 1e-9, as attention probabilities do."""
+        """Whether every row sums to 1 within 1e-9, as attention probabilities do."""
         return bool(np.abs(self.capacities.sum(axis=2) - 1.0).max() <= _PROBABILITY_TOLERANCE)
 
     @property
     def is_probability(self) -> bool:
-        """Whether rows and readout are probability vectors: then the total flow is 1 and rollout is a maximum flow."""
+        """Whether rows and readout are probability vectors; then the total flow is 1 and rollout is a maximum flow."""
         return self.is_stochastic and abs(float(self.readout.sum()) - 1.0) <= _PROBABILITY_TOLERANCE
 
     @property
@@ -117,18 +113,18 @@ class AttentionNetwork:
         residual: float = 0.5,
         readout: Readout = "first",
     ) -> AttentionNetwork:
-        """Merge heads, crop padding, mix in the residual stream and normalise the rows, for ONE sentence.
+        """Merge heads, crop padding, add the residual stream and normalise the rows of one sentence.
 
         Args:
             attentions: L arrays or tensors (heads, T, T), ``[head, query, key]``, rows summing to 1.
-            mask: (T,), true on real tokens; None keeps all. Padding is cropped on the query and the key side.
+            mask: (T,), true for real tokens; None keeps all. Padding is cropped from queries and keys.
             heads: "mean", "max", "min" over the heads, or the index of one head.
             residual: share r of the residual stream, A <- r I + (1 - r) A, in [0, 1).
-            readout: "first" or "last" real token, "mean" over real tokens, "all" (capacity 1 at every top position,
-                total flow through the network), a position of the uncropped sequence, or a weight vector (T,).
+            readout: "first" or "last" real token, "mean" over real tokens, "all" (capacity 1 at every top position, for
+                the total flow through the network), a position of the uncropped sequence, or a weight vector (T,).
 
         Raises:
-            InputError: a shape, mask, head, residual or readout that cannot be used, or rows not summing to 1.
+            InputError: an invalid shape, mask, head, residual or readout, or rows that do not sum to 1.
 
         Source: Abnar & Zuidema (2020), section 3; Ethayarajh & Jurafsky (2021), section 2.2.
 
@@ -142,19 +138,14 @@ class AttentionNetwork:
             [0.0, 0.0, 1.0]
         """
         if not 0.0 <= residual < 1.0:
-            raise InputError(
-                "residual",
-                got=residual,
-                expected="a share in [0, 1)",
-                remedy="0.5 is the usual value; 1 would leave no attention at all.",
-            )
+            raise InputError("residual", got=residual, expected="a share in [0, 1)")
         layers = [_to_numpy(attention) for attention in attentions]
         if not layers:
             raise InputError(
                 "attentions",
                 got="an empty sequence",
-                expected="one array (heads, T, T) a layer",
-                remedy="Capture them with capture_attention(model, inputs).",
+                expected="one array (heads, T, T) per layer",
+                remedy="capture_attention(model, inputs) returns them.",
             )
         length = layers[0].shape[-1] if layers[0].ndim == 3 else 0
         kept = _kept_positions(mask, length)
@@ -173,21 +164,11 @@ def _checked(values: Any, name: str, expected: str) -> Floats:
     except ValueError:  # rows of different lengths
         found = np.empty(0, dtype=object)
     if found.dtype.kind not in "biuf":
-        raise InputError(
-            name,
-            got=f"{type(values).__name__} of dtype {found.dtype}",
-            expected=expected,
-            remedy="Pass an array of real numbers, all rows of one length.",
-        )
+        raise InputError(name, got=f"{type(values).__name__} of dtype {found.dtype}", expected=expected)
     array = found.astype(np.float64)
     if not np.isfinite(array).all() or (array < 0).any():
         worst = array[~np.isfinite(array) | (array < 0)][0]
-        raise InputError(
-            name,
-            got=f"an entry {worst}",
-            expected=f"{expected}, finite and non-negative",
-            remedy="Look for a NaN in the model's forward, or take the positive part of weighted attention.",
-        )
+        raise InputError(name, got=f"an entry {worst}", expected=f"{expected}, finite and non-negative")
     with np.errstate(over="ignore"):
         total = array.sum()
     if not np.isfinite(total):
@@ -195,7 +176,7 @@ def _checked(values: Any, name: str, expected: str) -> Floats:
             name,
             got=f"entries up to {array.max():g}",
             expected=f"{expected}, with a sum below {np.finfo(np.float64).max:.1e}",
-            remedy="Divide the capacities and the readout by one number; every flow is divided by it too.",
+            remedy="Divide the capacities and the readout by one number; all flows scale with it.",
         )
     return array
 
@@ -216,7 +197,7 @@ def _kept_positions(mask: Any, length: int) -> NDArray[np.intp]:
             "mask",
             got=f"shape {real.shape} with {int(real.sum())} real tokens",
             expected=f"shape ({length},) with at least one real token",
-            remedy="Pass the attention_mask row of this sentence, 1 on real tokens.",
+            remedy="Pass the row of attention_mask that belongs to this sentence.",
         )
     return np.flatnonzero(real)
 
@@ -227,27 +208,17 @@ def _merged(layer: NDArray[Any], index: int, length: int, kept: NDArray[np.intp]
             f"attentions[{index}]",
             got=f"shape {layer.shape}",
             expected=f"(heads, T, T){f' with T = {length}' if length else ''}",
-            remedy="Pass the attention of one sentence, attention[sentence] of a batch, for every layer.",
+            remedy="Pass the attention of one sentence, attention[i] of a batch, for every layer.",
         )
     probabilities = layer[:, kept[:, None], kept].astype(np.float64)  # (heads, T, T)
     _check_rows(probabilities, index)
+    check_choice("heads", heads, ("mean", "max", "min"), or_index="the index of a head")
     if isinstance(heads, str):
-        if heads not in ("mean", "max", "min"):
-            raise InputError(
-                "heads", got=repr(heads), expected="'mean', 'max', 'min' or a head index", remedy="'mean' is usual."
-            )
         merged: Floats = getattr(probabilities, heads)(axis=0)
-    elif 0 <= heads < len(probabilities):
-        merged = probabilities[heads]
     else:
-        raise InputError(
-            "heads",
-            got=heads,
-            expected=f"a head index in 0..{len(probabilities) - 1}",
-            remedy="Pass heads='mean' to average over all heads.",
-        )
+        merged = probabilities[check_integer("heads", heads, minimum=0, maximum=len(probabilities) - 1)]
     empty = np.flatnonzero(merged.sum(axis=1) == 0.0)
-    if len(empty):  # heads="min" can leave a query without any key
+    if len(empty):  # heads="min" can leave a query without keys
         merged[empty, empty] = 1.0
     return merged
 
@@ -258,7 +229,6 @@ def _check_rows(probabilities: Floats, index: int) -> None:
             f"attentions[{index}]",
             got="NaN, infinite or negative entries",
             expected="probabilities",
-            remedy="Look for a NaN in the model's forward; pass attention after the softmax.",
         )
     sums = probabilities.sum(axis=2)
     worst = np.unravel_index(int(np.abs(sums - 1.0).argmax()), sums.shape)
@@ -267,8 +237,8 @@ def _check_rows(probabilities: Floats, index: int) -> None:
             f"attentions[{index}]",
             got=f"a row summing to {sums[worst]:.4f} (head {worst[0]}, query {worst[1]})",
             expected="rows summing to 1 over the real tokens",
-            remedy="Capture in eval mode (dropout changes the rows) and pass the attention_mask that the model was "
-            "given; for capacities that are no probabilities, construct AttentionNetwork(capacities, readout).",
+            remedy="Capture attention in eval mode, without dropout, and pass the attention_mask of the inputs. "
+            "For capacities that are not probabilities, use AttentionNetwork(capacities, readout).",
         )
 
 
@@ -278,12 +248,8 @@ def _readout_weights(readout: Readout, kept: NDArray[np.intp], length: int) -> F
     if isinstance(readout, str):
         named = {"first": slice(0, 1), "last": slice(n - 1, n), "mean": slice(None), "all": slice(None)}
         if readout not in named:
-            raise InputError(
-                "readout",
-                got=repr(readout),
-                expected="'first', 'last', 'mean', 'all', a position or a weight vector",
-                remedy="'first' reads [CLS], 'last' the last token of a causal LM, 'mean' a mean-pooled sentence.",
-            )
+            expected = "'first', 'last', 'mean', 'all', a position or a weight vector"
+            raise InputError("readout", got=repr(readout), expected=expected)
         weights[named[readout]] = 1.0 / n if readout == "mean" else 1.0
         return weights
     if isinstance(readout, (int, np.integer)):
@@ -292,8 +258,8 @@ def _readout_weights(readout: Readout, kept: NDArray[np.intp], length: int) -> F
             raise InputError(
                 "readout",
                 got=f"position {readout}",
-                expected=f"a real token, one of the positions {kept[0]}..{kept[-1]} that the mask keeps",
-                remedy="Count positions in the sequence as the model sees it, from 0, padding included.",
+                expected=f"a real token in {kept[0]}..{kept[-1]}",
+                remedy="Positions are counted from 0 and include padding.",
             )
         weights[where] = 1.0
         return weights
@@ -302,15 +268,8 @@ def _readout_weights(readout: Readout, kept: NDArray[np.intp], length: int) -> F
         outside = np.delete(vector, kept)
         if outside.any():
             raise InputError(
-                "readout",
-                got=f"weight {outside.sum():g} on padding",
-                expected="weights on real tokens only",
-                remedy="Multiply the readout by the attention mask.",
+                "readout", got=f"weight {outside.sum():g} on padding", expected="weights on real tokens only"
             )
         return vector[kept]
-    raise InputError(
-        "readout",
-        got=f"a vector of shape {vector.shape}",
-        expected=f"shape ({length},), one weight a position of the uncropped sequence",
-        remedy="Pad the weights with zeros to the length of the sequence.",
-    )
+    expected = f"shape ({length},), one weight per position of the uncropped sequence"
+    raise InputError("readout", got=f"a vector of shape {vector.shape}", expected=expected)

@@ -1,16 +1,19 @@
-"""Capturing attention: what comes back is right, and nothing about the model or the process has changed."""
+"""Capture of attention: correct probabilities, and restored state of the model and the process."""
 
 from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from typing import Any
 
 import models
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from torch import nn
+from transformers import BertModel
 
 from lightning_attnflow import capture_attention
 from lightning_attnflow.attention.capture import find_transformer
@@ -20,8 +23,8 @@ IMPLEMENTATIONS = ["sdpa", "eager"]
 
 
 def everything(model: Any) -> dict[str, Any]:
-    """Return all that a capture must leave alone, in a form that compares with ==."""
-    numpy_state = np.random.get_state()  # noqa: NPY002 the global state is what is looked at
+    """Return all state that a capture must restore, comparable with ==."""
+    numpy_state = np.random.get_state()  # noqa: NPY002 - the global state is tested
     modules = list(model.modules())
     return {
         "modes": [module.training for module in modules],
@@ -42,7 +45,7 @@ def everything(model: Any) -> dict[str, Any]:
 
 
 def unusual(model: Any, implementation: str) -> Any:
-    """Put a model into a state that a careless capture would flatten: mixed modes, frozen parts, gradients, hooks."""
+    """Give a model mixed modes, frozen parameters, gradients and hooks."""
     model.set_attn_implementation(implementation)
     for index, module in enumerate(model.modules()):
         module.training = index % 3 != 0
@@ -55,7 +58,7 @@ def unusual(model: Any, implementation: str) -> Any:
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("name", models.SUPPORTED)
-def test_everything_is_left_as_found(name: str, implementation: str) -> None:
+def test_state_is_restored(name: str, implementation: str) -> None:
     model = unusual(models.SUPPORTED[name](), implementation)
     before = everything(model)
     attentions = capture_attention(model, models.padded_batch())
@@ -64,7 +67,7 @@ def test_everything_is_left_as_found(name: str, implementation: str) -> None:
     assert not any(layer.requires_grad for layer in attentions)
 
 
-def test_everything_is_left_as_found_when_the_forward_raises() -> None:
+def test_state_is_restored_if_the_forward_pass_raises() -> None:
     model = unusual(models.bert_classifier(), "sdpa")
 
     def draw_and_fail(*_: object) -> None:
@@ -78,7 +81,7 @@ def test_everything_is_left_as_found_when_the_forward_raises() -> None:
     assert everything(model) == before
 
 
-def test_random_numbers_drawn_by_the_forward_are_given_back() -> None:
+def test_random_states_are_restored() -> None:
     model = models.bert()
     model.encoder.register_forward_hook(lambda *_: (random.random(), np.random.random(), torch.rand(3), None)[-1])  # noqa: NPY002
     before = everything(model)
@@ -86,7 +89,7 @@ def test_random_numbers_drawn_by_the_forward_are_given_back() -> None:
     assert everything(model) == before
 
 
-def test_a_second_capture_changes_nothing_either_and_training_goes_on_the_same() -> None:
+def test_training_is_the_same_after_two_captures() -> None:
     model, batch = models.bert_classifier(), models.padded_batch() | {"labels": torch.tensor([0, 1])}
     twin = copy.deepcopy(model)
     for candidate, captures in ((model, 2), (twin, 0)):
@@ -99,7 +102,7 @@ def test_a_second_capture_changes_nothing_either_and_training_goes_on_the_same()
 
 
 @pytest.mark.parametrize("name", models.SUPPORTED)
-def test_probabilities_are_those_of_the_eager_model_in_eval_mode(name: str) -> None:
+def test_probabilities_equal_those_of_the_eager_model_in_eval_mode(name: str) -> None:
     model, batch = models.SUPPORTED[name](), models.padded_batch()
     captured = capture_attention(model, batch)
     eager = models.SUPPORTED[name]().eval()
@@ -111,7 +114,7 @@ def test_probabilities_are_those_of_the_eager_model_in_eval_mode(name: str) -> N
 
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("name", models.SUPPORTED)
-def test_real_tokens_attend_to_real_tokens_only(name: str, left: bool) -> None:
+def test_real_tokens_attend_only_to_real_tokens(name: str, left: bool) -> None:
     batch = models.padded_batch(left=left)
     real = batch["attention_mask"].bool()
     for layer in capture_attention(models.SUPPORTED[name](), batch):
@@ -124,7 +127,7 @@ def test_half_precision_is_captured_in_float32() -> None:
     assert all(layer.dtype is torch.float32 for layer in attentions)
 
 
-def test_inference_mode_is_fine() -> None:
+def test_capture_in_inference_mode() -> None:
     model = models.bert()
     with torch.inference_mode():
         inside = capture_attention(model, models.padded_batch())
@@ -132,7 +135,7 @@ def test_inference_mode_is_fine() -> None:
         assert torch.equal(mine, reference)
 
 
-def test_the_model_inside_a_module_is_found() -> None:
+def test_model_inside_a_module_is_found() -> None:
     class Holder(nn.Module):
         def __init__(self, **parts: nn.Module) -> None:
             super().__init__()
@@ -157,14 +160,45 @@ def test_the_model_inside_a_module_is_found() -> None:
         find_transformer(holder, "body")
 
 
-def test_encoder_decoders_are_refused_with_the_remedy() -> None:
+class LitClassifier(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.head = models.bert(), nn.Linear(2, 2)
+
+
+class SentenceTransformerModule(nn.Module):  # the first module of a SentenceTransformer
+    def __init__(self) -> None:
+        super().__init__()
+        self.auto_model = models.bert()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda: nn.DataParallel(models.bert()),
+        LitClassifier,
+        lambda: nn.DataParallel(LitClassifier()),
+        lambda: nn.Sequential(SentenceTransformerModule(), nn.Identity()),
+    ],
+    ids=["DataParallel", "LightningModule", "DataParallel of a LightningModule", "SentenceTransformer"],
+)
+def test_capture_through_wrappers(wrap: Callable[[], nn.Module]) -> None:
+    wrapper = wrap()
+    model = find_transformer(wrapper)
+    assert isinstance(model, BertModel)
+    found = capture_attention(wrapper, models.padded_batch())
+    for mine, reference in zip(found, capture_attention(model, models.padded_batch()), strict=True):
+        assert torch.equal(mine, reference)
+
+
+def test_encoder_decoder_models_raise() -> None:
     batch = models.padded_batch() | {"decoder_input_ids": torch.tensor([[1], [1]])}
     with pytest.raises(CaptureError, match=r"T5ForConditionalGeneration .*'sdpa'.*Pass its encoder"):
         capture_attention(models.t5(), batch)
 
 
 def _altered(change: Any) -> Any:
-    """Return a model whose second layer hands out `change(attention)`."""
+    """Return a model whose second layer returns `change(attention)`."""
     model = models.bert()
     model.encoder.layer[1].attention.self.register_forward_hook(lambda _m, _i, output: (output[0], change(output[1])))
     return model
@@ -182,7 +216,7 @@ def _altered(change: Any) -> Any:
         (lambda _weights: None, r"got 2 layers; expected 3"),
     ],
 )
-def test_anything_but_probabilities_is_refused(change: Any, message: str) -> None:
+def test_outputs_that_are_not_probabilities_raise(change: Any, message: str) -> None:
     model = _altered(change)
     before = everything(model)
     with pytest.raises(CaptureError, match=r"BertModel \(attention implementation 'sdpa'.*" + message) as caught:

@@ -1,4 +1,4 @@
-"""The attention network: merging, cropping, mixing, and every input it refuses."""
+"""The attention network: merging of heads, padding, residual stream, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_mean_heads_and_residual() -> None:
 
 
 @pytest.mark.parametrize("heads", ["max", "min", 2])
-def test_other_merges_are_normalised(heads: str | int) -> None:
+def test_max_min_and_single_heads_are_normalised(heads: str | int) -> None:
     attentions = heads_of()
     network = AttentionNetwork.from_attentions(attentions, heads=heads, residual=0.0)
     merged = np.stack([a[heads] if isinstance(heads, int) else getattr(a, heads)(axis=0) for a in attentions])
     np.testing.assert_allclose(network.capacities, merged / merged.sum(axis=2, keepdims=True))
 
 
-def test_a_query_without_any_common_key_keeps_to_itself() -> None:
+def test_a_query_without_keys_attends_to_itself() -> None:
     heads = np.stack([np.eye(2), np.eye(2)[::-1]])
     network = AttentionNetwork.from_attentions([heads], heads="min", residual=0.0)
     np.testing.assert_array_equal(network.capacities[0], np.eye(2))
@@ -67,7 +67,7 @@ def test_named_readouts(readout: str | int, expected: list[float]) -> None:
     np.testing.assert_allclose(network.readout, expected)
 
 
-def test_one_token_takes_everything() -> None:
+def test_one_token_has_the_whole_rollout() -> None:
     network = AttentionNetwork.from_attentions([np.ones((2, 1, 1))] * 3)
     assert attention_rollout(network).tolist() == [[1.0]] * 4
 
@@ -78,7 +78,7 @@ def test_one_token_takes_everything() -> None:
         ({"residual": 1.0}, r"residual: got 1.0; expected a share in \[0, 1\)"),
         ({"residual": -0.1}, "residual: got -0.1"),
         ({"heads": "median"}, "heads: got 'median'"),
-        ({"heads": 7}, r"expected a head index in 0\.\.2"),
+        ({"heads": 7}, r"heads: got 7; expected an integer in 0\.\.2"),
         ({"mask": np.zeros(4)}, "with 0 real tokens"),
         ({"mask": np.ones(3)}, r"mask: got shape \(3,\)"),
         ({"readout": "cls"}, "readout: got 'cls'"),
@@ -89,7 +89,7 @@ def test_one_token_takes_everything() -> None:
         ({"readout": [0, 0, 0, 1.0], "mask": np.array([1, 1, 1, 0])}, "weight 1 on padding"),
     ],
 )
-def test_arguments_that_cannot_be_used(arguments: dict[str, object], message: str) -> None:
+def test_invalid_arguments_of_from_attentions(arguments: dict[str, object], message: str) -> None:
     attentions = [np.full((3, 4, 4), 0.25) for _ in range(2)]
     if "mask" in arguments and np.shape(arguments["mask"]) == (4,) and np.any(arguments["mask"]):
         attentions = [np.tile([1 / 3, 1 / 3, 1 / 3, 0], (3, 4, 1)) for _ in range(2)]
@@ -108,7 +108,7 @@ def test_arguments_that_cannot_be_used(arguments: dict[str, object], message: st
         ([np.array([[[1.5, -0.5], [0.5, 0.5]]])], "NaN, infinite or negative"),
     ],
 )
-def test_attentions_that_cannot_be_used(attentions: list[np.ndarray], message: str) -> None:
+def test_invalid_attentions(attentions: list[np.ndarray], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AttentionNetwork.from_attentions(attentions)
 
@@ -131,25 +131,25 @@ def test_attentions_that_cannot_be_used(attentions: list[np.ndarray], message: s
         (np.ones((1, 2, 2)), np.full(2, 1e308), r"readout: got entries up to 1e\+308"),
     ],
 )
-def test_capacities_that_cannot_be_used(capacities: np.ndarray, readout: np.ndarray, message: str) -> None:
+def test_invalid_capacities(capacities: np.ndarray, readout: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         AttentionNetwork(capacities, readout)
 
 
 @pytest.mark.parametrize("positions", [np.arange(7), [0.0, 1.0, 2.0], [[0, 1, 2]], [0, 1, -1], "abc", 3])
-def test_positions_that_cannot_be_used(positions: object) -> None:
+def test_invalid_positions(positions: object) -> None:
     with pytest.raises(InputError, match=r"positions: got .*; expected 3 integers >= 0"):
         AttentionNetwork(np.ones((1, 3, 3)), np.ones(3), positions)  # type: ignore[arg-type]
 
 
-def test_positions_of_the_caller_stay_writeable() -> None:
+def test_positions_of_the_caller_remain_writeable() -> None:
     positions = np.array([2, 5])
     network = AttentionNetwork(np.ones((1, 2, 2)), np.ones(2), positions)
     positions[0] = 0
     assert network.positions.tolist() == [2, 5]
 
 
-def test_a_network_cannot_be_changed_after_it_was_checked() -> None:
+def test_a_network_is_read_only() -> None:
     network = AttentionNetwork(np.ones((1, 2, 2)), np.ones(2))
     with pytest.raises(ValueError, match="read-only"):
         network.capacities[0, 0, 0] = -1.0
@@ -163,7 +163,7 @@ def test_rollout_is_the_product_of_the_layers() -> None:
 
 
 @pytest.mark.parametrize("layers", [[3], [-1], [0, 9]])
-def test_rollout_of_a_layer_that_does_not_exist(layers: list[int]) -> None:
+def test_rollout_of_an_invalid_layer(layers: list[int]) -> None:
     with pytest.raises(InputError, match=r"expected a sequence of layers in 0\.\.2"):
         attention_rollout(AttentionNetwork(stochastic(2, 3, seed=0), np.eye(3)[0]), layers=layers)
 

@@ -138,5 +138,5 @@ def test_invalid_arguments_are_refused(settings: dict[str, Any], message: str) -
 def test_readout_and_head_out_of_range_are_refused_in_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="readout: got position 99"):
         validated(tmp_path, new_monitor(readout=99))
-    with pytest.raises(InputError, match=r"heads: got 7; expected a head index in 0\.\.1"):
+    with pytest.raises(InputError, match=r"heads: got 7; expected an integer in 0\.\.1"):
         validated(tmp_path, new_monitor(heads=7))
