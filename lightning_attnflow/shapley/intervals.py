@@ -1,58 +1,56 @@
-"""Confidence intervals of Shapley values that hold on skewed marginals and few units.
+"""Confidence intervals of Shapley values that hold for skewed marginals and small samples.
 
-The mean of m units has the t interval ``mean +- t * sqrt(s^2 / m)``. It is far too narrow where a player's marginal is
-0 in most orders and large in a few: what was not drawn yet has no variance. Two facts mend this. By the rule of
-three, an event that m units did not show has a probability of at most ``-ln(1 - confidence) / m`` at that confidence;
-so ``-ln(1 - confidence)`` units (three at 95%) are added to the sum of squares, at the distance from the mean that such
-an event would have. And players of one game resemble each other, so that this distance is the player's own largest
-deviation or the root mean square over the players of theirs, whichever is larger.
-``recipes/benchmarks/coverage.py`` prints how often these intervals hold the true value.
+The t interval of the mean of m samples, ``mean +- t * sqrt(s^2 / m)``, is far too narrow if a player's marginal is 0 in
+most permutations and large in a few: values that were not drawn yet do not contribute to the variance. Two corrections
+are made. By the rule of three, an event that did not occur in m samples has a probability of at most
+``-ln(1 - confidence) / m`` at that confidence; therefore ``-ln(1 - confidence)`` samples (three at 95%) are added to
+the sum of squares, at the distance from the mean that such an event would have. And because the players of a game are
+similar, that distance is the player's own largest deviation or the root mean square of those of all players, whichever
+is larger. ``recipes/benchmarks/coverage.py`` measures the coverage of these intervals.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from lightning_attnflow._checks import check_confidence
 from lightning_attnflow.shapley.statistics import SampleStatistics
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[FloatArray, FloatArray]
-_EXACT_DEGREES = 200  # above, the expansion of the t quantile is right to 10 digits
 RULE_OF_THREE = -math.log(0.05)
-"""What m observations did not show has, at 95%, a probability of at most this over m (Hanley & Lippman-Hand 1983)."""
+"""An event not seen in m observations has at 95% a probability of at most this / m (Hanley & Lippman-Hand 1983)."""
 MIN_IDENTICAL_SAMPLES = 60
-"""So many observations without any difference say, by the rule of three, that another one is rarer than 1 in 20."""
+"""By the rule of three, after this many identical observations a different one has a probability below 1/20."""
 _ROUNDING = 1e-12  # of payoffs, relative to the largest
-_GROWTH = 5  # so many times more units at once: what few units say of the spread is itself uncertain
+_MAX_GROWTH = 5  # a small sample gives an uncertain variance, so its size is not extrapolated further
 
 
 def permutation_interval(
     statistics: SampleStatistics, confidence: float = 0.95, *, bounds: Interval | None = None
 ) -> Interval:
-    """Interval of each player's value from independent units.
+    """Confidence interval of each value from independent samples.
 
     Args:
-        statistics: of the unit means.
+        statistics: of the samples.
         confidence: nominal coverage, between 0 and 1.
-        bounds: (low (n,), high (n,)) that every marginal is proven to lie in; Hoeffding's radius is then used where
-            it is the smaller one, and the interval ends at the bounds.
+        bounds: proven bounds (low (n,), high (n,)) of every marginal; Hoeffding's radius is then used if it is smaller,
+            and the interval is clipped to the bounds.
 
     Returns:
-        low (n,) and high (n,); infinite (or the bounds) with fewer than two units.
+        low (n,) and high (n,); infinite (or the bounds) with fewer than two samples.
 
     Source: Hanley & Lippman-Hand (1983) for the rule of three; Hoeffding (1963).
 
     Example:
         >>> seen_once = SampleStatistics.of(np.array([[0.0, 0.0]] * 9 + [[0.0, 1.0]]))
         >>> low, high = permutation_interval(seen_once)
-        >>> high.round(2).tolist()  # player 0 has been 0 ten times, yet may be like player 1
+        >>> high.round(2).tolist()  # player 0 was always 0, but may be like player 1
         [0.26, 0.53]
     """
     check_confidence(confidence)
@@ -75,21 +73,21 @@ def permutation_interval(
 
 
 def is_rounding(difference: float, scale: float) -> bool:
-    """Whether payoffs up to ``scale`` that differ by no more than ``difference`` differ by rounding alone."""
+    """Whether a difference of payoffs of this scale is due to rounding."""
     return difference <= _ROUNDING * scale
 
 
 def samples_needed(statistics: SampleStatistics, radius: FloatArray, room: FloatArray, further: FloatArray) -> int:
-    """How many units in all are likely to bring every player's radius down to ``room``.
+    """Estimated total number of samples after which every player's radius plus ``further`` is at most ``room``.
 
     Args:
-        statistics: of the units so far, two or more.
-        radius: (n,), of their 95% intervals by `permutation_interval`, without bounds.
-        room: (n,), for the radius and what is added to it.
-        further: (n,), what is added and falls as one over the number of units.
+        statistics: of the present samples, at least two.
+        radius: (n,), of the 95% intervals by `permutation_interval` without bounds.
+        room: (n,), limit of the radius and what is added to it.
+        further: (n,), added to the radius; inversely proportional to the number of samples.
 
     Returns:
-        More than there are, at most five times as many.
+        More than the present number, at most five times as many.
 
     Example:
         >>> few = SampleStatistics.of(np.array([[0.0], [1.0], [0.0], [1.0]]))
@@ -108,56 +106,27 @@ def samples_needed(statistics: SampleStatistics, radius: FloatArray, room: Float
             student_quantile(0.95, more - 1) * math.sqrt(squares / (more - 1) / more) + added * count / more <= allowed
         )
 
-    counts = range(count + 1, _GROWTH * count)
+    counts = range(count + 1, _MAX_GROWTH * count)
     return counts.start + bisect_left(counts, True, key=is_enough)
 
 
 def student_interval(mean: FloatArray, stderr: FloatArray, degrees: float, confidence: float = 0.95) -> Interval:
-    """Mean plus and minus the t quantile times the standard error, each (n,); the normal one for infinite degrees."""
+    """Mean minus and plus the t quantile times the standard error, each (n,)."""
     check_confidence(confidence)
     radius = student_quantile(confidence, degrees) * stderr
     return mean - radius, mean + radius
 
 
-@lru_cache(maxsize=4096)
 def student_quantile(confidence: float, degrees: float) -> float:
-    """The radius that holds a t variable with this probability.
+    """Quantile t with ``P(|T| < t) = confidence`` of Student's t distribution.
 
     Args:
-        confidence: two-sided, between 0 and 1.
-        degrees: degrees of freedom, >= 1; below 200 rounded down, which errs on the wide side.
-
-    Source: Abramowitz & Stegun (1964), 26.7.3 and 26.7.4 for the distribution, 26.7.5 for the expansion.
+        confidence: between 0 and 1.
+        degrees: degrees of freedom, >= 1; below 200 they are rounded down, which widens the interval.
 
     Example:
         >>> [round(student_quantile(0.95, degrees), 4) for degrees in (1, 9, 1000)]
         [12.7062, 2.2622, 1.9623]
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    if degrees > _EXACT_DEGREES:
-        terms = (
-            (z**3 + z) / 4,
-            (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-            (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-            (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-        )
-        return z + math.fsum(term / float(degrees) ** power for power, term in enumerate(terms, start=1))
-    degrees = math.floor(degrees)
-    low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(degrees)), in which the distribution is a finite sum
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_mass(middle, degrees) < confidence else (low, middle)
-    return math.sqrt(degrees) * math.tan((low + high) / 2)
-
-
-def _student_mass(angle: float, degrees: int) -> float:
-    """P(|t| < sqrt(degrees) tan(angle))."""
-    cosine, sine = math.cos(angle), math.sin(angle)
-    odd = degrees % 2
-    term, total = (cosine, cosine) if odd else (1.0, 1.0)
-    for k in range(2 + odd, degrees - 1, 2):
-        term *= cosine**2 * (k - 1) / k
-        total += term
-    if odd:
-        return 2 / math.pi * (angle + (sine * total if degrees > 1 else 0.0))
-    return sine * total
+    whole = degrees if degrees > 200 else math.floor(degrees)
+    return float(stdtrit(whole, (1 + confidence) / 2))  # what scipy.stats.t.ppf calls, without its overhead

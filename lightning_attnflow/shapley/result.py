@@ -1,19 +1,19 @@
-"""The result of every Shapley method: values, standard errors, intervals and how they came about."""
+"""The result of every Shapley method: values, standard errors and intervals."""
 
 from __future__ import annotations
 
-import json
 import math
-import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow._checks import check_confidence
+from lightning_attnflow._checks import check_confidence, check_integer
+from lightning_attnflow._figures import value_bars
+from lightning_attnflow._results import load_result, save_result, to_dataframe
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.intervals import (
     MIN_IDENTICAL_SAMPLES,
@@ -24,31 +24,35 @@ from lightning_attnflow.shapley.intervals import (
 from lightning_attnflow.shapley.statistics import SampleStatistics
 from lightning_attnflow.shapley.truncation import Truncation
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from typing_extensions import Self
+
 FloatArray = NDArray[np.float64]
-_FORMAT = 1  # of the file; a reader refuses another
-_MOMENTS = ("mean", "m2", "low", "high")
+_VERSION = 2  # of the file format
 
 
 @dataclass(frozen=True, eq=False)
 class ShapleyResult:
-    """Values of the players of one game, with what is needed to judge and to continue the estimate.
+    """Values of the players of one game, with standard errors and the state needed to merge runs.
 
     Args:
         values: float (n,), the Shapley values (or Banzhaf values, see ``method``).
-        stderr: float (n,), standard errors; 0 where exact, infinite where unknown.
-        counts: int (n,), how many marginals or payoffs each value is the mean of.
+        stderr: float (n,), standard errors; 0 if exact, infinite if unknown.
+        counts: int (n,), number of marginals or payoffs of which each value is the mean.
         v_empty: payoff of the empty coalition.
         v_full: payoff of all players.
-        method: the name of the method, as in ``permutation_shapley(antithetic)``.
-        seed: the seed or, of a merged result, the seeds; None if nothing was drawn.
-        n_evaluations: coalitions the game was asked for.
-        n_permutations: orders that were walked, 0 for other methods.
-        n_truncated: orders among them that a truncation cut short.
-        degrees: of freedom of the standard errors; infinite where they are taken as known.
-        statistics: of the independent units of a permutation estimate, else None.
-        bounds: (low (n,), high (n,)) that every marginal is proven to lie in, or None.
-        truncation: what cut orders short, or None.
-        groups: the partition whose parts the orders kept together, or None; where as many as values, they are theirs.
+        method: name of the method, such as ``permutation_shapley(antithetic)``.
+        seed: the seed, or the seeds of a merged result; None if nothing was drawn.
+        n_evaluations: number of evaluated coalitions.
+        n_permutations: number of sampled permutations, 0 for other methods.
+        n_truncated: number of truncated permutations.
+        degrees: degrees of freedom of the standard errors; infinite for the normal distribution.
+        statistics: of the independent samples of a permutation estimate, else None.
+        bounds: proven bounds (low (n,), high (n,)) of every marginal, or None.
+        truncation: of the permutations, or None.
+        groups: partition of the players whose parts are adjacent in every permutation, or None; if there are as many
+            groups as values, the values are those of the groups.
 
     Example:
         >>> from lightning_attnflow.shapley import FunctionGame, exact_shapley
@@ -76,9 +80,7 @@ class ShapleyResult:
     def __post_init__(self) -> None:
         shapes = {np.shape(self.values), np.shape(self.stderr), np.shape(self.counts)}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise InputError(
-                "values, stderr and counts", got=f"shapes {sorted(shapes)}", expected="(n,) each", remedy="Align them."
-            )
+            raise InputError("values, stderr and counts", got=f"shapes {sorted(shapes)}", expected="(n,) each")
         for name, kind in (("values", np.float64), ("stderr", np.float64), ("counts", np.int64)):
             array = np.array(getattr(self, name), dtype=kind)
             array.flags.writeable = False
@@ -91,12 +93,12 @@ class ShapleyResult:
 
     @property
     def efficiency_gap(self) -> float:
-        """``v(N) - v(empty) - sum(values)``: 0 up to rounding unless orders were cut or the rule is not efficient."""
+        """``v(N) - v(empty) - sum(values)``: nonzero after truncation and for Banzhaf values."""
         return self.v_full - self.v_empty - float(self.values.sum())
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds of the runs in this result; empty if nothing was drawn."""
+        """The seeds of all merged runs; empty if nothing was drawn."""
         if self.seed is None:
             return ()
         return (self.seed,) if isinstance(self.seed, int) else self.seed
@@ -108,28 +110,28 @@ class ShapleyResult:
             confidence: nominal coverage, between 0 and 1.
 
         Returns:
-            low (n,) and high (n,); infinite, or the bounds of the marginals, while fewer than sixty units were drawn
-            and none differed from another: orders in which something happens may be rare.
+            low (n,) and high (n,). They are infinite (or the bounds of the marginals) if all of fewer than 60 samples
+            are equal, because rare marginals may not have been observed.
 
         Raises:
-            InputError: if ``confidence`` is not between 0 and 1.
+            InputError: ``confidence`` is not between 0 and 1.
         """
         if self.statistics is None:
             return student_interval(self.values, self.stderr, self.degrees, confidence)
-        if self.n_players > 1 and self.statistics.count < MIN_IDENTICAL_SAMPLES and self._is_all_alike(self.statistics):
+        if self.n_players > 1 and self.statistics.count < MIN_IDENTICAL_SAMPLES and self._is_constant(self.statistics):
             check_confidence(confidence)
             return self.bounds or (np.full(self.n_players, -np.inf), np.full(self.n_players, np.inf))
         return permutation_interval(self.statistics, confidence, bounds=self.bounds)
 
-    def _is_all_alike(self, units: SampleStatistics) -> bool:
-        extremes = np.concatenate([units.low, units.high, [self.v_empty, self.v_full]])
-        return is_rounding(float((units.high - units.low).max()), float(np.abs(extremes).max()))
+    def _is_constant(self, samples: SampleStatistics) -> bool:
+        extremes = np.concatenate([samples.low, samples.high, [self.v_empty, self.v_full]])
+        return is_rounding(float((samples.high - samples.low).max()), float(np.abs(extremes).max()))
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
-        """Merge two independent runs of one game: other seeds, same method and options, same ends.
+        """Merge two independent runs of one game: different seeds, same method, options and payoffs.
 
         Raises:
-            InputError: what does not merge, results of quadrature among it: they err alike, towards what they assume.
+            InputError: the results cannot be merged. Quadrature results never can: their errors are not independent.
         """
         if not isinstance(other, ShapleyResult):
             return NotImplemented
@@ -157,83 +159,127 @@ class ShapleyResult:
             statistics=statistics,
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write the result as a NumPy ``.npz`` without pickle.
+    def save(self, path: str | Path) -> Path:
+        """Write the result to a NumPy ``.npz`` file without pickle.
 
         Args:
             path: file to write; the suffix ``.npz`` is added if it is missing.
+
+        Returns:
+            The path of the file.
         """
-        facts = {name: getattr(self, name) for name in ("v_empty", "v_full", "method", "seed", "degrees", "groups")}
-        facts |= {name: int(getattr(self, name)) for name in ("n_evaluations", "n_permutations", "n_truncated")}
-        facts |= {"format": _FORMAT, "units": None if self.statistics is None else self.statistics.count}
-        facts["truncation"] = None if self.truncation is None else asdict(self.truncation)
-        arrays = {"values": self.values, "stderr": self.stderr, "counts": self.counts}
-        if self.statistics is not None:
-            arrays |= {f"statistics_{name}": getattr(self.statistics, name) for name in _MOMENTS}
-        if self.bounds is not None:
-            arrays |= {"bounds": np.stack(self.bounds)}
-        np.savez(path, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+        arrays, metadata = self._to_parts()
+        return save_result(path, type(self).__name__, _VERSION, arrays=arrays, metadata=metadata)
 
     @classmethod
-    def load(cls, path: str | Path) -> ShapleyResult:
-        """Read what :meth:`save` wrote.
+    def load(cls, path: str | Path) -> Self:
+        """Read a file written by :meth:`save` of the same class.
 
         Args:
-            path: the file; as for :meth:`save`, the suffix ``.npz`` may be missing.
+            path: the file; the suffix ``.npz`` may be omitted.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            InputError: if the file is not a saved result, or one of a later version.
+            FileNotFoundError: there is no such file.
+            InputError: the file is not a saved result of this class and version.
         """
-        arrays: dict[str, NDArray[Any]] = {}
-        if not Path(path).exists() and Path(f"{path}.npz").exists():
-            path = f"{path}.npz"
-        if zipfile.is_zipfile(path) or not Path(path).exists():
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        facts = json.loads(str(arrays["facts"])) if "facts" in arrays else {}
-        if facts.pop("format", None) != _FORMAT:
-            raise InputError(
-                "file",
-                got=str(path),
-                expected=f"a ShapleyResult of format {_FORMAT}",
-                remedy="Save it with this version.",
-            )
-        units = facts.pop("units")
-        statistics = None
-        if units is not None:
-            statistics = SampleStatistics(units, *(arrays[f"statistics_{name}"] for name in _MOMENTS))
-        if isinstance(facts["seed"], list):
-            facts["seed"] = tuple(facts["seed"])
-        if facts.get("groups") is not None:
-            facts["groups"] = tuple(tuple(group) for group in facts["groups"])
-        if facts.get("truncation") is not None:
-            facts["truncation"] = Truncation(**facts["truncation"])
-        bounds = (arrays["bounds"][0], arrays["bounds"][1]) if "bounds" in arrays else None
+        return cls._from_parts(*load_result(path, cls.__name__, _VERSION))
+
+    def _to_parts(self) -> tuple[dict[str, ArrayLike], dict[str, Any]]:
+        """Arrays and JSON metadata of a saved result; subclasses add theirs."""
+        arrays: dict[str, ArrayLike] = {"values": self.values, "stderr": self.stderr, "counts": self.counts}
+        metadata = {name: getattr(self, name) for name in ("v_empty", "v_full", "method", "seed", "degrees", "groups")}
+        metadata |= {name: int(getattr(self, name)) for name in ("n_evaluations", "n_permutations", "n_truncated")}
+        metadata["truncation"] = None if self.truncation is None else asdict(self.truncation)
+        if self.statistics is not None:
+            arrays |= {f"statistics_{name}": array for name, array in self.statistics.to_arrays().items()}
+        if self.bounds is not None:
+            arrays["bounds"] = np.stack(self.bounds)
+        return arrays, metadata
+
+    @classmethod
+    def _from_parts(cls, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> Self:
+        """The inverse of `_to_parts`; ignores what it does not know."""
+        numbers = ("v_empty", "v_full", "method", "degrees", "n_evaluations", "n_permutations", "n_truncated")
+        seed, groups, truncation = (metadata[name] for name in ("seed", "groups", "truncation"))
         return cls(
             values=arrays["values"],
             stderr=arrays["stderr"],
             counts=arrays["counts"],
-            statistics=statistics,
-            bounds=bounds,
-            **facts,
+            seed=tuple(seed) if isinstance(seed, list) else seed,
+            groups=None if groups is None else tuple(tuple(group) for group in groups),
+            truncation=None if truncation is None else Truncation(**truncation),
+            statistics=SampleStatistics.from_arrays(arrays, "statistics_"),
+            bounds=(arrays["bounds"][0], arrays["bounds"][1]) if "bounds" in arrays else None,
+            **{name: metadata[name] for name in numbers},
+        )
+
+    def to_pandas(self, *, confidence: float = 0.95) -> Any:
+        """A DataFrame with the columns value, stderr, low, high and count, one row per player.
+
+        Args:
+            confidence: of the intervals low to high.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        low, high = self.interval(confidence)
+        return to_dataframe(
+            {"value": self.values, "stderr": self.stderr, "low": low, "high": high, "count": self.counts}
+        )
+
+    def plot(
+        self,
+        *,
+        labels: Sequence[str] | None = None,
+        max_players: int = 30,
+        confidence: float = 0.95,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw the values as horizontal bars with confidence intervals.
+
+        Args:
+            labels: n names; default: the indices of the players.
+            max_players: if there are more players, only those with the largest ``|values|`` are drawn.
+            confidence: of the intervals.
+            ax: axes to draw on; default: those of a new figure.
+
+        Raises:
+            InputError: the number of labels is not the number of players.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        n = self.n_players
+        names = [str(player) for player in range(n)] if labels is None else [str(label) for label in labels]
+        if len(names) != n:
+            raise InputError("labels", got=f"{len(names)} labels", expected=f"{n}, one per player")
+        check_integer("max_players", max_players)
+        low, high = self.interval(confidence)
+        shown = np.arange(n) if n <= max_players else np.argsort(-np.abs(self.values), kind="stable")[:max_players]
+        return value_bars(
+            self.values[shown],
+            labels=[names[player] for player in shown],
+            low=low[shown],
+            high=high[shown],
+            title=f"{len(shown)} of {n} players" if len(shown) < n else "",
+            ax=ax,
         )
 
 
 def _check_mergeable(left: ShapleyResult, right: ShapleyResult) -> None:
     common = set(left.seeds) & set(right.seeds)
-    problem, remedy = None, "Run the second with another seed."
+    problem: str | None = None
+    remedy: str | None = None
     if left.seed is None or right.seed is None:
-        problem = "a result without a seed, to which another run adds nothing"
+        problem = "a result without a seed"
     elif common:
         problem = f"the same seed twice: {sorted(common)}"
+        remedy = "Run the second with another seed."
     elif left.n_players != right.n_players:
         problem = f"{left.n_players} and {right.n_players} players"
     elif left.method != right.method:
         problem = f"methods {left.method!r} and {right.method!r}"
     elif left.method == "quadrature_shapley":
-        problem = "two results of quadrature, whose errors are largely one and the same"
-        remedy = "Run it once, with the budget of both."
+        problem = "two results of quadrature, whose errors are not independent"
+        remedy = "Run it once with the sum of the budgets."
     elif _truncation(left) != _truncation(right):
         problem = f"truncation {_truncation(left)} and {_truncation(right)}"
     elif _parts(left) != _parts(right):
@@ -244,17 +290,17 @@ def _check_mergeable(left: ShapleyResult, right: ShapleyResult) -> None:
         raise InputError(
             "results to merge",
             got=problem,
-            expected="independent runs of one method on one game, each with a seed of its own",
+            expected="independent runs of one method on one game with different seeds",
             remedy=remedy,
         )
 
 
 def _truncation(result: ShapleyResult) -> object:
-    """What is known of the truncation: files of older versions tell only whether it cut anything."""
+    """The truncation; "unknown" if permutations were truncated without a record of how."""
     return result.truncation or ("unknown" if result.n_truncated else None)
 
 
 def _parts(result: ShapleyResult) -> Collection[frozenset[int]]:
-    """The groups, in their order if the values are theirs."""
+    """The groups, ordered if the values are those of the groups."""
     parts = [frozenset(group) for group in result.groups or ()]
     return parts if len(parts) == result.n_players else set(parts)

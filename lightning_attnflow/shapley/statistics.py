@@ -1,8 +1,10 @@
-"""Running statistics of independent units, one column a player, that can be merged (Chan et al. 1983)."""
+"""Mergeable running statistics of independent samples, one column per player (Chan et al. 1983)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +14,17 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SampleStatistics:
-    """Count, mean, squared deviations and range of the unit means of each player.
+    """Count, mean, sum of squared deviations and range of the samples of each player.
 
-    A unit is what was drawn independently: an order, or an order with its reverse. Its mean is one observation.
+    A sample is what is drawn independently: the marginals of one permutation, or the mean of those of an antithetic
+    pair.
 
     Args:
-        count: number of units.
-        mean: float (n,), mean over the units.
+        count: number of samples.
+        mean: float (n,), mean of the samples.
         m2: float (n,), sum of squared deviations from the mean.
-        low: float (n,), smallest unit mean.
-        high: float (n,), largest unit mean.
+        low: float (n,), smallest sample.
+        high: float (n,), largest sample.
 
     Source: Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance.
 
@@ -40,17 +43,17 @@ class SampleStatistics:
 
     @classmethod
     def empty(cls, n_players: int) -> SampleStatistics:
-        """The statistics of no unit at all."""
+        """The statistics of no samples."""
         zeros = np.zeros(n_players)
         return cls(0, zeros, zeros, np.full(n_players, np.inf), np.full(n_players, -np.inf))
 
     @classmethod
-    def of(cls, units: FloatArray) -> SampleStatistics:
-        """The statistics of unit means, float (units, n)."""
-        if len(units) == 0:
-            return cls.empty(units.shape[1])
-        mean = units.sum(axis=0) / len(units)
-        return cls(len(units), mean, ((units - mean) ** 2).sum(axis=0), units.min(axis=0), units.max(axis=0))
+    def of(cls, samples: FloatArray) -> SampleStatistics:
+        """The statistics of samples, float (samples, n)."""
+        if len(samples) == 0:
+            return cls.empty(samples.shape[1])
+        mean = samples.sum(axis=0) / len(samples)
+        return cls(len(samples), mean, ((samples - mean) ** 2).sum(axis=0), samples.min(axis=0), samples.max(axis=0))
 
     def __add__(self, other: SampleStatistics) -> SampleStatistics:
         if self.count == 0 or other.count == 0:
@@ -68,12 +71,24 @@ class SampleStatistics:
 
     @property
     def variance(self) -> FloatArray:
-        """Unbiased variance of a unit mean, (n,); infinite while there are fewer than two units."""
+        """Unbiased variance of a sample, (n,); infinite with fewer than two samples."""
         if self.count < 2:
             return np.full_like(self.mean, np.inf)
         return self.m2 / (self.count - 1)
 
     @property
     def stderr(self) -> FloatArray:
-        """Standard error of the mean, (n,); infinite while there are fewer than two units."""
+        """Standard error of the mean, (n,); infinite with fewer than two samples."""
         return np.sqrt(self.variance / max(self.count, 1))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The fields as arrays, for saving."""
+        return {"count": np.array(self.count), "mean": self.mean, "m2": self.m2, "low": self.low, "high": self.high}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> SampleStatistics | None:
+        """The inverse of :meth:`to_arrays` for names with a prefix; None if they are missing."""
+        if f"{prefix}count" not in arrays:
+            return None
+        fields = (arrays[f"{prefix}{name}"] for name in ("mean", "m2", "low", "high"))
+        return cls(int(arrays[f"{prefix}count"]), *fields)

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import PermutationEstimate, ShapleyResult, Truncation
 from lightning_attnflow.shapley.intervals import permutation_interval
 from lightning_attnflow.shapley.statistics import SampleStatistics
 
 FloatArray = NDArray[np.float64]
-
-_FORMAT = "Data Shapley 1"  # of the file; a reader refuses another
-_MOMENTS = ("mean", "m2", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -99,53 +93,20 @@ class DataShapleyResult(ShapleyResult):
         below, above = np.hypot(self.values - low, bias - bias_low), np.hypot(high - self.values, bias_high - bias)
         return np.minimum(centre - below, self.values), np.maximum(centre + above, self.values)
 
-    def save(self, path: str | Path) -> None:
-        """Write the result with its audit as a NumPy ``.npz`` without pickle, for :meth:`load` of this class.
-
-        Args:
-            path: file to write; the suffix ``.npz`` is added if it is missing.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            super().save(Path(folder) / "plain.npz")
-            arrays = _read(Path(folder) / "plain.npz")
-        facts = json.loads(str(arrays["facts"]))
-        # Another format than the plain one: read without its audit, a result would show intervals that are too narrow.
-        facts |= {"format": f"{_FORMAT} {facts['format']}", "training_variance": self.training_variance}
+    def _to_parts(self) -> tuple[dict[str, ArrayLike], dict[str, Any]]:
+        arrays, metadata = super()._to_parts()
         if self.audit is not None:
-            moments = self.audit.statistics
-            facts["audited_units"] = moments.count
-            arrays |= {f"audit_{name}": getattr(moments, name) for name in _MOMENTS}
-        np.savez(path, allow_pickle=False, **{**arrays, "facts": np.array(json.dumps(facts))})
+            arrays |= {f"audit_{name}": array for name, array in self.audit.statistics.to_arrays().items()}
+        return arrays, metadata | {"training_variance": self.training_variance}
 
     @classmethod
-    def load(cls, path: str | Path) -> DataShapleyResult:
-        """Read what :meth:`save` wrote.
-
-        Args:
-            path: the file.
-
-        Raises:
-            InputError: if the file is not a saved result of Data Shapley, or one of another version.
-        """
-        arrays = _read(path)
-        facts = json.loads(str(arrays["facts"])) if "facts" in arrays else {}
-        kind, _, plain_format = str(facts.get("format")).rpartition(" ")
-        if kind != _FORMAT:
-            raise InputError(
-                "file",
-                got=str(path),
-                expected=f"a DataShapleyResult of format {_FORMAT!r}",
-                remedy="Save it with this version, or read it with ShapleyResult.load.",
-            )
-        variance, units = facts.pop("training_variance"), facts.pop("audited_units", None)
-        facts["format"] = int(plain_format)
-        with tempfile.TemporaryDirectory() as folder:
-            np.savez(Path(folder) / "plain.npz", allow_pickle=False, **{**arrays, "facts": np.array(json.dumps(facts))})
-            plain = ShapleyResult.load(Path(folder) / "plain.npz")
-        audit = None
-        if units is not None:
-            audit = TruncationAudit(SampleStatistics(units, *(arrays[f"audit_{name}"] for name in _MOMENTS)))
-        return cls(**_facts_of(plain), audit=audit, training_variance=variance)
+    def _from_parts(cls, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> DataShapleyResult:
+        statistics = SampleStatistics.from_arrays(arrays, "audit_")
+        return replace(
+            super()._from_parts(arrays, metadata),
+            audit=None if statistics is None else TruncationAudit(statistics),
+            training_variance=metadata["training_variance"],
+        )
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
         """Merge two independent runs of one configuration."""
@@ -190,8 +151,3 @@ class AuditedEstimate(PermutationEstimate):
 
 def _facts_of(plain: ShapleyResult) -> dict[str, Any]:
     return {name: getattr(plain, name) for name in ShapleyResult.__dataclass_fields__}
-
-
-def _read(path: str | Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}

@@ -125,7 +125,7 @@ def test_a_seed_gives_the_same_values_again() -> None:
 
 def test_runs_do_not_merge_since_they_err_alike() -> None:
     game, _ = games.OF_TEN_OR_SO["coverage"]
-    with pytest.raises(InputError, match="budget of both"):
+    with pytest.raises(InputError, match="sum of the budgets"):
         quadrature_shapley(game, budget=80, seed=1) + quadrature_shapley(game, budget=80, seed=2)
 
 

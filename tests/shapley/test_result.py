@@ -1,4 +1,4 @@
-"""Results: saved without pickle, merged with right errors, never counted twice."""
+"""Results: saving, tables and figures, and merging of independent runs."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_a_saved_result_is_read_back_whole(method, tmp_path: Path) -> None:
+def test_a_loaded_result_equals_the_saved_one(method, tmp_path: Path) -> None:
     result = method(5)
-    result.save(tmp_path / "result.npz")
+    assert result.save(tmp_path / "result.npz") == tmp_path / "result.npz"
     again = ShapleyResult.load(tmp_path / "result.npz")
     for name in ("values", "stderr", "counts"):
         np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
@@ -56,19 +56,19 @@ def test_a_saved_result_is_read_back_whole(method, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.interval(0.9), result.interval(0.9))
 
 
-def test_bounds_are_saved_too(tmp_path: Path) -> None:
+def test_bounds_are_saved(tmp_path: Path) -> None:
     result = replace(antithetic(0), bounds=(np.zeros(7), np.full(7, 5.0)))
     result.save(tmp_path / "bounded.npz")
     np.testing.assert_array_equal(ShapleyResult.load(tmp_path / "bounded.npz").interval(), result.interval())
 
 
-def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
+def test_loading_another_npz_file_is_an_error(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", values=np.ones(3))
     with pytest.raises(InputError, match="ShapleyResult"):
         ShapleyResult.load(tmp_path / "other.npz")
 
 
-def test_a_result_cannot_be_changed() -> None:
+def test_results_are_immutable() -> None:
     result = antithetic(0)
     with pytest.raises(FrozenInstanceError):
         result.v_full = 3.0
@@ -76,12 +76,12 @@ def test_a_result_cannot_be_changed() -> None:
         result.values[0] = 3.0
 
 
-def test_values_and_errors_are_of_one_shape() -> None:
+def test_arrays_of_different_shapes_are_an_error() -> None:
     with pytest.raises(InputError, match="shapes"):
         ShapleyResult(np.ones(3), np.ones(2), np.ones(3), 0.0, 1.0, "by hand")
 
 
-def test_merged_orders_are_as_one_longer_run() -> None:
+def test_merged_runs_equal_one_longer_run() -> None:
     runs = [antithetic(seed) for seed in range(3)]
     merged = runs[0] + runs[1] + runs[2]
     assert merged.seeds == (0, 1, 2)
@@ -94,14 +94,14 @@ def test_merged_orders_are_as_one_longer_run() -> None:
     np.testing.assert_allclose((runs[2] + (runs[0] + runs[1])).interval(), merged.interval())
 
 
-def test_runs_of_different_length_are_weighed_by_their_orders() -> None:
+def test_merged_runs_are_weighted_by_their_permutations() -> None:
     long = permutation_shapley(GAME, stop=MaxPermutations(300), seed=1)
     short = permutation_shapley(GAME, stop=MaxPermutations(100), seed=2)
     np.testing.assert_allclose((long + short).values, 0.75 * long.values + 0.25 * short.values)
 
 
 @pytest.mark.parametrize("name", ["stratified", "kernel"])
-def test_merged_budgets_have_the_error_of_their_mean(name: str) -> None:
+def test_merged_runs_have_the_standard_error_of_their_mean(name: str) -> None:
     left, right = METHODS[name](1), METHODS[name](2)
     merged = left + right
     np.testing.assert_allclose(merged.values, (left.values + right.values) / 2)
@@ -109,16 +109,16 @@ def test_merged_budgets_have_the_error_of_their_mean(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["antithetic", "stratified", "kernel"])
-def test_the_intervals_of_twenty_merged_runs_hold_the_values(name: str) -> None:
-    held = []
+def test_intervals_of_twenty_merged_runs_cover_the_values(name: str) -> None:
+    covered = []
     for first in range(0, 400, 20):
         merged = reduce(add, (METHODS[name](seed) for seed in range(first, first + 20)))
         low, high = merged.interval()
-        held.append((low <= VALUES) & (high >= VALUES))
-    assert np.mean(held) > 0.9
+        covered.append((low <= VALUES) & (high >= VALUES))
+    assert np.mean(covered) > 0.9
 
 
-def test_the_same_seed_twice_is_refused_also_inside_a_merge() -> None:
+def test_merging_runs_of_the_same_seed_is_an_error() -> None:
     with pytest.raises(InputError, match=r"the same seed twice: \[1\]"):
         antithetic(1) + antithetic(1)
     with pytest.raises(InputError, match=r"the same seed twice: \[2\]"):
@@ -134,7 +134,7 @@ def test_the_same_seed_twice_is_refused_also_inside_a_merge() -> None:
         (permutation_shapley(games.airport(np.ones(7))[0], stop=MaxPermutations(4), seed=2), "payoffs"),
     ],
 )
-def test_what_does_not_belong_together_is_not_merged(other: ShapleyResult, problem: str) -> None:
+def test_merging_runs_of_different_games_or_methods_is_an_error(other: ShapleyResult, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         antithetic(1) + other
 
@@ -152,12 +152,12 @@ CUT, GROUPS = Truncation(0.1, patience=1), [[0, 1], [2, 3], [4, 5, 6]]
         ({"groups": GROUPS}, {}, "methods"),
     ],
 )
-def test_runs_with_other_options_are_not_merged(one: dict, other: dict, problem: str) -> None:
+def test_merging_runs_with_different_options_is_an_error(one: dict, other: dict, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         sampled(1, **one) + sampled(2, **other)
 
 
-def test_runs_with_the_same_options_are_merged_and_keep_them() -> None:
+def test_merged_runs_keep_their_options() -> None:
     merged = sampled(1, truncation=CUT) + sampled(2, truncation=CUT)
     assert merged.truncation == CUT
     assert merged.n_truncated > 0
@@ -165,19 +165,19 @@ def test_runs_with_the_same_options_are_merged_and_keep_them() -> None:
     assert merged.groups == ((0, 1), (2, 3), (4, 5, 6))
 
 
-def test_a_file_without_its_truncation_is_not_merged_with_whole_orders() -> None:
+def test_unknown_truncation_is_not_merged_with_untruncated_runs() -> None:
     old = replace(sampled(1, truncation=CUT), truncation=None)
     with pytest.raises(InputError, match="truncation unknown and None"):
         old + sampled(2)
     assert (old + replace(sampled(2, truncation=CUT), truncation=None)).n_permutations == 80
 
 
-def test_only_results_are_added() -> None:
+def test_adding_another_type_is_an_error() -> None:
     with pytest.raises(TypeError):
         antithetic(1) + 1
 
 
-def test_the_suffix_may_be_left_out_and_other_files_are_refused(tmp_path: Path) -> None:
+def test_the_suffix_is_optional_and_invalid_files_are_errors(tmp_path: Path) -> None:
     result = exact_shapley(games.modular(np.ones(2))[0])
     result.save(tmp_path / "kept")
     assert ShapleyResult.load(tmp_path / "kept").values.tolist() == [1.0, 1.0]
@@ -189,3 +189,35 @@ def test_the_suffix_may_be_left_out_and_other_files_are_refused(tmp_path: Path) 
     for name in ("array.npy", "text.npz", "empty.npz"):
         with pytest.raises(InputError, match=name):
             ShapleyResult.load(tmp_path / name)
+
+
+def test_to_pandas_has_one_row_per_player() -> None:
+    result = sampled(1)
+    frame = result.to_pandas(confidence=0.9)
+    assert list(frame.columns) == ["value", "stderr", "low", "high", "count"]
+    np.testing.assert_array_equal(frame["value"], result.values)
+    np.testing.assert_array_equal(frame[["low", "high"]].to_numpy().T, result.interval(0.9))
+
+
+def test_plot_draws_all_players_in_their_order() -> None:
+    result = sampled(1)
+    axes = result.plot(labels=list("abcdefg"))
+    assert [label.get_text() for label in axes.get_yticklabels()] == list("abcdefg")
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], result.values)
+    assert axes.get_title() == ""
+
+
+def test_plot_selects_the_largest_values_of_many_players() -> None:
+    weights = np.array([0.5, -3.0, 1.0, 2.0])
+    result = exact_shapley(games.modular(weights)[0])
+    ax = result.plot().figure.add_subplot()
+    axes = result.plot(max_players=2, ax=ax)
+    assert axes is ax
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1", "3"]
+    assert axes.get_title() == "2 of 4 players"
+
+
+@pytest.mark.parametrize("wrong", [{"labels": ["a"]}, {"max_players": 0}, {"confidence": 2}])
+def test_plot_checks_its_arguments(wrong: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        sampled(1).plot(**wrong)

@@ -108,10 +108,10 @@ def test_a_loaded_result_equals_the_saved_one(tmp_path: Path, truncation: Trunca
     assert (np.array(loaded.interval()) == np.array(result.interval())).all()
     assert (loaded.audit is None) == (truncation is None)
     assert (loaded.audit and loaded.audit.n_samples) == (result.audit and result.audit.n_samples)
-    with pytest.raises(InputError, match="expected a ShapleyResult of format"):
+    with pytest.raises(InputError, match="expected a ShapleyResult of version"):
         ShapleyResult.load(tmp_path / "result.npz")  # without the audit, the intervals would be too narrow
     exact_shapley(saturating()).save(tmp_path / "plain.npz")
-    with pytest.raises(InputError, match="expected a DataShapleyResult of format"):
+    with pytest.raises(InputError, match="expected a DataShapleyResult of version"):
         DataShapleyResult.load(tmp_path / "plain.npz")
 
 
