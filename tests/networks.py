@@ -12,7 +12,7 @@ READOUTS = ("first", "last", "mean", "vector")
 
 
 def stochastic(n_layers: int, n: int, seed: int, kind: str = "random", residual: float = 0.5) -> np.ndarray:
-    """Rows that sum to 1, (L, T, T); of kind "zero rows" some rows hold the residual stream alone."""
+    """Rows that sum to 1, (L, T, T); with "zero rows" some rows contain only the residual stream."""
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(n_layers, n, n)) * (4.0 if kind == "sharp" else 1.0)
     if kind == "sparse":
@@ -46,7 +46,7 @@ def networks(draw: st.DrawFn, max_layers: int = 4, max_positions: int = 6) -> At
 
 @st.composite
 def weighted_networks(draw: st.DrawFn) -> AttentionNetwork:
-    """Networks of arbitrary capacities, as gradient-weighted attention gives them."""
+    """Networks of arbitrary capacities, such as gradient-weighted attention."""
     n_layers, n = draw(st.integers(1, 3)), draw(st.integers(1, 5))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     capacities = rng.exponential(size=(n_layers, n, n)) * (rng.random((n_layers, n, n)) < 0.7)

