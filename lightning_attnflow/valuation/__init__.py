@@ -10,22 +10,21 @@ from typing import TYPE_CHECKING
 from lightning_attnflow._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lightning_attnflow.valuation.audit import DataShapleyResult
     from lightning_attnflow.valuation.data_shapley import DataShapley
     from lightning_attnflow.valuation.features import encode_texts
     from lightning_attnflow.valuation.knn import knn_game, knn_shapley
-    from lightning_attnflow.valuation.ledger import Ledger, merge_ledgers
+    from lightning_attnflow.valuation.ledger import Ledger, ledger_result, merge_ledgers
     from lightning_attnflow.valuation.ranking import Ranking
     from lightning_attnflow.valuation.removal import RemovalCurve
+    from lightning_attnflow.valuation.result import DataShapleyResult
     from lightning_attnflow.valuation.sentences import LabelledTexts, read_sentences, split_sentences
-    from lightning_attnflow.valuation.taking_in import ledger_result
     from lightning_attnflow.valuation.text_ranking import RankedTexts, rank_texts
     from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
     from lightning_attnflow.valuation.utilities.trainer import TrainerUtility
 
 _HOMES = {
     "DataShapley": "data_shapley",
-    "DataShapleyResult": "audit",
+    "DataShapleyResult": "result",
     "FrozenEncoderUtility": "utilities.frozen",
     "LabelledTexts": "sentences",
     "Ledger": "ledger",
@@ -36,7 +35,7 @@ _HOMES = {
     "encode_texts": "features",
     "knn_game": "knn",
     "knn_shapley": "knn",
-    "ledger_result": "taking_in",
+    "ledger_result": "ledger",
     "merge_ledgers": "ledger",
     "rank_texts": "text_ranking",
     "read_sentences": "sentences",

@@ -5,22 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lightning_attnflow._checks import check_bool, check_integer, check_seed, is_number
 from lightning_attnflow._progress import progress_bar
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game, GroupedGame, MaxPermutations, Stop, Truncation
-from lightning_attnflow.shapley.game import evaluate_empty_and_full
-from lightning_attnflow.valuation.audit import AuditedEstimate, DataShapleyResult
+from lightning_attnflow.shapley.game import Bounds, evaluate_empty_and_full, marginal_bounds
 from lightning_attnflow.valuation.ledger import Ledger
+from lightning_attnflow.valuation.result import DataShapleyEstimate, DataShapleyResult
 from lightning_attnflow.valuation.runtime_estimate import RunProgress, total_samples
-from lightning_attnflow.valuation.taking_in import take_in
-from lightning_attnflow.valuation.walk import Plan
-from lightning_attnflow.valuation.work_queue import SharedUnits
-from lightning_attnflow.valuation.workers import check_workers, thread_limit, torch_threads, unit_source
+from lightning_attnflow.valuation.sampling import SampleSettings
+from lightning_attnflow.valuation.work_queue import WorkQueue
+from lightning_attnflow.valuation.workers import check_workers, sample_source, thread_limit, torch_threads
 
 if TYPE_CHECKING:
     from lightning_attnflow.valuation.ranking import Ranking
@@ -133,13 +134,14 @@ class DataShapley:
         with ExitStack() as stack:
             # Open the ledger first, so that an invalid path is reported before any evaluation.
             ledger = None if self.ledger is None else stack.enter_context(Ledger(self.ledger, self.configuration()))
-            plan, seconds = self._prepare(ledger)
-            estimate = AuditedEstimate(
+            settings, seconds = self._prepare(ledger)
+            estimate = DataShapleyEstimate(
                 self.game.n_players,
-                v_empty=plan.v_empty,
-                v_full=plan.v_full,
+                v_empty=settings.v_empty,
+                v_full=settings.v_full,
                 seed=self.seed,
                 n_evaluations=min(2, self.game.n_players + 1),
+                bounds=self._bounds(),
                 truncation=self.truncation,
             )
             problem = self.stop.minimum_problem(estimate)
@@ -150,8 +152,8 @@ class DataShapley:
             report = RunProgress(stack.enter_context(bar), self.stop, estimate, self.n_jobs)
             if seconds and not hasattr(self.utility, "prefix_chunks"):  # chunks are far faster than single evaluations
                 report.warn_if_long(seconds)
-            source = stack.enter_context(unit_source(self.game, plan, self.n_jobs, self.backend))
-            units = SharedUnits(
+            source = stack.enter_context(sample_source(self.game, settings, self.n_jobs, self.backend))
+            queue = WorkQueue(
                 source,
                 ledger,
                 seed=self.seed,
@@ -162,9 +164,9 @@ class DataShapley:
             try:
                 while not self.stop.is_met(estimate):
                     room = int(max(1, min(self.stop.room(estimate), _BATCH_SAMPLES)))
-                    for unit in units.batch(range(estimate.n_samples, estimate.n_samples + room)):
-                        take_in(estimate, unit)
-                        report.update(float(unit.seconds.sum()), int(unit.evaluations.sum()))
+                    for sample in queue.batch(range(estimate.n_samples, estimate.n_samples + room)):
+                        estimate.accumulate(sample)
+                        report.update(float(sample.seconds.sum()), int(sample.evaluations.sum()))
             finally:
                 if estimate.n_samples:
                     parts = None if self.groups is None else tuple(map(tuple, self.groups))
@@ -199,26 +201,31 @@ class DataShapley:
                 expected="a method that returns everything the payoffs depend on as JSON values",
                 remedy="Add the method, with a hash of the data, or run without a ledger.",
             )
-        cut = self.truncation
         return {
             "utility": describe(),
             "n_players": self.game.n_players,
             "groups": self.groups,
             "antithetic": True,
-            "truncation": None if cut is None else {"tolerance": cut.tolerance, "patience": cut.patience},
-            "audit": None if cut is None else self.audit,
+            "truncation": None if self.truncation is None else asdict(self.truncation),
+            "audit": None if self.truncation is None else self.audit,
             "threads": self.threads,
         }
 
-    def _prepare(self, ledger: Ledger | None) -> tuple[Plan, float]:
-        """The plan of the run, and the seconds one evaluation took (0 if both ends were known)."""
-        ends, seconds = None if ledger is None else ledger.ends(), 0.0
-        if ends is None:
+    def _bounds(self) -> Bounds | None:
+        """Bounds of the marginals; those of truncated permutations may be 0."""
+        bounds = marginal_bounds(self.game)
+        if bounds is None or self.truncation is None:
+            return bounds
+        return np.minimum(bounds[0], 0.0), np.maximum(bounds[1], 0.0)
+
+    def _prepare(self, ledger: Ledger | None) -> tuple[SampleSettings, float]:
+        """Settings of the run, and the seconds of one evaluation (0 if the empty and full value were known)."""
+        payoffs, seconds = None if ledger is None else ledger.empty_and_full(), 0.0
+        if payoffs is None:
             with torch_threads(self.threads):
-                began = time.perf_counter()
-                ends = evaluate_empty_and_full(self.game)
-                seconds = (time.perf_counter() - began) / 2
+                start = time.perf_counter()
+                payoffs = evaluate_empty_and_full(self.game)
+                seconds = (time.perf_counter() - start) / 2
         if ledger is not None:
-            ledger.write_ends(*ends)
-        plan = Plan(self.seed, True, self.truncation, self.audit, *ends, threads=self.threads)
-        return plan, seconds
+            ledger.write_empty_and_full(*payoffs)
+        return SampleSettings(self.seed, True, self.truncation, self.audit, *payoffs, threads=self.threads), seconds

@@ -1,13 +1,14 @@
-"""The ledger: finished orders in an SQLite file, so that a run can be killed at any moment and goes on.
+"""Ledger: completed permutations in an SQLite file, so that a run can be interrupted and resumed at any moment.
 
-One row is one finished order, keyed by configuration, seed and number of the order. What an order yields depends on
-these three alone, so rows may come from any process, in any order, and a row that is there already is left alone.
-The rows of a unit are written in one transaction: after ``kill -9`` a unit is there as a whole or not at all.
+A row is one permutation, identified by configuration, seed and index. Its marginals depend on these three only, so that
+rows may be written by any process in any order. The rows of a sample are written in one transaction: after ``kill -9``
+a sample is complete or absent.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,28 +16,31 @@ from typing import Any
 
 import numpy as np
 
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley import Truncation
 from lightning_attnflow.valuation.ledger_file import LedgerFile
-from lightning_attnflow.valuation.walk import Unit
+from lightning_attnflow.valuation.result import DataShapleyEstimate, DataShapleyResult
+from lightning_attnflow.valuation.sampling import PermutationSample
 
-_ALL = 2**62  # beyond the number of any order
+_ALL = 2**62  # larger than the index of any permutation
+_INSERT = "INSERT OR IGNORE INTO permutations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Ledger(LedgerFile):
-    """Finished orders of one configuration, of one seed or several, in one SQLite file in WAL mode.
+    """Completed permutations of one configuration, for one or more seeds.
 
     Args:
-        path: of the file; it is made if it is not there.
-        configuration: what the payoffs and the orders depend on besides the seed; JSON values. None takes the one
-            of the file.
+        path: path of the file, which is created if it does not exist.
+        configuration: JSON values on which the marginals depend besides the seed; None uses those of the file.
 
     Raises:
-        LedgerError: if the file cannot be made, read or written, is damaged, or belongs to another configuration.
+        LedgerError: the file cannot be read or written, is damaged, or belongs to another configuration.
     """
 
     def __init__(self, path: str | Path, configuration: Mapping[str, object] | None = None) -> None:
         super().__init__(path, may_create=configuration is not None)
         try:
-            self.configuration = self._agree(configuration)
+            self.configuration = self._check_configuration(configuration)
         except BaseException:
             self.close()
             raise
@@ -44,103 +48,104 @@ class Ledger(LedgerFile):
     def __enter__(self) -> Ledger:
         return self
 
-    def ends(self) -> tuple[float, float] | None:
-        """v(empty) and v(N) if they are known."""
+    def empty_and_full(self) -> tuple[float, float] | None:
+        """Empty and full value, if they are known."""
         row = self._read("SELECT v_empty, v_full FROM configuration WHERE v_full IS NOT NULL").fetchone()
         return None if row is None else (row[0], row[1])
 
-    def write_ends(self, v_empty: float, v_full: float) -> None:
-        """Note v(empty) and v(N), unless they are known."""
+    def write_empty_and_full(self, v_empty: float, v_full: float) -> None:
+        """Store the empty and full value unless they are known."""
         self._write("UPDATE configuration SET v_empty = ?, v_full = ? WHERE v_full IS NULL", [(v_empty, v_full)])
 
     def seeds(self) -> list[int]:
-        """The seeds there are orders of."""
-        return sorted(int(row[0]) for row in self._read("SELECT DISTINCT seed FROM orders"))
+        """Seeds with at least one permutation."""
+        return sorted(int(row[0]) for row in self._read("SELECT DISTINCT seed FROM permutations"))
 
-    def write(self, seed: int, unit: Unit) -> None:
-        """Add a unit as a whole; rows that are there already stay."""
+    def write(self, seed: int, sample: PermutationSample) -> None:
+        """Add the permutations of a sample in one transaction; existing rows are kept."""
         rows = []
-        for row, marginals in enumerate(unit.marginals):
-            number = unit.index * len(unit.marginals) + row
+        for row, marginals in enumerate(sample.marginals):
+            variance = float(sample.training_variance[row])
             fields = (
-                number,
+                sample.index * len(sample.marginals) + row,
                 marginals.astype("<f8").tobytes(),
-                None if unit.lost is None else unit.lost[row].astype("<f8").tobytes(),
-                int(unit.evaluations[row]),
-                int(unit.cuts[row]),
-                float(unit.seconds[row]),
-                None if np.isnan(unit.noise[row]) else float(unit.noise[row]),
+                None if sample.lost is None else sample.lost[row].astype("<f8").tobytes(),
+                int(sample.evaluations[row]),
+                int(sample.cuts[row]),
+                float(sample.seconds[row]),
+                None if np.isnan(variance) else variance,
             )
             rows.append((self._hash, str(seed), *fields, _checksum(self._hash, seed, fields)))
-        self._write("INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._write(_INSERT, rows)
 
     def claim(self, seed: int, index: int) -> bool:
-        """Whether this process is the first to ask for a unit: other ones then leave it to this one for a while."""
+        """Claim a sample for this process; return False if it was claimed before."""
         return self._write("INSERT OR IGNORE INTO claims VALUES (?, ?)", [(str(seed), index)]) == 1
 
-    def units(
+    def samples(
         self, seed: int, *, permutations_per_sample: int, n_players: int, indices: range | None = None
-    ) -> dict[int, Unit]:
-        """The whole units of a seed, by index.
+    ) -> dict[int, PermutationSample]:
+        """Complete samples of a seed by index.
 
         Args:
-            seed: of the run.
-            permutations_per_sample: orders that make a unit.
-            n_players: of the game.
-            indices: a range of units to look at; None takes all.
+            seed: seed of the run.
+            permutations_per_sample: 1, or 2 for antithetic pairs.
+            n_players: number of players.
+            indices: range of samples to read; None reads all.
 
         Raises:
-            LedgerError: if a row does not match its checksum.
+            LedgerError: a row does not match its checksum.
         """
-        columns = "number, marginals, lost, evaluations, cut, seconds, noise, checksum"
+        columns = "number, marginals, lost, evaluations, cut, seconds, training_variance, checksum"
         first, end = (
             (0, _ALL)
             if indices is None
             else (indices.start * permutations_per_sample, indices.stop * permutations_per_sample)
         )
-        query = f"SELECT {columns} FROM orders WHERE seed = ? AND number >= ? AND number < ? ORDER BY number"
-        units: dict[int, list[tuple[Any, ...]]] = {}
+        query = f"SELECT {columns} FROM permutations WHERE seed = ? AND number >= ? AND number < ? ORDER BY number"
+        found: dict[int, list[tuple[Any, ...]]] = {}
         for *fields, checksum in self._read(query, (str(seed), first, end)):
             if _checksum(self._hash, seed, tuple(fields)) != checksum or len(fields[1]) != 8 * n_players:
-                raise self._damaged(f"order {fields[0]} of seed {seed}, which does not match its checksum")
-            units.setdefault(fields[0] // permutations_per_sample, []).append(tuple(fields))
-        return {index: _unit(index, rows) for index, rows in units.items() if len(rows) == permutations_per_sample}
+                raise self._damaged(f"permutation {fields[0]} of seed {seed}, which does not match its checksum")
+            found.setdefault(fields[0] // permutations_per_sample, []).append(tuple(fields))
+        return {index: _sample(index, rows) for index, rows in found.items() if len(rows) == permutations_per_sample}
 
     def absorb(self, other: Ledger) -> int:
-        """Copy the orders of another ledger of the same configuration; return how many were new.
+        """Copy the permutations of another ledger of the same configuration; return the number of new ones.
 
         Raises:
-            LedgerError: if the configurations differ, or both hold an order with different marginals.
+            LedgerError: the configurations differ, or the ledgers contain different marginals of one permutation.
         """
-        self._agree(other.configuration)
-        ends = other.ends()
-        if ends is not None:
-            self.write_ends(*ends)
-        mine = {tuple(row[:2]): row[2:] for row in self._read("SELECT seed, number, marginals, lost FROM orders")}
+        self._check_configuration(other.configuration)
+        payoffs = other.empty_and_full()
+        if payoffs is not None:
+            self.write_empty_and_full(*payoffs)
+        query = "SELECT seed, number, marginals, lost FROM permutations"
+        existing = {tuple(row[:2]): row[2:] for row in self._read(query)}
         new = []
-        for row in other._read("SELECT * FROM orders"):
-            known = mine.get((row[1], row[2]))
+        for row in other._read("SELECT * FROM permutations"):
+            known = existing.get((row[1], row[2]))
             if known is None:
                 new.append(row)
             elif known != (row[3], row[4]):
                 raise self._error(
-                    f"other marginals for order {row[2]} of seed {row[1]} in {other.path}",
-                    "the same bytes, for an order depends on configuration and seed alone",
-                    "One of the two was made with other data or software: keep only one.",
+                    f"different marginals of permutation {row[2]} of seed {row[1]} in {other.path}",
+                    "identical marginals",
+                    "One of the ledgers was created with other data or another software version.",
                 )
-        self._write("INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", new)
+        self._write(_INSERT, new)
         return len(new)
 
-    def _agree(self, wanted: Mapping[str, object] | None) -> dict[str, object]:
-        """The configuration of the file, written if there is none; an error if it is not the wanted one."""
+    def _check_configuration(self, wanted: Mapping[str, object] | None) -> dict[str, object]:
+        """Return the configuration of the file, which is stored if missing and must equal ``wanted``."""
         stored = self._read("SELECT hash, json FROM configuration").fetchone()
         if stored is None:
             if wanted is None:
-                raise self._error("a ledger without a configuration", "one that was used", "Delete the file.")
+                raise self._error("a ledger without a configuration", "a ledger of a run")
             text = json.dumps(wanted, sort_keys=True)
             digest = hashlib.sha256(text.encode()).hexdigest()
             self._write("INSERT OR IGNORE INTO configuration (hash, json) VALUES (?, ?)", [(digest, text)])
-            return self._agree(wanted)
+            return self._check_configuration(wanted)
         self._hash, text = stored
         known: dict[str, object] = json.loads(text)
         if hashlib.sha256(text.encode()).hexdigest() != self._hash:
@@ -148,30 +153,75 @@ class Ledger(LedgerFile):
         if wanted is not None and json.dumps(wanted, sort_keys=True) != text:
             raise self._error(
                 "; ".join(_differences(known, json.loads(json.dumps(wanted)))),
-                "the configuration the ledger was made with",
-                "Use another path for this configuration, or go back to the one of the ledger.",
+                "the configuration of the ledger",
+                "Use another path for this configuration.",
             )
         return known
 
 
 def merge_ledgers(sources: Iterable[str | Path], into: str | Path) -> int:
-    """Copy the orders of several ledgers of one configuration, usually of different seeds, into one.
+    """Copy the permutations of several ledgers of one configuration, usually with different seeds, into one.
 
     Args:
-        sources: paths of the ledgers; they stay as they are.
-        into: path of the ledger to make or to extend.
+        sources: paths of the ledgers to read.
+        into: path of the ledger to create or to extend.
 
     Returns:
-        How many orders were new to it.
+        Number of permutations that were new.
 
     Raises:
-        LedgerError: if a configuration differs, or two hold the same order with different marginals.
+        LedgerError: the configurations differ, or ledgers contain different marginals of one permutation.
     """
     new = 0
     for source in sources:
         with Ledger(source) as part, Ledger(into, part.configuration) as whole:
             new += whole.absorb(part)
     return new
+
+
+def ledger_result(path: str | Path) -> DataShapleyResult:
+    """Return the merged result of all seeds in a ledger.
+
+    Args:
+        path: path of the ledger.
+
+    Returns:
+        The result of the samples of each seed before the first missing one. The ``marginal_bounds`` of the utility
+        are unknown here and are not used for the intervals.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+        InputError: no sample is complete.
+    """
+    results = []
+    with Ledger(path) as ledger:
+        payoffs, truncation = ledger.empty_and_full(), ledger.configuration["truncation"]
+        n_players = ledger.configuration["n_players"]
+        assert isinstance(n_players, int)
+        assert truncation is None or isinstance(truncation, dict)
+        for seed in ledger.seeds():
+            assert payoffs is not None  # written before the first permutation
+            estimate = DataShapleyEstimate(
+                n_players,
+                v_empty=payoffs[0],
+                v_full=payoffs[1],
+                seed=seed,
+                n_evaluations=2,
+                truncation=None if truncation is None else Truncation(**truncation),
+            )
+            samples = ledger.samples(
+                seed, permutations_per_sample=estimate.permutations_per_sample, n_players=n_players
+            )
+            for index in itertools.takewhile(samples.__contains__, itertools.count()):
+                estimate.accumulate(samples[index])
+            if estimate.n_samples:
+                results.append(estimate.result())
+    if not results:
+        raise InputError("ledger", got=f"{path} without a complete sample", expected="at least one complete sample")
+    merged = results[0]
+    for result in results[1:]:
+        merged = merged + result  # type: ignore[assignment]
+    return merged
 
 
 def _checksum(digest: str, seed: int, fields: tuple[object, ...]) -> bytes:
@@ -182,22 +232,22 @@ def _checksum(digest: str, seed: int, fields: tuple[object, ...]) -> bytes:
     return check.digest()[:16]
 
 
-def _unit(index: int, rows: list[tuple[Any, ...]]) -> Unit:
-    _, marginals, lost, evaluations, cuts, seconds, noise = zip(*rows, strict=True)
-    audited = lost[0] is not None
-    return Unit(
+def _sample(index: int, rows: list[tuple[Any, ...]]) -> PermutationSample:
+    _, marginals, lost, evaluations, cuts, seconds, variances = zip(*rows, strict=True)
+    is_audited = lost[0] is not None
+    return PermutationSample(
         index=index,
         marginals=np.array([np.frombuffer(row, dtype="<f8") for row in marginals]),
-        lost=np.array([np.frombuffer(row, dtype="<f8") for row in lost]) if audited else None,
+        lost=np.array([np.frombuffer(row, dtype="<f8") for row in lost]) if is_audited else None,
         evaluations=np.array(evaluations, dtype=np.int64),
         cuts=np.array(cuts, dtype=np.int64),
         seconds=np.array(seconds),
-        noise=np.array(noise, dtype=np.float64),  # None becomes NaN
+        training_variance=np.array(variances, dtype=np.float64),  # None becomes NaN
     )
 
 
 def _differences(known: Any, wanted: Any, place: str = "") -> list[str]:
-    """What differs between two JSON values, as clauses ``place: here X, in the ledger Y``."""
+    """Differences of two JSON values, as text ``place: here X, in the ledger Y``."""
     if isinstance(known, dict) and isinstance(wanted, dict):
         found = []
         for key in sorted(known.keys() | wanted.keys()):

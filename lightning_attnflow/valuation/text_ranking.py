@@ -10,11 +10,11 @@ from lightning_attnflow._checkpoints import default_encoder, load_encoder
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
-from lightning_attnflow.valuation.audit import DataShapleyResult
 from lightning_attnflow.valuation.data_shapley import DataShapley
 from lightning_attnflow.valuation.features import encode_texts
 from lightning_attnflow.valuation.ranking import Ranking
 from lightning_attnflow.valuation.removal import RemovalCurve
+from lightning_attnflow.valuation.result import DataShapleyResult
 from lightning_attnflow.valuation.sentences import LabelledTexts
 from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
 

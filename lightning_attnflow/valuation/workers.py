@@ -1,8 +1,7 @@
-"""Units computed here, by joblib's workers or by Ray's; in any case they arrive in the order of their index.
+"""Evaluation of samples in this process, by joblib workers or on a Ray cluster.
 
-The game is handed to a worker once, not with every task: through a file for loky, through the object store for Ray.
-A worker that dies costs the units it was at, which are done again. Ray is asked directly: its backend for joblib
-waits for ever once a worker has died.
+The game is sent to each worker once, through a file for loky and through the object store for Ray. If a worker dies,
+its samples are computed again. Ray is used directly, because its joblib backend hangs after a worker has died.
 """
 
 from __future__ import annotations
@@ -14,94 +13,95 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lightning_attnflow.errors import AttnFlowError, GameError, InputError, MissingDependencyError
+from lightning_attnflow._checks import check_choice, is_integer
+from lightning_attnflow._optional import require
+from lightning_attnflow.errors import AttnFlowError, GameError, InputError
 from lightning_attnflow.shapley import Game
-from lightning_attnflow.valuation.walk import Plan, Unit, walk_unit
+from lightning_attnflow.valuation.sampling import PermutationSample, SampleSettings, evaluate_sample
 
 BACKENDS = ("loky", "threading", "ray")
-_ATTEMPTS = 4  # worker deaths in a row, no unit finished in between, before the run gives up
+_ATTEMPTS = 4  # consecutive worker deaths without a completed sample before the run fails
 
-_in_this_worker: dict[str, Game] = {}  # the game by the token of its run; one at a time
+_worker_games: dict[str, Game] = {}  # in a worker: the game of the current run by its token
 
 
 class WorkersDiedError(AttnFlowError, RuntimeError):
-    """Workers that die again and again without finishing a unit."""
+    """Workers died repeatedly without completing a sample."""
 
 
 def check_workers(n_jobs: object, backend: str) -> int:
-    """The number of workers to use: ``n_jobs``, or all cores for -1, and on this machine no more than its cores.
+    """Return the number of workers, at most the number of cores of this machine unless the backend is Ray.
 
     Raises:
-        InputError: if ``n_jobs`` is neither -1 nor >= 1, or there is no such backend.
-        MissingDependencyError: if the backend is not installed.
+        InputError: ``n_jobs`` is neither -1 nor >= 1, or there is no such backend.
+        MissingDependencyError: the backend is not installed.
     """
-    if backend not in BACKENDS:
-        raise InputError("backend", got=repr(backend), expected=f"one of {BACKENDS}", remedy="Pass backend='loky'.")
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1):
-        raise InputError("n_jobs", got=repr(n_jobs), expected="an integer >= 1, or -1 for all", remedy="Pass n_jobs=1.")
+    check_choice("backend", backend, BACKENDS)
+    if not is_integer(n_jobs) or (n_jobs < 1 and n_jobs != -1):
+        raise InputError("n_jobs", got=repr(n_jobs), expected="an integer >= 1, or -1 for all cores")
     if n_jobs != 1:
-        _import(backend)
+        _require(backend)
     if backend == "ray":
         return n_jobs
     cores = _cores()
     if n_jobs > cores:
         warnings.warn(
-            f"n_jobs: got {n_jobs}, but this machine has {cores} cores; {cores} workers of one thread each are used. "
-            f"Pass n_jobs={cores} or -1.",
+            f"n_jobs: got {n_jobs}, but this machine has {cores} cores; {cores} workers are used.",
             stacklevel=3,
         )
     return cores if n_jobs == -1 else min(n_jobs, cores)
 
 
 @contextmanager
-def unit_source(
-    game: Game, plan: Plan, n_jobs: int, backend: str
-) -> Iterator[Callable[[Sequence[int]], Iterator[Unit]]]:
-    """A function from indices to their units, in the same order; workers are let go at the end.
+def sample_source(
+    game: Game, settings: SampleSettings, n_jobs: int, backend: str
+) -> Iterator[Callable[[Sequence[int]], Iterator[PermutationSample]]]:
+    """Yield a function that computes the samples of given indices in their order.
 
     Args:
-        game: the game; for workers it must pickle.
-        plan: of the run.
+        game: the game; worker processes need one that can be pickled.
+        settings: settings of the run.
         n_jobs: number of workers; 1 works in this process.
         backend: loky, threading or ray.
     """
     if n_jobs == 1 or backend == "threading":
-        with torch_threads(plan.threads):
+        with torch_threads(settings.threads):
             if n_jobs == 1:
-                yield lambda indices: (walk_unit(game, plan, index) for index in indices)
+                yield lambda indices: (evaluate_sample(game, settings, index) for index in indices)
             else:
                 yield lambda indices: _parallel(
-                    indices, n_jobs, backend, lambda index: (_walk_in_thread, game, plan, index)
+                    indices, n_jobs, backend, lambda index: (_evaluate_in_thread, game, settings, index)
                 )
         return
-    with _handed_over(game, backend) as handle:
+    with _sent_to_workers(game, backend) as handle:
         if backend == "ray":
-            yield lambda indices: _on_ray(indices, n_jobs, handle, plan)
+            yield lambda indices: _on_ray(indices, n_jobs, handle, settings)
             return
-        yield lambda indices: _parallel(indices, n_jobs, backend, lambda index: (_walk_in_worker, handle, plan, index))
+        yield lambda indices: _parallel(
+            indices, n_jobs, backend, lambda index: (_evaluate_in_worker, handle, settings, index)
+        )
 
 
 def _parallel(
     indices: Sequence[int], n_jobs: int, backend: str, task: Callable[[int], tuple[Any, ...]]
-) -> Iterator[Unit]:
-    joblib = _import(backend)
-    left, failures = list(indices), 0
-    while left:
-        units = None
+) -> Iterator[PermutationSample]:
+    joblib = _require(backend)
+    remaining, failures = list(indices), 0
+    while remaining:
+        samples = None
         try:
             parallel = joblib.Parallel(
                 n_jobs=n_jobs, backend=backend, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1
             )
-            units = parallel(joblib.delayed(function)(*rest) for function, *rest in map(task, tuple(left)))
-            for outcome in units:
-                if isinstance(outcome, _Failure):
-                    raise outcome.error()
-                assert outcome.index == left[0]
-                left.pop(0)
+            samples = parallel(joblib.delayed(function)(*rest) for function, *rest in map(task, tuple(remaining)))
+            for outcome in samples:
+                if isinstance(outcome, GameError):
+                    raise outcome
+                assert outcome.index == remaining[0]
+                remaining.pop(0)
                 failures = 0
                 yield outcome
         except Exception as error:
@@ -109,27 +109,27 @@ def _parallel(
                 raise
             failures += 1
             if failures >= _ATTEMPTS:
-                raise _died(failures, left[0], error) from error
-            warnings.warn(f"A worker died ({type(error).__name__}); its units are done again.", stacklevel=2)
+                raise _died(failures, remaining[0], error) from error
+            warnings.warn(f"A worker died ({type(error).__name__}); its samples are computed again.", stacklevel=2)
         finally:
-            if units is not None:
-                with warnings.catch_warnings():  # that what was under way is thrown away, which is the intention
+            if samples is not None:
+                with warnings.catch_warnings():  # joblib warns that unfinished tasks are discarded
                     warnings.simplefilter("ignore", UserWarning)
-                    units.close()
+                    samples.close()
 
 
-def _on_ray(indices: Sequence[int], n_jobs: int, handle: Any, plan: Plan) -> Iterator[Unit]:
-    """Ray tasks, ``n_jobs`` at a time; Ray itself gives a task whose worker died to another one."""
+def _on_ray(indices: Sequence[int], n_jobs: int, handle: Any, settings: SampleSettings) -> Iterator[PermutationSample]:
+    """Run at most ``n_jobs`` Ray tasks at a time; Ray repeats the tasks of a worker that died."""
     import ray
 
-    walk = ray.remote(max_retries=_ATTEMPTS - 1)(_walk_in_worker)
+    remote = ray.remote(max_retries=_ATTEMPTS - 1)(_evaluate_in_worker)
     limit = n_jobs if n_jobs > 0 else max(1, int(ray.cluster_resources()["CPU"]))  # type: ignore[no-untyped-call]
-    waiting, running, finished = list(reversed(indices)), dict[Any, int](), dict[int, Unit | _Failure]()
+    waiting, running, finished = list(reversed(indices)), dict[Any, int](), dict[int, PermutationSample | GameError]()
     for index in indices:
         while index not in finished:
             while waiting and len(running) < limit:
                 submitted = waiting.pop()
-                running[walk.remote(handle, plan, submitted)] = submitted
+                running[remote.remote(handle, settings, submitted)] = submitted
             ready, _ = ray.wait(list(running), num_returns=1)
             number = running.pop(ready[0])
             try:
@@ -137,63 +137,50 @@ def _on_ray(indices: Sequence[int], n_jobs: int, handle: Any, plan: Plan) -> Ite
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 raise _died(_ATTEMPTS, number, error) from error
         outcome = finished.pop(index)
-        if isinstance(outcome, _Failure):
-            raise outcome.error()
+        if isinstance(outcome, GameError):
+            raise outcome
         yield outcome
 
 
 def _died(times: int, index: int, error: Exception) -> WorkersDiedError:
     return WorkersDiedError(
         "workers",
-        got=f"{times} deaths in a row at unit {index}: {type(error).__name__}",
-        expected="workers that live",
-        remedy="They may run out of memory: lower n_jobs or the chunk size. Finished units are kept.",
+        got=f"{times} consecutive deaths at sample {index}: {type(error).__name__}",
+        expected="workers that stay alive",
+        remedy="If memory is short, reduce n_jobs or chunk_size. Completed samples are kept.",
     )
 
 
-def _walk_in_thread(game: Game, plan: Plan, index: int) -> Unit | _Failure:
+def _evaluate_in_thread(game: Game, settings: SampleSettings, index: int) -> PermutationSample | GameError:
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.set_num_threads(plan.threads)  # OpenMP keeps the number by thread
-    return _caught(game, plan, index)
+        torch.set_num_threads(settings.threads)  # the number is local to the thread
+    return _evaluate(game, settings, index)
 
 
-def _walk_in_worker(handle: Any, plan: Plan, index: int) -> Unit | _Failure:
+def _evaluate_in_worker(handle: Any, settings: SampleSettings, index: int) -> PermutationSample | GameError:
     token, where = handle
-    if token not in _in_this_worker:
-        _in_this_worker.clear()
+    if token not in _worker_games:
+        _worker_games.clear()
         if isinstance(where, Path):
-            _in_this_worker[token] = pickle.loads(where.read_bytes())
+            _worker_games[token] = pickle.loads(where.read_bytes())
         else:
             import ray
 
-            _in_this_worker[token] = ray.get(where)
-    with torch_threads(plan.threads):
-        return _caught(_in_this_worker[token], plan, index)
+            _worker_games[token] = ray.get(where)
+    with torch_threads(settings.threads):
+        return _evaluate(_worker_games[token], settings, index)
 
 
-def _caught(game: Game, plan: Plan, index: int) -> Unit | _Failure:
+def _evaluate(game: Game, settings: SampleSettings, index: int) -> PermutationSample | GameError:
     try:
-        return walk_unit(game, plan, index)
-    except GameError as error:  # its coalition would be lost between processes
-        return _Failure(error)
-
-
-class _Failure:
-    """A game error with its coalition, as it travels from a worker."""
-
-    def __init__(self, error: GameError) -> None:
-        self._parts = (error.what, error.got, error.expected, error.remedy, error.coalition)
-
-    def error(self) -> GameError:
-        what, got, expected, remedy, coalition = self._parts
-        rebuilt = GameError(what, got=got, expected=expected, remedy=remedy)
-        rebuilt.coalition = coalition
-        return rebuilt
+        return evaluate_sample(game, settings, index)
+    except GameError as error:  # returned, because loky and Ray would wrap it in an exception of their own
+        return error
 
 
 @contextmanager
-def _handed_over(game: Game, backend: str) -> Iterator[tuple[str, Any]]:
+def _sent_to_workers(game: Game, backend: str) -> Iterator[tuple[str, Any]]:
     token = os.urandom(16).hex()
     if backend == "ray":
         import ray
@@ -220,7 +207,7 @@ def _handed_over(game: Game, backend: str) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """So many torch threads; nothing where torch is not loaded, as with a game in NumPy, whose workers start faster."""
+    """Set the number of torch threads; does nothing if torch is not imported, so that workers start faster."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield
@@ -234,7 +221,7 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 def thread_limit() -> int:
-    """The threads torch may use, or the cores of the machine where torch is not loaded."""
+    """Current number of torch threads, or the number of cores if torch is not imported."""
     torch = sys.modules.get("torch")
     return _cores() if torch is None else int(torch.get_num_threads())
 
@@ -243,18 +230,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _import(backend: str) -> Any:
-    """joblib or Ray."""
+def _require(backend: str) -> Any:
     package, extra = ("ray", "ray") if backend == "ray" else ("joblib", "valuation")
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise MissingDependencyError(
-            package,
-            got="no such package",
-            expected=f"it for n_jobs > 1 with backend={backend!r}",
-            remedy=f"pip install 'lightning-attnflow[{extra}]'",
-        ) from error
+    return require(package, extra=extra, purpose=f"n_jobs > 1 with backend={backend!r}")
 
 
 def _is_worker_death(error: Exception) -> bool:

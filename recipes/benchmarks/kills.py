@@ -56,7 +56,7 @@ def completed_permutations(ledger: Path) -> int:
         return 0
     connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
     try:
-        return int(connection.execute("SELECT count(*) FROM orders").fetchone()[0])
+        return int(connection.execute("SELECT count(*) FROM permutations").fetchone()[0])
     finally:
         connection.close()
 

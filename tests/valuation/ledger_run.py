@@ -1,6 +1,6 @@
-"""A run on a ledger, to be started, killed and started again: ``python ledger_run.py LEDGER OUTPUT``.
+"""A run with a ledger for tests that kill and resume it: ``python ledger_run.py LEDGER OUTPUT``.
 
-It prints its evaluations. A unit takes a few milliseconds, so that a kill hits the middle of a run.
+Prints the number of evaluations. Evaluations are slow, so that the run can be killed before it ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class SlowGame:
     def __call__(self, coalitions: np.ndarray) -> np.ndarray:
         self.calls += len(coalitions)
         for _ in range(len(coalitions)):
-            sum(range(80_000))  # work of a few milliseconds on one thread
+            sum(range(80_000))  # a few milliseconds
         return np.sqrt(coalitions @ np.arange(8.0))
 
     def configuration(self) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,12 @@ from lightning_attnflow.shapley import (
     Truncation,
     draw_permutations,
     exact_shapley,
-    permutation_marginals,
     permutation_shapley,
 )
 from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, knn_game, knn_shapley
-from lightning_attnflow.valuation.audit import DataShapleyResult, TruncationAudit
+from lightning_attnflow.valuation.result import DataShapleyResult, TruncationAudit
 from lightning_attnflow.valuation.runtime_estimate import decided_signs, total_samples
-from lightning_attnflow.valuation.walk import Plan, walk_unit
+from lightning_attnflow.valuation.sampling import SampleSettings, evaluate_sample
 
 
 def frozen(n: int = 30, chunk_size: int = 8, metric: str = "accuracy") -> FrozenEncoderUtility:
@@ -68,20 +68,73 @@ def test_truncation_does_not_depend_on_prefix_chunks() -> None:
     assert by_prefix.n_evaluations < by_chunks.n_evaluations < 14 * 29 + 2
 
 
-def test_an_order_is_cut_where_the_core_cuts_it() -> None:
-    game, truncation = saturating(), Truncation(0.05)
-    v_full = float(game(np.ones((1, 8), bool))[0])
-    plan = Plan(3, True, truncation, 1e-9, 0.0, v_full, 1)
-    cut = [walk_unit(game, plan, index) for index in range(10)]
-    core = [
-        permutation_marginals(
-            game, draw_permutations(3, [index], 8)[0], v_empty=0.0, v_full=v_full, truncation=truncation
-        )
-        for index in range(10)
-    ]
-    np.testing.assert_allclose([u.marginals for u in cut], [w.marginals for w in core], atol=1e-12)
-    assert [(u.cuts < 8).tolist() for u in cut] == [w.truncated.tolist() for w in core]
-    assert [u.evaluations.sum() for u in cut[2:]] == [w.n_evaluations for w in core[2:]]  # the first two are audited
+def test_a_sample_depends_on_settings_and_index_only() -> None:
+    game = saturating()
+    settings = SampleSettings(3, True, Truncation(0.05), 1e-9, 0.0, float(game(np.ones((1, 8), bool))[0]), threads=1)
+    samples = [evaluate_sample(game, settings, index) for index in (0, 1, 2, 7)]
+    again = [evaluate_sample(game, settings, index) for index in (7, 2, 1, 0)][::-1]
+    for one, other in zip(samples, again, strict=True):
+        assert (one.marginals == other.marginals).all()
+        assert (one.cuts == other.cuts).all()
+    assert [sample.lost is not None for sample in samples] == [True, True, False, False]
+    assert (samples[0].evaluations == 7).all()  # audited samples are evaluated to the end
+    assert (samples[2].evaluations == samples[2].cuts).all()
+
+
+def test_with_truncation_the_values_equal_permutation_shapley() -> None:
+    truncation = Truncation(0.05)
+    core = permutation_shapley(saturating(), stop=MaxPermutations(30), truncation=truncation, seed=7)
+    result = DataShapley(saturating(), stop=MaxPermutations(30), truncation=truncation, seed=7).fit().result
+    np.testing.assert_allclose(result.values, core.values, atol=1e-12)
+    assert result.n_truncated == core.n_truncated > 0
+
+
+class RecordingUtility:
+    """An additive utility with every optional method, which records the calls of its methods."""
+
+    n_players = 6
+
+    def __init__(self) -> None:
+        self.calls: set[str] = set()
+
+    def __call__(self, coalitions: np.ndarray) -> np.ndarray:
+        return coalitions @ np.arange(1.0, 7.0)
+
+    def prefix_values(self, permutations: np.ndarray) -> np.ndarray:
+        self.calls.add("prefix_values")
+        return np.concatenate([np.zeros((len(permutations), 1)), np.cumsum(permutations + 1.0, axis=1)], axis=1)
+
+    def prefix_chunks(self, permutation: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
+        self.calls.add("prefix_chunks")
+        for size in sizes:
+            yield np.array([(permutation[:size] + 1.0).sum()])
+
+    def marginal_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        self.calls.add("marginal_bounds")
+        return np.zeros(6), np.arange(1.0, 7.0)
+
+    def pop_training_variance(self) -> tuple[float, int]:
+        self.calls.add("pop_training_variance")
+        return 0.02, 1
+
+    def configuration(self) -> dict[str, object]:
+        self.calls.add("configuration")
+        return {"utility": "recording"}
+
+
+@pytest.mark.parametrize("groups", [None, [[0, 5], [1, 2], [3, 4]]])
+@pytest.mark.parametrize("truncation", [None, Truncation()])
+def test_the_optional_methods_of_a_utility_are_called(
+    tmp_path: Path, truncation: Truncation | None, groups: list[list[int]] | None
+) -> None:
+    utility = RecordingUtility()
+    run = DataShapley(utility, stop=MaxPermutations(20), truncation=truncation, groups=groups, ledger=tmp_path / "run")
+    result = run.fit().result
+    np.testing.assert_allclose(result.values, np.arange(1.0, 7.0) if groups is None else [7.0, 5.0, 9.0])
+    prefixes = "prefix_values" if truncation is None else "prefix_chunks"
+    assert utility.calls == {prefixes, "marginal_bounds", "pop_training_variance", "configuration"}
+    assert result.training_variance == pytest.approx(0.02)
+    assert result.bounds is not None
 
 
 def test_the_audit_estimates_the_bias_and_the_interval_contains_it() -> None:

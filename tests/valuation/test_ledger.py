@@ -1,4 +1,4 @@
-"""The ledger: rows survive, foreign or broken files are refused, and a kill at any moment loses nothing finished."""
+"""Ledgers: resuming, merging, damaged files and several processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ledger_run = importlib.import_module("ledger_run")
 
 
 class SmallGame:
-    """A game with a configuration; its payoffs level off, so that orders are truncated."""
+    """A game with a configuration whose payoffs are bounded, so that permutations are truncated."""
 
     n_players = 6
 
@@ -39,19 +39,19 @@ class SmallGame:
         return {"top": self.top}
 
 
-def run(path: Path | None, orders: int = 20, game: SmallGame | None = None, **options: object) -> DataShapley:
-    return DataShapley(game or SmallGame(), stop=MaxPermutations(orders), ledger=path, **options).fit()
+def run(path: Path | None, permutations: int = 20, game: SmallGame | None = None, **options: object) -> DataShapley:
+    return DataShapley(game or SmallGame(), stop=MaxPermutations(permutations), ledger=path, **options).fit()
 
 
 def same(left: object, right: object) -> bool:
-    """Bit for bit: values, intervals, counts."""
+    """Whether values, intervals and counts are bit-identical."""
     pairs = zip((*left.interval(), left.values), (*right.interval(), right.values), strict=True)
     facts = [(r.n_evaluations, r.n_permutations, r.n_truncated, r.audit and r.audit.total_bias) for r in (left, right)]
     return all((a == b).all() for a, b in pairs) and facts[0] == facts[1]
 
 
 @pytest.mark.parametrize("truncation", [None, Truncation()])
-def test_a_run_goes_on_where_it_stopped(tmp_path: Path, truncation: Truncation | None) -> None:
+def test_a_run_resumes_from_its_ledger(tmp_path: Path, truncation: Truncation | None) -> None:
     path = tmp_path / "run.ledger"
     run(path, 8, truncation=truncation)
     game = SmallGame()
@@ -64,7 +64,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path, truncation: Truncation |
     assert same(run(path, 8, truncation=truncation).result, run(None, 8, truncation=truncation).result)
 
 
-def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
+def test_an_error_states_the_difference_of_configurations(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     run(path)
     with pytest.raises(LedgerError, match=r"utility\.top: here 5\.0, in the ledger 4\.0; expected"):
@@ -73,10 +73,10 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
         run(path, truncation=Truncation(tolerance=0.5))
     with pytest.raises(LedgerError, match="groups: here"):
         run(path, groups=[[i] for i in range(6)])
-    assert run(path, seed=1).result.n_permutations == 20  # a seed is no other configuration
+    assert run(path, seed=1).result.n_permutations == 20  # the seed is not part of the configuration
 
 
-def test_a_game_that_cannot_say_what_it_is_gets_no_ledger(tmp_path: Path) -> None:
+def test_a_utility_without_configuration_cannot_use_a_ledger(tmp_path: Path) -> None:
     class Anonymous(SmallGame):
         configuration = None
 
@@ -85,7 +85,7 @@ def test_a_game_that_cannot_say_what_it_is_gets_no_ledger(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise", "text", "row"])
-def test_a_damaged_ledger_is_an_error_not_a_fresh_start(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_ledger_raises_an_error_and_is_unchanged(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "run.ledger"
     run(path, 200)
     content = bytearray(path.read_bytes())
@@ -100,24 +100,34 @@ def test_a_damaged_ledger_is_an_error_not_a_fresh_start(tmp_path: Path, damage: 
     path.write_bytes(content)
     if damage == "row":
         with sqlite3.connect(path) as connection:
-            connection.execute("UPDATE orders SET marginals = zeroblob(48) WHERE number = 7")
+            connection.execute("UPDATE permutations SET marginals = zeroblob(48) WHERE number = 7")
         connection.close()
     before, game = path.read_bytes(), SmallGame()
-    with pytest.raises(LedgerError, match=r"damaged|marks|does not match"):
+    with pytest.raises(LedgerError, match=r"damaged|another SQLite database|does not match"):
         run(path, 200, game)
     assert path.read_bytes() == before
 
 
-def test_a_foreign_database_is_not_touched(tmp_path: Path) -> None:
+def test_another_database_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE holidays (day TEXT)")
     connection.close()
-    with pytest.raises(LedgerError, match="this file is not touched"):
+    with pytest.raises(LedgerError, match="got another SQLite database; expected a ledger"):
         run(path)
 
 
-def test_a_path_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) -> None:
+def test_a_ledger_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.ledger"
+    run(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with pytest.raises(LedgerError, match="got a ledger of format 2; expected a ledger of format 3"):
+        run(path)
+
+
+def test_a_path_that_is_not_writable_raises_an_error_before_any_evaluation(tmp_path: Path) -> None:
     game = SmallGame()
     for path in (tmp_path / "no" / "such" / "folder.ledger", Path("/proc/run.ledger"), tmp_path):
         with pytest.raises(LedgerError):
@@ -125,7 +135,7 @@ def test_a_path_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) -
     assert game.calls == 0
 
 
-def test_a_full_disk_stops_the_run_and_leaves_the_ledger_readable(tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_stops_the_run_and_keeps_the_ledger_readable(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "run.ledger"
     opened = Ledger._open
 
@@ -161,18 +171,18 @@ def test_ledgers_of_two_seeds_merge(tmp_path: Path) -> None:
         merge_ledgers([tmp_path / "four.ledger"], both)
 
 
-def test_ledgers_that_contradict_each_other_do_not_merge(tmp_path: Path) -> None:
+def test_ledgers_with_contradicting_marginals_are_not_merged(tmp_path: Path) -> None:
     class Changed(SmallGame):
         def __call__(self, coalitions: np.ndarray) -> np.ndarray:
             return super().__call__(coalitions[:, ::-1])
 
     run(tmp_path / "one.ledger")
     run(tmp_path / "two.ledger", game=Changed())
-    with pytest.raises(LedgerError, match=r"other marginals for order \d+ of seed 0"):
+    with pytest.raises(LedgerError, match=r"different marginals of permutation \d+ of seed 0"):
         merge_ledgers([tmp_path / "one.ledger", tmp_path / "two.ledger"], tmp_path / "both.ledger")
 
 
-def test_two_processes_on_one_ledger_share_the_work_and_count_no_order_twice(tmp_path: Path) -> None:
+def test_two_processes_with_one_ledger_share_the_work(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     other = _start(path, tmp_path / "other.npy")
     _wait_for_rows(path, 2, other)
@@ -184,22 +194,22 @@ def test_two_processes_on_one_ledger_share_the_work_and_count_no_order_twice(tmp
     assert (here == expected).all()
     assert (np.load(tmp_path / "other.npy") == expected).all()
     assert game.calls > 0
-    assert spent + game.calls <= 1.3 * alone.calls  # not 2: only the ends of the game and of a batch are done twice
+    assert spent + game.calls <= 1.3 * alone.calls  # empty and full value and the end of a batch are computed twice
     with sqlite3.connect(path) as connection:
-        numbers = [row[0] for row in connection.execute("SELECT number FROM orders ORDER BY number")]
+        numbers = [row[0] for row in connection.execute("SELECT number FROM permutations ORDER BY number")]
     connection.close()
     assert numbers == list(range(60))
 
 
-def test_workers_share_one_ledger_to_the_same_bits(tmp_path: Path) -> None:
+def test_workers_with_a_ledger_give_identical_values(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     with Ledger(path, DataShapley(SmallGame()).configuration()) as ledger:
-        assert all(ledger.claim(0, index) for index in (1, 2, 17))  # as if another process had them, and died
+        assert all(ledger.claim(0, index) for index in (1, 2, 17))  # like the claims of a process that died
     assert same(run(path, 80, n_jobs=2, backend="threading").result, run(None, 80).result)
     assert same(ledger_result(path), run(None, 80).result)
 
 
-def test_claims_of_a_process_that_is_gone_hold_nothing_up(tmp_path: Path) -> None:
+def test_claims_of_a_killed_process_do_not_block(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     expected = run(None).result
     run(path, 4)
@@ -208,7 +218,7 @@ def test_claims_of_a_process_that_is_gone_hold_nothing_up(tmp_path: Path) -> Non
     assert same(run(path).result, expected)
 
 
-def test_kill_9_at_any_moment_then_the_same_command_ends_bit_identical(tmp_path: Path) -> None:
+def test_a_run_resumed_after_kill_9_is_bit_identical(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     process = _start(path, tmp_path / "killed.npy")
     _wait_for_rows(path, 10, process)
@@ -221,7 +231,7 @@ def test_kill_9_at_any_moment_then_the_same_command_ends_bit_identical(tmp_path:
 
 def _wait_for_rows(path: Path, number: int, process: subprocess.Popen[bytes]) -> None:
     while _rows(path) < number:
-        assert process.poll() is None, "ended before there were so many"
+        assert process.poll() is None, f"the process ended before writing {number} rows"
 
 
 def _rows(path: Path) -> int:
@@ -229,7 +239,7 @@ def _rows(path: Path) -> int:
         return 0
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        return connection.execute("SELECT count(*) FROM orders").fetchone()[0]
+        return connection.execute("SELECT count(*) FROM permutations").fetchone()[0]
     finally:
         connection.close()
 

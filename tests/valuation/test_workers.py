@@ -1,4 +1,4 @@
-"""Workers that die, and Ray: what comes out is the same."""
+"""Workers that die, and Ray."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_attnflow.valuation.workers import WorkersDiedError
 
 
 class DeadlyGame:
-    """A game whose worker dies: once, at the first evaluation after the file was made, or always."""
+    """A game that kills its worker once, or at every evaluation; the file ``mark`` records it."""
 
     n_players = 5
 
@@ -30,12 +30,12 @@ class DeadlyGame:
         return np.sqrt(coalitions @ np.arange(1.0, 6.0))
 
 
-def expected(orders: int) -> np.ndarray:
+def expected(permutations: int) -> np.ndarray:
     game = DeadlyGame(Path("unused"), os.getpid())
-    return DataShapley(game, stop=MaxPermutations(orders), truncation=None).fit().result.values
+    return DataShapley(game, stop=MaxPermutations(permutations), truncation=None).fit().result.values
 
 
-def test_a_dead_worker_costs_only_what_it_was_at(tmp_path: Path) -> None:
+def test_samples_of_a_dead_worker_are_computed_again(tmp_path: Path) -> None:
     game = DeadlyGame(tmp_path / "died", os.getpid())
     run = DataShapley(game, stop=MaxPermutations(40), truncation=None, n_jobs=2)
     with pytest.warns(UserWarning, match="worker"):
@@ -45,16 +45,16 @@ def test_a_dead_worker_costs_only_what_it_was_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:A worker died", "ignore:.*worker.*:UserWarning")
-def test_workers_that_always_die_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_worker_deaths_raise_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_ATTEMPTS", 2)
     game = DeadlyGame(tmp_path / "died", os.getpid(), always=True)
-    with pytest.raises(WorkersDiedError, match="2 deaths in a row at unit 0"):
+    with pytest.raises(WorkersDiedError, match="2 consecutive deaths at sample 0"):
         DataShapley(game, stop=MaxPermutations(10), truncation=None, n_jobs=2).fit()
 
 
 @pytest.fixture(scope="module")
 def ray_cluster():
-    """A real local cluster of two workers, without the dashboard."""
+    """A local cluster of two workers without the dashboard."""
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the workers import this file and the package
@@ -63,10 +63,10 @@ def ray_cluster():
     ray.shutdown()
 
 
-@pytest.mark.filterwarnings("ignore")  # of Ray's own making: deprecations, unclosed sockets at the death of a worker
+@pytest.mark.filterwarnings("ignore")  # deprecations inside Ray, unclosed sockets after the death of a worker
 @pytest.mark.usefixtures("ray_cluster")
-def test_ray_gives_the_same_bits_also_when_a_worker_dies(tmp_path: Path) -> None:
-    healthy = DeadlyGame(tmp_path, os.getpid())  # the mark is there: nobody dies
+def test_ray_gives_identical_values_also_after_a_worker_death(tmp_path: Path) -> None:
+    healthy = DeadlyGame(tmp_path, os.getpid())  # the mark exists, so that no worker dies
     run = DataShapley(healthy, stop=MaxPermutations(40), truncation=None, n_jobs=2, backend="ray").fit()
     assert (run.result.values == expected(40)).all()
     deadly = DeadlyGame(tmp_path / "died", os.getpid())
