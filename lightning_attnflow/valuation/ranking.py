@@ -37,6 +37,7 @@ class RankingRow(NamedTuple):
     Args:
         rank: 1 for the most valuable.
         index: index of the player.
+        row: row in the user's file; the index if that is unknown.
         text: the sentence, or an empty string.
         label: its label, or None.
         value: estimated value.
@@ -47,6 +48,7 @@ class RankingRow(NamedTuple):
 
     rank: int
     index: int  # type: ignore[assignment]  # shadows tuple.index
+    row: int
     text: str
     label: object
     value: float
@@ -80,6 +82,7 @@ class Ranking(Sequence[RankingRow]):
         *,
         texts: Sequence[str] | None = None,
         labels: Sequence[object] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> Ranking:
         """Rank players by value.
 
@@ -88,18 +91,26 @@ class Ranking(Sequence[RankingRow]):
             interval: low (n,) and high (n,); None if the values are exact.
             texts: n sentences.
             labels: n labels.
+            rows: n row numbers in the user's file; default: the indices.
 
         Raises:
             InputError: a length is not n.
         """
         low, high = (values, values) if interval is None else interval
-        for name, given in (("texts", texts), ("labels", labels), ("interval", low), ("interval", high)):
+        for name, given in (
+            ("texts", texts),
+            ("labels", labels),
+            ("rows", rows),
+            ("interval", low),
+            ("interval", high),
+        ):
             if given is not None and len(given) != len(values):
                 raise InputError(name, got=len(given), expected=f"{len(values)}, one for each player")
-        rows = [
+        ranked = [
             RankingRow(
                 rank=rank,
                 index=int(player),
+                row=int(player if rows is None else rows[player]),
                 text="" if texts is None else str(texts[player]),
                 label=None if labels is None else _to_python(labels[player]),
                 value=float(values[player]),
@@ -109,7 +120,7 @@ class Ranking(Sequence[RankingRow]):
             )
             for rank, player in enumerate(np.argsort(-np.asarray(values), kind="stable"), start=1)
         ]
-        return cls(tuple(rows))
+        return cls(tuple(ranked))
 
     @overload
     def __getitem__(self, index: int) -> RankingRow: ...
@@ -130,7 +141,7 @@ class Ranking(Sequence[RankingRow]):
         """Return one column in the order of the ranks.
 
         Args:
-            name: rank, index, text, label, value, low, high or sign.
+            name: rank, index, row, text, label, value, low, high or sign.
 
         Raises:
             InputError: there is no such column.
@@ -268,14 +279,14 @@ def _rich_table(title: str, rows: Sequence[RankingRow]) -> Any:
     decimals = min(8, max(0, 2 - math.floor(math.log10(largest))))  # three significant digits of the largest value
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, expand=True)
     table.padding, table.pad_edge = (0, 1, 0, 0), False
-    for name in ("index", "value", "95% interval"):
+    for name in ("row", "value", "95% interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("sign", "label"):
         table.add_column(name, no_wrap=True, max_width=9, overflow="ellipsis")
     table.add_column("text", no_wrap=True, ratio=1, overflow="ellipsis")
     for row in rows:
         table.add_row(
-            str(row.index),
+            str(row.row),
             f"{row.value:+.{decimals}f}",
             f"{row.low:+.{decimals}f} {row.high:+.{decimals}f}",
             Text(row.sign, style=_SIGN_COLOURS[row.sign]),
@@ -293,7 +304,7 @@ def _html_row(row: RankingRow, scale: float) -> str:
     )
     label = "" if row.label is None else html.escape(str(row.label))
     return (
-        f'<tr class="{row.sign}"><td>{row.rank}</td><td>{row.index}</td>'
+        f'<tr class="{row.sign}"><td>{row.rank}</td><td>{row.row}</td>'
         f'<td data-v="{row.value}">{row.value:+.5f}</td><td data-v="{_javascript(row.low)}">{row.low:+.5f}</td>'
         f'<td data-v="{_javascript(row.high)}">{row.high:+.5f}</td><td>{bar}</td><td>{row.sign}</td>'
         f'<td>{label}</td><td class="text">{html.escape(row.text)}</td></tr>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class RankedTexts:
     """Ranking of training sentences.
 
     Args:
-        ranking: one row per training sentence, sorted by value.
+        ranking: one row per training sentence, sorted by value; ``row`` is the row in the user's file.
         result: the values and their standard errors, in the order of the training sentences.
         summary: one line with the score, the number of permutations and the number of trainings.
         paths: the files written.
@@ -45,7 +46,7 @@ def rank_texts(
     test: LabelledTexts | None = None,
     encoder: Any = None,
     tokenizer: Any = None,
-    metric: str = "log_loss",
+    metric: str | Callable[[Any, Any], Any] = "log_loss",
     permutations: int = 1000,
     seed: int = 0,
     n_jobs: int = 1,
@@ -134,10 +135,13 @@ def rank_texts(
     except KeyboardInterrupt:
         interrupted = True
     result = run.result  # raises if no permutation was completed
-    ranking = run.ranking(train.texts, train.class_names())
+    ranking = Ranking.of(
+        result.values, result.interval(), texts=train.texts, labels=train.class_names(), rows=train.rows
+    )
+    name = {"log_loss": "negative log loss"}.get(metric, metric) if isinstance(metric, str) else "metric"
     summary = (
-        f"{metric} with all {len(train)} sentences {result.v_full:.4f}, "
-        f"without any {result.v_empty:.4f}; {result.n_permutations} permutations, {result.n_evaluations} trainings"
+        f"{name} {result.v_full:.4f} with all {len(train)} sentences, {result.v_empty:.4f} without any; "
+        f"{result.n_permutations} permutations, {result.n_evaluations} trainings"
     )
     paths: list[Path] = []
     if folder is not None:

@@ -110,7 +110,7 @@ def test_a_loaded_ranking_equals_the_saved_one(tmp_path: Path) -> None:
 def test_the_data_frame_has_one_row_for_each_player() -> None:
     frame = ranking().to_pandas()
     assert frame["index"].tolist() == [1, 0, 3, 2]
-    assert frame.columns.tolist() == ["rank", "index", "text", "label", "value", "low", "high", "sign"]
+    assert frame.columns.tolist() == ["rank", "index", "row", "text", "label", "value", "low", "high", "sign"]
 
 
 def test_the_plot_shows_both_ends_of_the_ranking() -> None:

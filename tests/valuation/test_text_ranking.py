@@ -49,6 +49,8 @@ def test_values_are_those_of_data_shapley_on_the_features(parts, encoder) -> Non
     assert f"{expected.n_permutations} permutations, {expected.n_evaluations} trainings" in ranked.summary
     assert [row.text for row in ranked.ranking] == [train.texts[row.index] for row in ranked.ranking]
     assert {row.label for row in ranked.ranking} == {"liked", "disliked"}
+    assert [row.row for row in ranked.ranking] == [train.rows[row.index] for row in ranked.ranking]
+    assert ranked.summary.startswith("negative log loss ")
 
 
 def test_an_encoder_directory_gives_the_values_of_the_model(parts, encoder, tmp_path: Path) -> None:
