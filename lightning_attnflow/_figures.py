@@ -17,6 +17,7 @@ SUPPORTS, OPPOSES, NEUTRAL = "#0072b2", "#d55e00", "#8c8c8c"
 """Colours of positive, negative and undecided values, distinguishable with colour-vision deficiencies (Okabe & Ito)."""
 MAX_NUMBERED = 24
 """Columns up to which the cells of a heat map contain numbers."""
+_LONGEST_LABEL = 24
 _CJK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -91,11 +92,11 @@ def value_bars(
     ax.barh(rows, values, height=0.7, color=by_sign if colors is None else colors)
     if low is not None and high is not None:
         finite = np.isfinite(low) & np.isfinite(high)
-        middle, half_width = (low + high)[finite] / 2, (high - low)[finite] / 2
+        low, high = low[finite], high[finite]
         whiskers: dict[str, Any] = {"fmt": "none", "ecolor": "#222222", "elinewidth": 1.0, "capsize": 2.0}
-        ax.errorbar(middle, rows[finite], xerr=half_width, **whiskers)
+        ax.errorbar((low + high) / 2, rows[finite], xerr=(high - low) / 2, **whiskers)
     style: dict[str, Any] = {"parse_math": False, "fontfamily": word_fonts()}  # a dollar sign would start a formula
-    ax.set_yticks(rows, labels=list(labels), **style)
+    ax.set_yticks(rows, labels=[shorten(label, _LONGEST_LABEL) for label in labels], **style)
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.axvline(0.0, color="#222222", linewidth=0.8)
     ax.set_xlabel(xlabel)

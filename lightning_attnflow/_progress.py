@@ -12,7 +12,7 @@ from lightning_attnflow._optional import require
 from lightning_attnflow.errors import MissingDependencyError
 
 Item = TypeVar("Item")
-PATIENCE = 2.0  # seconds before a bar appears
+DELAY = 2.0  # seconds before a bar appears
 _active = False  # nested bars are not drawn
 
 
@@ -30,6 +30,7 @@ class ProgressBar:
     def __init__(self, stack: ExitStack, total: float | None, description: str, unit: str, always: bool) -> None:
         self._stack, self._total, self._description, self._unit = stack, total, description, unit
         self._started, self._completed = time.monotonic(), 0.0
+        self._always = always
         self._drawn: Any = None
         self._task: Any = None
         if always:
@@ -44,7 +45,7 @@ class ProgressBar:
         self._completed = completed
         self._total = self._total if total is None else total
         self._description = self._description if description is None else description
-        late = time.monotonic() - self._started > PATIENCE
+        late = time.monotonic() - self._started > DELAY
         if self._drawn is None and late and sys.stderr.isatty() and not _active:
             try:
                 self._draw()
@@ -72,7 +73,7 @@ class ProgressBar:
             rich.TextColumn("remaining"),
             rich.TimeRemainingColumn(),
         )
-        self._drawn = self._stack.enter_context(rich.Progress(*columns, console=console, transient=True))
+        self._drawn = self._stack.enter_context(rich.Progress(*columns, console=console, transient=not self._always))
         self._task = self._drawn.add_task(self._description, total=self._total, completed=self._completed)
         _active = True
         self._stack.callback(_deactivate)

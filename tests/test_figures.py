@@ -1,0 +1,56 @@
+"""Shared drawing: bars with whiskers, heat map of layers, fonts, labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lightning_attnflow._figures import layer_heat_map, shorten, value_bars, word_fonts
+
+VALUES = np.array([0.4, -0.3, 0.1])
+
+
+def test_bars_and_whiskers_are_at_the_values_and_intervals() -> None:
+    low, high = np.array([0.3, -0.5, -np.inf]), np.array([0.5, -0.2, np.inf])
+    axes = value_bars(VALUES, labels=["[CLS]", "$x^2$", "a long name of a span of many words"], low=low, high=high)
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], VALUES)
+    segments = axes.collections[0].get_segments()
+    ends = np.array([[segment[0, 0], segment[1, 0]] for segment in segments])
+    np.testing.assert_allclose(ends, np.stack([low, high], axis=1)[:2])  # infinite intervals have no whiskers
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["[CLS]", "$x^2$", "a long name … many words"]
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 2
+    assert value_bars(VALUES, labels=["a", "b", "c"], ax=axes) is axes
+
+
+def test_figures_do_not_use_pyplot() -> None:
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    value_bars(VALUES, labels=["a", "b", "c"]).figure.canvas.draw()
+    assert plt.get_fignums() == before
+
+
+def test_hatched_rows_have_no_numbers() -> None:
+    values = np.array([[0.2, 0.8], [0.6, 0.4]])
+    axes = layer_heat_map(
+        values, rows=["layer 0", "layer 1"], columns=["$5", "film"], hatched=np.array([True, False]), note="saturated"
+    )
+    assert [text.get_text() for text in axes.texts] == ["0.60", "0.40", "saturated"]
+    assert [patch.get_hatch() for patch in axes.patches] == ["////"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["$5", "film"]
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8, 20])
+def test_shortened_labels_have_the_given_length(length: int) -> None:
+    assert len(shorten("incomprehensible", length)) == min(length, 16)
+
+
+@pytest.mark.parametrize("installed", [[], ["Yu Gothic", "Noto Sans CJK JP"]])
+def test_word_fonts_end_with_an_installed_cjk_font(monkeypatch: pytest.MonkeyPatch, installed: list[str]) -> None:
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    fonts = [font for font in fontManager.ttflist if font.name.startswith("DejaVu")]
+    known = [FontEntry(fname=fonts[0].fname, name=name) for name in installed]
+    monkeypatch.setattr(fontManager, "ttflist", [*fonts, *known])
+    assert word_fonts() == ["sans-serif", *installed[1:]]
