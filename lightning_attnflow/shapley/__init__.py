@@ -1,19 +1,13 @@
-"""Shapley values of any cooperative game: exact, sampled, with intervals. NumPy only."""
+"""Shapley values of any cooperative game, exact or estimated with confidence intervals. NumPy and SciPy only."""
 
 from lightning_attnflow.shapley.auto import shapley
-from lightning_attnflow.shapley.axioms import (
-    AxiomCheck,
-    AxiomReport,
-    Modularity,
-    audit_additivity,
-    audit_axioms,
-    is_modular,
-)
+from lightning_attnflow.shapley.axioms import AxiomCheck, AxiomReport, audit_additivity, audit_axioms
 from lightning_attnflow.shapley.banzhaf import banzhaf
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import Game, Utility
 from lightning_attnflow.shapley.kernel import kernel_shap
 from lightning_attnflow.shapley.leave_one_out import leave_one_out
+from lightning_attnflow.shapley.modularity import Modularity, is_modular
 from lightning_attnflow.shapley.permutation import PermutationEstimate, permutation_shapley
 from lightning_attnflow.shapley.permutation_sampling import (
     PermutationMarginals,

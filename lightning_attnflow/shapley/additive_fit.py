@@ -1,4 +1,4 @@
-"""A linear fit to the differences of complementary coalitions, its ridge chosen by cross-validation."""
+"""Ridge regression of an additive game on the differences of complementary coalitions."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ _RIDGES = np.concatenate([[0.0], np.logspace(-4, 3, 15), [np.inf]])  # relative 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Coefficients (n,) that add up to the total, and the effective number of parameters they took."""
+    """Coefficients (n,) that add up to the total, and the effective number of parameters."""
 
     coefficients: FloatArray
     degrees: float
 
 
 def fit_additive(coalitions: NDArray[np.bool_], halves: FloatArray, weights: FloatArray, total: float) -> LinearFit:
-    """Additive payoffs ``b(S)`` with ``b(N) = total`` that fit ``halves[r] ~ (b(S_r) - b(N - S_r)) / 2``.
+    """Fit an additive game ``b`` with ``b(N) = total`` to ``halves[r] ~ (b(S_r) - b(N - S_r)) / 2``.
 
-    The ridge draws towards equal shares; generalised cross-validation chooses it, from none (a game that is nearly
-    additive) to infinite (one where additive payoffs explain nothing).
+    The ridge penalty shrinks towards equal shares. It is chosen by generalised cross-validation from 0 to infinity.
 
     Args:
         coalitions: bool (pairs, n).
         halves: float (pairs,), half the difference of the payoffs of a coalition and its complement.
         weights: float (pairs,).
-        total: what the coefficients add up to.
+        total: sum of the coefficients.
 
     Source: Golub, Heath & Wahba (1979), Generalized cross-validation as a method for choosing a good ridge parameter.
 
@@ -42,7 +41,7 @@ def fit_additive(coalitions: NDArray[np.bool_], halves: FloatArray, weights: Flo
     pairs, n = coalitions.shape
     design = coalitions - 0.5
     target = halves - design.sum(axis=1) * (total / n)
-    design = design - design.mean(axis=1, keepdims=True)  # so that the deviations from equal shares add up to 0
+    design = design - design.mean(axis=1, keepdims=True)  # deviations from equal shares add up to 0
     root = np.sqrt(weights / weights.mean())
     left, singular, right = np.linalg.svd(design * root[:, None], full_matrices=False)
     kept = singular > 1e-9 * singular.max(initial=0.0)

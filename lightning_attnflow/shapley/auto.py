@@ -1,9 +1,8 @@
-"""The estimator for a budget: exact, Bayesian quadrature, stratified or antithetic, by what measured best."""
+"""Automatic choice of the estimator for a budget."""
 
 from __future__ import annotations
 
-from lightning_attnflow._checks import check_seed, is_integer
-from lightning_attnflow.errors import InputError
+from lightning_attnflow._checks import check_integer, check_seed
 from lightning_attnflow.shapley.coalition_sampling import minimum_budget
 from lightning_attnflow.shapley.exact import MAX_EXACT_PLAYERS, exact_shapley
 from lightning_attnflow.shapley.game import Game, number_of_players
@@ -14,29 +13,32 @@ from lightning_attnflow.shapley.stopping import MaxEvaluations
 from lightning_attnflow.shapley.stratified import stratified_shapley
 
 _STRATIFIED_FROM = 8000
-"""About where the error of stratified sampling, which falls with the root of the budget, is that of quadrature."""
+"""Budget at which stratified sampling has about the error of quadrature with its maximum of 4098 evaluations."""
 
 
 def shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
-    """Shapley values for a number of evaluations, by the estimator that does best with it.
+    """Estimate Shapley values with the most accurate estimator for the budget.
 
-    All 2^n coalitions if the budget covers them (up to 20 players), else Bayesian quadrature of at most 4098
-    evaluations, which does better than stratified sampling with up to about twice as many; from 8000 on, or over 256
-    players, stratified sampling; with 2 n or 2 n + 1 evaluations, too little for either, antithetic orders. ``method``
-    of the result says which it was, ``n_evaluations`` what was spent. ``recipes/benchmarks/estimators.py`` compares
-    them with each other and with other libraries, ``recipes/benchmarks/coverage.py`` prints how often intervals hold.
+    - All 2^n coalitions if the budget covers them (up to 20 players): `exact_shapley`.
+    - 2 n or 2 n + 1 evaluations: `permutation_shapley` with antithetic pairs.
+    - Up to 256 players and fewer than 8000 evaluations: `quadrature_shapley` with at most 4098 evaluations.
+    - Otherwise: `stratified_shapley`.
+
+    The result's ``method`` and ``n_evaluations`` state the choice. ``recipes/benchmarks/estimators.py`` compares the
+    estimators with each other and with other libraries, ``recipes/benchmarks/coverage.py`` measures the coverage of the
+    intervals.
 
     Args:
         game: the game.
-        budget: evaluations to spend at most; at least 2 n, what one antithetic pair takes.
-        seed: of the draw.
+        budget: maximum number of evaluations; at least 2 n, for one antithetic pair.
+        seed: of the sampled coalitions.
 
     Returns:
         The values.
 
     Raises:
-        InputError: if the budget is below the minimum, which the message names.
-        GameError: if the game raises or returns what is not a payoff.
+        InputError: the budget is below the minimum, which the message states.
+        GameError: the game raises or returns an invalid payoff.
 
     Example:
         >>> import numpy as np
@@ -47,16 +49,11 @@ def shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     """
     check_seed(seed)
     n = number_of_players(game)
-    if not is_integer(budget):
-        raise InputError("budget", got=repr(budget), expected="an integer", remedy="Pass a number of evaluations.")
+    budget = check_integer("budget", budget, minimum=min(2 * n, 2**n), remedy="Raise it, or group the players.")
     if n <= MAX_EXACT_PLAYERS and budget >= 2**n:
         return exact_shapley(game)
-    if budget < 2 * n:
-        raise InputError(
-            "budget", got=budget, expected=f"at least {min(2 * n, 2**n)}", remedy="Raise it, or group the players."
-        )
     if budget < minimum_budget(n):
-        return permutation_shapley(game, stop=MaxEvaluations(int(budget)), seed=seed)
+        return permutation_shapley(game, stop=MaxEvaluations(budget), seed=seed)
     if n > MAX_PLAYERS or budget >= _STRATIFIED_FROM:
-        return stratified_shapley(game, budget=int(budget), seed=seed)
-    return quadrature_shapley(game, budget=min(int(budget), 2 + 2 * MAX_PAIRS), seed=seed)
+        return stratified_shapley(game, budget=budget, seed=seed)
+    return quadrature_shapley(game, budget=min(budget, 2 + 2 * MAX_PAIRS), seed=seed)

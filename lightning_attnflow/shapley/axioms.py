@@ -1,4 +1,4 @@
-"""Which Shapley axioms some values meet on a game, each with its worst violation and a witness to check by hand."""
+"""Checks of the Shapley axioms, each with its largest violation and the players that show it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow._checks import check_seed, is_integer
+from lightning_attnflow._checks import check_integer, check_nonnegative, check_seed
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.exact import coalition_table, coalitions_of
-from lightning_attnflow.shapley.game import (
-    Coalitions,
-    Game,
-    evaluate,
-    evaluate_empty_and_full,
-    number_of_players,
-)
+from lightning_attnflow.shapley.exact import coalition_table
+from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, evaluate_empty_and_full, number_of_players
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.wrappers import FunctionGame
 
@@ -31,12 +25,12 @@ class AxiomCheck:
 
     Args:
         axiom: its name.
-        violation: how far the worst case misses it, in units of the payoff; 0 if it applies to nobody.
-        witness: players that show the violation: all of them (efficiency), one (null player, additivity), two
-            (symmetry); empty if the axiom applies to nobody.
+        violation: largest violation in units of the payoff; 0 if the axiom applies to no player.
+        witness: players with the largest violation: all (efficiency), one (null player, additivity), two (symmetry);
+            empty if the axiom applies to no player.
         holds: whether the violation is within the tolerance.
-        exhaustive: whether all coalitions were looked at; if not, only sampled ones were.
-        explanation: the witness in words, with the numbers to check.
+        exhaustive: whether all coalitions were checked; if not, a sample was.
+        explanation: the players and their values in words.
     """
 
     axiom: str
@@ -62,7 +56,7 @@ class AxiomReport:
 
     @property
     def holds(self) -> bool:
-        """Whether every axiom holds, as far as was looked."""
+        """Whether every axiom holds on the checked coalitions."""
         return all(check.holds for check in self.checks)
 
     def __str__(self) -> str:
@@ -78,23 +72,23 @@ def audit_axioms(
 ) -> AxiomReport:
     """Check efficiency, the null player axiom and symmetry of values on a game.
 
-    Up to 12 players all coalitions are looked at. Above, those of no player, of one, of all, and of all but one, and a
-    sample of others: a player is then taken for null, or two for symmetric, if none of them says otherwise. The checks
-    are labelled so, and print ``FAILS?``, since a coalition that was not looked at may be what tells them apart.
+    Up to 12 players, all coalitions are checked. Above, the coalitions of 0, 1, n - 1 and n players and a sample of
+    others are checked; violations are then printed as ``FAILS?``, because a player that is null in the sample, or two
+    players that are symmetric in it, may not be so in other coalitions.
 
     Args:
         game: the game.
-        values: float (n,), whoever made them.
-        tolerance: of payoffs and values, relative to the largest payoff (less v(empty)) seen, >= 0.
-        n_samples: coalitions to sample above 12 players, >= 1; each costs up to n + 1 evaluations.
+        values: float (n,), by any method.
+        tolerance: of payoffs and values, relative to the largest evaluated ``|v(S) - v(empty)|``, >= 0.
+        n_samples: sampled coalitions above 12 players, >= 1; each needs up to n + 1 evaluations.
         seed: of the sample.
 
     Returns:
         The report.
 
     Raises:
-        InputError: if the values are not n finite numbers; a tolerance or a number of samples out of range.
-        GameError: if the game raises or returns what is not a payoff.
+        InputError: the values are not n finite numbers, or an argument is out of range.
+        GameError: the game raises or returns an invalid payoff.
 
     Source: Shapley (1953); Ethayarajh & Jurafsky (2021), section 2.
 
@@ -107,7 +101,8 @@ def audit_axioms(
     """
     n = number_of_players(game)
     values = _finite(values, n)
-    _check_looks(tolerance, n_samples)
+    check_nonnegative("tolerance", tolerance)
+    check_integer("n_samples", n_samples)
     exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
     joined, v_empty, v_full = _payoffs_of_joining(game, n_samples, check_seed(seed))
     slack = tolerance * _scale(joined, v_empty, v_full)
@@ -121,19 +116,18 @@ def audit_axioms(
 def audit_additivity(
     method: Callable[[Game], ShapleyResult | ArrayLike], game_a: Game, game_b: Game, *, tolerance: float = 1e-9
 ) -> AxiomCheck:
-    """Check that a method gives the sum of two games the sum of their values.
+    """Check that the values of the sum of two games are the sums of their values.
 
     Args:
-        method: from a game to values (n,) or to a result.
-        game_a: one game.
-        game_b: another, over the same players.
-        tolerance: relative to the largest of the values.
+        method: maps a game to values (n,) or to a result.
+        game_a, game_b: two games of the same players.
+        tolerance: relative to the largest value.
 
     Returns:
-        The check; its witness is the player with the worst gap.
+        The check; its witness is the player with the largest violation.
 
     Raises:
-        InputError: if the games have different numbers of players.
+        InputError: the games have different numbers of players.
 
     Example:
         >>> first, second = (FunctionGame(lambda c, k=k: c.sum(axis=1) ** float(k), n_players=3) for k in (1, 2))
@@ -145,8 +139,7 @@ def audit_additivity(
         raise InputError(
             "games",
             got=f"{game_a.n_players} and {game_b.n_players} players",
-            expected="the same players",
-            remedy="Pass two games over one set of players.",
+            expected="the same number",
         )
     both = FunctionGame(lambda coalitions: game_a(coalitions) + game_b(coalitions), game_a.n_players)
     of_both, of_a, of_b = (_values(method(game)) for game in (both, game_a, game_b))
@@ -159,77 +152,11 @@ def audit_additivity(
     return AxiomCheck("additivity", float(gaps[worst]), (worst,), bool(gaps[worst] <= slack), True, explanation)
 
 
-@dataclass(frozen=True)
-class Modularity:
-    """Whether a game is a sum over its players; true or false in an ``if``.
-
-    Args:
-        modular: whether it is, as far as was looked.
-        violation: largest ``|v(S) - v(empty) - sum of (v(i) - v(empty)) over S|``.
-        witness: the coalition where it occurs.
-        exhaustive: whether all coalitions were looked at.
-    """
-
-    modular: bool
-    violation: float
-    witness: tuple[int, ...]
-    exhaustive: bool
-
-    def __bool__(self) -> bool:
-        return self.modular
-
-
-def is_modular(game: Game, *, tolerance: float = 1e-9, n_samples: int = 1000, seed: int = 0) -> Modularity:
-    """Whether each coalition is paid the sum of what its players are paid alone.
-
-    Up to 12 players all coalitions are looked at; above, all players, all but one, all pairs if they are no more than
-    ``n_samples``, and ``n_samples`` random coalitions.
-
-    Args:
-        game: the game.
-        tolerance: relative to the largest payoff (less v(empty)) seen, >= 0.
-        n_samples: random coalitions above 12 players, >= 1.
-        seed: of the sample.
-
-    Returns:
-        The answer with the worst coalition.
-
-    Raises:
-        InputError: a tolerance or a number of samples out of range.
-        GameError: if the game raises or returns what is not a payoff.
-
-    Example:
-        >>> is_modular(FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=3))
-        Modularity(modular=False, violation=6.0, witness=(0, 1, 2), exhaustive=True)
-    """
-    n = number_of_players(game)
-    _check_looks(tolerance, n_samples)
-    exhaustive = n <= MAX_EXHAUSTIVE_PLAYERS
-    generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
-    singles = np.eye(n, dtype=bool)
-    if exhaustive:
-        coalitions = coalitions_of(np.arange(2**n), n)
-    else:
-        first, second = np.triu_indices(n, 1)
-        pairs = singles[first] | singles[second] if len(first) <= n_samples else singles[:0]
-        ends = np.stack([np.zeros(n, dtype=bool), np.ones(n, dtype=bool)])
-        coalitions = np.concatenate([ends, ~singles, pairs, _random_coalitions(n, n_samples, generator)])
-    gains = evaluate(game, coalitions)
-    v_empty = gains[0]
-    gains = gains - v_empty
-    alone = evaluate(game, singles) - v_empty
-    gaps = np.abs(gains - coalitions @ alone)
-    worst = int(gaps.argmax())
-    slack = tolerance * max(np.abs(gains).max(), np.abs(alone).max(initial=0.0))
-    witness = tuple(np.flatnonzero(coalitions[worst]).tolist())
-    return Modularity(bool(gaps[worst] <= slack), float(gaps[worst]), witness, exhaustive)
-
-
 def _payoffs_of_joining(game: Game, n_samples: int, seed: int) -> tuple[FloatArray, float, float]:
-    """For coalitions S, ``v(S + i)`` of each player outside and ``v(S)`` in the last column; NaN for those inside.
+    """For coalitions S, ``v(S + i)`` of each player outside and ``v(S)`` in the last column; NaN for members.
 
-    Above 12 players the last row is no coalition: ``v(empty) + v(N) - v(N - i)`` of each player, and ``v(empty)``. Its
-    differences are those of joining N - i and N - i - j.
+    Above 12 players, the last row is ``v(empty) + v(N) - v(N - i)`` of each player, and ``v(empty)``; its differences
+    are those of joining N - i and N - i - j.
     """
     n = game.n_players
     if n <= MAX_EXHAUSTIVE_PLAYERS:
@@ -239,20 +166,20 @@ def _payoffs_of_joining(game: Game, n_samples: int, seed: int) -> tuple[FloatArr
         joined = np.where(indices[:, None] & masks, np.nan, table[indices[:, None] | masks])
         return np.column_stack([joined, table]), float(table[0]), float(table[-1])
     generator = np.random.default_rng(np.random.SeedSequence(seed))
-    coalitions = np.concatenate([np.zeros((1, n), dtype=bool), _random_coalitions(n, n_samples, generator)])
+    coalitions = np.concatenate([np.zeros((1, n), dtype=bool), random_coalitions(n, n_samples, generator)])
     joined = np.full((len(coalitions) + 1, n + 1), np.nan)
     for row, coalition in enumerate(coalitions):
         outside = np.flatnonzero(~coalition)
-        asked = np.repeat(coalition[None], len(outside) + 1, axis=0)
-        asked[np.arange(len(outside)), outside] = True
-        joined[row, [*outside.tolist(), n]] = evaluate(game, asked)
+        extended = np.repeat(coalition[None], len(outside) + 1, axis=0)
+        extended[np.arange(len(outside)), outside] = True
+        joined[row, [*outside.tolist(), n]] = evaluate(game, extended)
     v_empty, v_full = evaluate_empty_and_full(game)
     joined[-1] = [*(v_empty + v_full - evaluate(game, ~np.eye(n, dtype=bool))), v_empty]
     return joined, v_empty, v_full
 
 
-def _random_coalitions(n_players: int, n_samples: int, generator: np.random.Generator) -> Coalitions:
-    """Coalitions whose size is uniform from 0 to n - 1, as the Shapley value weighs them."""
+def random_coalitions(n_players: int, n_samples: int, generator: np.random.Generator) -> Coalitions:
+    """Coalitions with sizes uniform in 0..n - 1, as in the Shapley value."""
     sizes = generator.integers(0, n_players, n_samples)
     coalitions: Coalitions = np.argsort(generator.random((n_samples, n_players)), axis=1) < sizes[:, None]
     return coalitions
@@ -274,7 +201,7 @@ def _null_player(values: FloatArray, joined: FloatArray, slack: float, exhaustiv
     if len(null) == 0:
         return AxiomCheck("null player", 0.0, (), True, exhaustive, "there is no null player")
     worst = int(null[np.abs(values[null]).argmax()])
-    changes = "never changes the payoff" if exhaustive else "changed the payoff of no coalition looked at"
+    changes = "never changes the payoff" if exhaustive else "changes the payoff of no sampled coalition"
     explanation = f"player {worst} {changes} and has value {values[worst]:.6g}"
     violation = float(abs(values[worst]))
     return AxiomCheck("null player", violation, (worst,), violation <= slack, exhaustive, explanation)
@@ -292,7 +219,7 @@ def _symmetry(values: FloatArray, joined: FloatArray, slack: float, exhaustive: 
     if not worst[1]:
         return AxiomCheck("symmetry", 0.0, (), True, exhaustive, "no two players are interchangeable")
     one, other = worst[1]
-    alike = "are interchangeable" if exhaustive else "were interchangeable wherever looked"
+    alike = "are interchangeable" if exhaustive else "are interchangeable in all sampled coalitions"
     explanation = f"players {one} and {other} {alike} and have values {values[one]:.6g} and {values[other]:.6g}"
     return AxiomCheck("symmetry", worst[0], worst[1], worst[0] <= slack, exhaustive, explanation)
 
@@ -301,13 +228,6 @@ def _verdict(check: AxiomCheck) -> str:
     if check.holds:
         return "holds"
     return "FAILS" if check.exhaustive else "FAILS?"
-
-
-def _check_looks(tolerance: float, n_samples: int) -> None:
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.number)) or not 0 <= tolerance < np.inf:
-        raise InputError("tolerance", got=repr(tolerance), expected="a number >= 0", remedy="1e-9 is for exact values.")
-    if not is_integer(n_samples) or n_samples < 1:
-        raise InputError("n_samples", got=repr(n_samples), expected="an integer >= 1", remedy="200 is usual.")
 
 
 def _values(returned: ShapleyResult | ArrayLike) -> FloatArray:
@@ -322,4 +242,4 @@ def _finite(values: ArrayLike, n_players: int) -> FloatArray:
             return array
     except (TypeError, ValueError):
         got = repr(values)
-    raise InputError("values", got=got, expected=f"{n_players} finite numbers", remedy="Pass one a player.")
+    raise InputError("values", got=got, expected=f"{n_players} finite numbers, one per player")

@@ -11,7 +11,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, number_of_players
 from lightning_attnflow.shapley.result import ShapleyResult
 
-MAX_EXACT_PLAYERS = 20  # 2^20 coalitions; the next doubling of the payoff calls is rarely what a user meant
+MAX_EXACT_PLAYERS = 20  # 2^20 coalitions
 _BLOCK = 2**16  # coalitions in one call of the game
 
 
@@ -25,8 +25,8 @@ def exact_shapley(game: Game) -> ShapleyResult:
         The values, with standard error 0.
 
     Raises:
-        InputError: if the game has more than 20 players.
-        GameError: if the game raises or returns what is not a payoff.
+        InputError: the game has more than 20 players.
+        GameError: the game raises or returns an invalid payoff.
 
     Source: Shapley (1953), A value for n-person games.
 
@@ -50,7 +50,7 @@ def exact_shapley(game: Game) -> ShapleyResult:
 
 
 def coalition_table(game: Game) -> NDArray[np.float64]:
-    """The payoffs of all coalitions, (2^n,); bit i of an index says whether player i is present."""
+    """The payoffs of all coalitions, (2^n,); bit i of an index is set if player i is present."""
     n = number_of_players(game)
     if n > MAX_EXACT_PLAYERS:
         raise InputError(
@@ -68,23 +68,23 @@ def coalition_table(game: Game) -> NDArray[np.float64]:
 
 
 def coalitions_of(indices: NDArray[np.intp], n_players: int) -> Coalitions:
-    """The coalitions that bit patterns stand for: (m,) to bool (m, n)."""
+    """The coalitions of bit patterns (m,), bool (m, n)."""
     bits: Coalitions = (indices[:, None] >> np.arange(n_players)) & 1 == 1
     return bits
 
 
 def shapley_from_table(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shapley values (n,) from the payoffs of all coalitions (2^n,), in the subset form.
+    """Shapley values (n,) from the payoffs of all coalitions.
 
     Args:
-        table: float (2^n,), bit i of an index says whether player i is present.
+        table: float (2^n,); bit i of an index is set if player i is present.
 
     Example:
         >>> shapley_from_table(np.array([0.0, 1.0, 2.0, 5.0])).tolist()
         [2.0, 3.0]
     """
     n = len(table).bit_length() - 1
-    sizes = coalition_sizes(max(n - 1, 0))  # (2^(n-1),) of the coalitions without player i, whichever i
+    sizes = coalition_sizes(max(n - 1, 0))  # (2^(n-1),) of the coalitions of the other players
     weights = np.array([1 / (n * math.comb(n - 1, size)) for size in range(n)])
     values = np.empty(n)
     for player in range(n):

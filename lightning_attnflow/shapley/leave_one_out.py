@@ -1,4 +1,4 @@
-"""Leave-one-out values: what the payoff loses when one player leaves."""
+"""Leave-one-out values: the decrease of the payoff when one player is removed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from lightning_attnflow.shapley.game import Game, evaluate, number_of_players
 
 
 def leave_one_out(game: Game) -> NDArray[np.float64]:
-    """``v(N) - v(N - i)`` of each player; not a Shapley value unless the game is degenerate.
+    """``v(N) - v(N - i)`` of each player; a Shapley value only if the game is additive.
 
     Args:
-        game: the game; it is asked for n + 1 coalitions.
+        game: the game; n + 1 coalitions are evaluated.
 
     Returns:
         float64 (n_players,).
 
     Raises:
-        GameError: if the game raises or returns what is not a payoff.
+        GameError: the game raises or returns an invalid payoff.
 
     Source: Ethayarajh & Jurafsky (2021), Proposition 3.
 

@@ -1,4 +1,4 @@
-"""Shapley values from sampled orders: each player's mean marginal over random orders (Castro et al. 2009)."""
+"""Shapley values from sampled permutations: the mean marginal of each player (Castro et al. 2009)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_seed
+from lightning_attnflow._checks import check_bool, check_seed
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import Game, evaluate_empty_and_full, marginal_bounds, number_of_players
@@ -21,7 +21,7 @@ from lightning_attnflow.shapley.truncation import Truncation, check_truncation
 from lightning_attnflow.shapley.wrappers import partition
 
 FloatArray = NDArray[np.float64]
-_BLOCK_MARGINALS = 2**20  # marginals of one block: 8 MB, and the coalitions are cut into blocks of their own
+_BLOCK_MARGINALS = 2**20  # marginals of one block, 8 MB
 
 
 def permutation_shapley(
@@ -33,23 +33,23 @@ def permutation_shapley(
     groups: Sequence[Sequence[int]] | None = None,
     seed: int = 0,
 ) -> ShapleyResult:
-    """Estimate Shapley values from random orders.
+    """Estimate Shapley values from random permutations.
 
     Args:
-        game: the game; a deterministic one, for the ends are evaluated once.
-        stop: when to stop, see ``shapley.stopping``.
-        antithetic: walk each order backwards too and treat both as one observation.
-        truncation: when to cut an order short; None walks every order to its end.
-        groups: a partition of the players. Permutations then keep the players of a group together, and the values are
-            Owen values: within a group they add up to the group's Shapley value in ``GroupedGame(game, groups)``.
-        seed: of the orders; order (pair) number j depends on the seed and j alone.
+        game: the game; its optional methods are described in `Utility`. v(empty) and v(N) are evaluated once.
+        stop: a stopping criterion, such as ``MaxEvaluations(10_000)``.
+        antithetic: evaluate each permutation and its reverse, as one sample.
+        truncation: when to truncate a permutation, or None.
+        groups: a partition of the players. The players of a group are then adjacent in every permutation, and the
+            values are Owen values: within a group they add up to its Shapley value in ``GroupedGame(game, groups)``.
+        seed: of the permutations; sample number j depends on the seed and j only.
 
     Returns:
         The values with standard errors and intervals.
 
     Raises:
-        InputError: if an argument is of another type, or the stopping criterion does not allow a single order (pair).
-        GameError: if the game raises or returns what is not a payoff.
+        InputError: an argument is invalid, or the stopping criterion does not allow a single sample.
+        GameError: the game raises or returns an invalid payoff.
 
     Source: Castro, Gomez & Tejada (2009); antithetic: Mitchell et al. (2022), Sampling permutations for Shapley value
     estimation; truncation: Ghorbani & Zou (2019); groups: Owen (1977).
@@ -64,11 +64,10 @@ def permutation_shapley(
     seed = check_seed(seed)
     check_truncation(truncation)
     if not isinstance(stop, Stop):
-        raise InputError("stop", got=repr(stop), expected="a stopping criterion", remedy="Pass MaxPermutations(1000).")
-    if not isinstance(antithetic, (bool, np.bool_)):
-        raise InputError("antithetic", got=repr(antithetic), expected="True or False", remedy="Pass antithetic=True.")
+        raise InputError("stop", got=repr(stop), expected="a stopping criterion such as MaxPermutations(1000)")
+    antithetic = check_bool("antithetic", antithetic)
     parts = None if groups is None else partition(groups, n)
-    if n <= 1:  # there is one order, and nothing to draw
+    if n <= 1:  # there is only one permutation
         method = _method(antithetic, grouped=parts is not None)
         return replace(exact_shapley(game), method=method, seed=seed, truncation=truncation, groups=parts)
     v_empty, v_full = evaluate_empty_and_full(game)
@@ -83,58 +82,46 @@ def permutation_shapley(
         truncation=truncation,
         groups=parts,
     )
-    problem = stop.minimum_problem(estimate)
-    if problem is not None:
-        raise problem
+    error = stop.error_if_unreachable(estimate)
+    if error is not None:
+        raise error
     largest_block = max(1, _BLOCK_MARGINALS // max(1, n * estimate.permutations_per_sample))
     while not stop.is_met(estimate):
-        n_samples = int(max(1, min(stop.room(estimate), largest_block)))
-        units = draw_permutations(
-            seed,
-            range(estimate.n_samples, estimate.n_samples + n_samples),
-            n,
-            antithetic=antithetic,
-            groups=parts,
+        n_samples = int(max(1, min(stop.samples_until_next_check(estimate), largest_block)))
+        indices = range(estimate.n_samples, estimate.n_samples + n_samples)
+        permutations = draw_permutations(seed, indices, n, antithetic=antithetic, groups=parts)
+        found = permutation_marginals(
+            game, permutations.reshape(-1, n), v_empty=v_empty, v_full=v_full, truncation=truncation
         )
-        walk = permutation_marginals(game, units.reshape(-1, n), v_empty=v_empty, v_full=v_full, truncation=truncation)
-        estimate.update(
-            units,
-            walk.marginals.reshape(units.shape),
-            n_evaluations=walk.n_evaluations,
-            n_truncated=walk.n_truncated,
-        )
+        marginals = found.marginals.reshape(permutations.shape)
+        estimate.update(permutations, marginals, n_evaluations=found.n_evaluations, n_truncated=found.n_truncated)
     return estimate.result()
 
 
 class PermutationEstimate:
-    """Accumulates finished units of a permutation estimate, wherever they were computed.
+    """Accumulates the samples of a permutation estimate, wherever they were computed.
 
-    A unit is one random order or, antithetic, an order followed by its reverse. Whoever computes units (this process,
-    workers, a ledger that is read again) calls :meth:`update` with their orders and marginals, asks any stopping
-    criterion ``stop.is_met(estimate)``, and takes :meth:`result` at any time. The result depends on the set of
-    units alone, up to rounding, so they may come in any order and any number at a time; feed each only once::
+    A sample is one random permutation or, antithetic, a permutation followed by its reverse. Whatever computes samples
+    (this process, workers, a ledger) passes their permutations and marginals to :meth:`update`. The result depends on
+    the set of samples only, up to rounding; each sample must be added once::
 
-        estimate = PermutationEstimate(n, v_empty=v_empty, v_full=v_full, seed=seed, n_evaluations=2,
-                                       truncation=truncation)
+        estimate = PermutationEstimate(n, v_empty=v_empty, v_full=v_full, seed=seed, n_evaluations=2)
         while not stop.is_met(estimate):
-            units = draw_permutations(seed, range(estimate.n_samples, estimate.n_samples + 1), n)   # (1, 2, n)
-            walk = permutation_marginals(game, units[0], v_empty=v_empty, v_full=v_full, truncation=truncation)
-            estimate.update(units, walk.marginals[None], n_evaluations=walk.n_evaluations,
-                            n_truncated=walk.n_truncated)
+            permutations = draw_permutations(seed, [estimate.n_samples], n)   # (1, 2, n)
+            found = permutation_marginals(game, permutations[0], v_empty=v_empty, v_full=v_full)
+            estimate.update(permutations, found.marginals[None], n_evaluations=found.n_evaluations)
         result = estimate.result()
-
-    ``stop.room(estimate)`` says how many more units may be drawn before ``stop`` has to be asked again.
 
     Args:
         n_players: number of players, n.
         v_empty: payoff of the empty coalition.
         v_full: payoff of all players.
-        antithetic: whether a unit is an order with its reverse.
-        seed: of the orders, kept in the result so that two runs can be merged.
-        n_evaluations: evaluations spent before the first unit (usually 2, for both ends).
-        bounds: (low (n,), high (n,)) that every marginal is proven to lie in, or None.
-        truncation: what the orders are cut short by, kept in the result; None if by nothing.
-        groups: the partition whose parts the orders keep together, kept in the result; None if there is none.
+        antithetic: whether a sample is a permutation and its reverse.
+        seed: of the permutations; needed to merge results.
+        n_evaluations: evaluations before the first sample, usually 2 for v(empty) and v(N).
+        bounds: proven bounds (low (n,), high (n,)) of every marginal, or None.
+        truncation: of the permutations, or None; part of the result.
+        groups: the partition whose parts are adjacent in every permutation, or None; part of the result.
 
     Example:
         >>> estimate = PermutationEstimate(2, v_empty=0.0, v_full=3.0)
@@ -170,39 +157,37 @@ class PermutationEstimate:
         self._started = time.monotonic()
 
     def update(
-        self, orders: NDArray[np.intp], marginals: FloatArray, *, n_evaluations: int, n_truncated: int = 0
+        self, permutations: NDArray[np.intp], marginals: FloatArray, *, n_evaluations: int, n_truncated: int = 0
     ) -> None:
-        """Take in finished units.
+        """Add samples.
 
         Args:
-            orders: intp (units, k, n), k = 2 if antithetic else 1; each row a permutation of the players.
-            marginals: float (units, k, n), by player: ``marginals[u, r, i]`` is what player i added in that order.
-            n_evaluations: evaluations these units cost.
-            n_truncated: how many of their orders were cut short.
+            permutations: intp (samples, k, n), k = 2 if antithetic else 1.
+            marginals: float (samples, k, n), by player: ``marginals[u, r, i]`` is what player i adds in that
+                permutation.
+            n_evaluations: evaluations for these samples.
+            n_truncated: number of truncated permutations.
 
         Raises:
-            InputError: if a shape is wrong.
-            GameError: if a marginal is not finite.
+            InputError: a shape is wrong.
+            GameError: a marginal is not finite.
         """
         expected = (self.permutations_per_sample, self.n_players)
-        if np.ndim(marginals) != 3 or marginals.shape[1:] != expected or np.shape(orders) != marginals.shape:
+        if np.ndim(marginals) != 3 or marginals.shape[1:] != expected or np.shape(permutations) != marginals.shape:
             raise InputError(
-                "orders and marginals",
-                got=f"shapes {np.shape(orders)} and {np.shape(marginals)}",
-                expected=f"(units, {expected[0]}, {expected[1]}) both",
-                remedy="Pass whole units.",
+                "permutations and marginals",
+                got=f"shapes {np.shape(permutations)} and {np.shape(marginals)}",
+                expected=f"(samples, {expected[0]}, {expected[1]}) both",
             )
         if not np.isfinite(marginals).all():
-            raise GameError(
-                "marginals", got="NaN or infinity", expected="finite numbers", remedy="Check what the game returns."
-            )
+            raise GameError("marginals", got="NaN or infinity", expected="finite numbers")
         self._statistics = self._statistics + SampleStatistics.of(marginals.mean(axis=1))
         self.n_evaluations += n_evaluations
         self.n_truncated += n_truncated
 
     @property
     def n_samples(self) -> int:
-        """Units taken in so far."""
+        """Number of samples."""
         return self._statistics.count
 
     @property
@@ -212,35 +197,35 @@ class PermutationEstimate:
 
     @property
     def max_evaluations_per_sample(self) -> int:
-        """What a unit costs if nothing is truncated; 1 where it is free, so that a bound on evaluations still binds."""
+        """Evaluations of a sample without truncation; at least 1, so that MaxEvaluations terminates."""
         return max(1, self.permutations_per_sample * (self.n_players - 1))
 
     @property
     def n_permutations(self) -> int:
-        """Permutations taken in so far."""
+        """Number of permutations."""
         return self.n_samples * self.permutations_per_sample
 
     @property
     def seconds(self) -> float:
-        """Time since this object was made."""
+        """Time since this object was created."""
         return time.monotonic() - self._started
 
     @property
     def values(self) -> FloatArray:
-        """The estimate so far, (n,)."""
+        """The current estimate, (n,)."""
         return self._statistics.mean
 
     @property
     def stderr(self) -> FloatArray:
-        """Its standard errors, (n,); infinite before the second unit."""
+        """Standard errors, (n,); infinite with fewer than two samples."""
         return self._statistics.stderr
 
     def interval(self, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
-        """Confidence interval of each value so far, as :meth:`ShapleyResult.interval`."""
+        """Confidence interval of each value, see :meth:`ShapleyResult.interval`."""
         return self.result().interval(confidence)
 
     def result(self) -> ShapleyResult:
-        """The estimate so far as a result."""
+        """The current estimate as a result."""
         return ShapleyResult(
             values=self.values,
             stderr=self.stderr,

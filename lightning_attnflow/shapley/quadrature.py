@@ -1,4 +1,4 @@
-"""Bayesian quadrature: the Shapley values of the likeliest game that pays what was seen (O'Hagan 1991)."""
+"""Bayesian quadrature: Shapley values of the posterior mean of a Gaussian process over games (O'Hagan 1991)."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_seed
+from lightning_attnflow._checks import check_seed, is_integer
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.shapley.coalition_sampling import are_alike, are_too_few_alike, differences, draw_layers
+from lightning_attnflow.shapley.coalition_sampling import are_constant, are_too_few_to_differ, differences, draw_strata
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate_empty_and_full, number_of_players
-from lightning_attnflow.shapley.gaussian_process import likeliest_kernel
+from lightning_attnflow.shapley.gaussian_process import maximum_likelihood_kernel
 from lightning_attnflow.shapley.result import ShapleyResult
 
 FloatArray = NDArray[np.float64]
-MAX_PAIRS = 2048  # of complementary coalitions: the time grows with their cube, to a few seconds
-MAX_PLAYERS = 256  # the prior's covariances take a time that grows with the cube of the players
-_PAIRS_A_DEGREE = 4.0  # of freedom of the standard errors, to which a few of the pairs contribute most
-_FEWEST_DEGREES = 3.0
+MAX_PAIRS = 2048  # of complementary coalitions; the time is cubic in them, a few seconds
+MAX_PLAYERS = 256  # the time for the prior covariances is cubic in the number of players
+_PAIRS_PER_DEGREE = 4.0  # of freedom of the standard errors, to which a few pairs contribute most
+_MIN_DEGREES = 3.0
 
 
 def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
     """Estimate Shapley values by Gaussian process regression of the game.
 
-    Pairs of complementary coalitions are drawn size by size without replacement. A Gaussian prior over games, see
-    ``shapley.gaussian_process``, is conditioned on their payoffs, its three parameters being those under which they are
-    likeliest, and the Shapley values of the conditional mean have a closed form: interactions that the sample shows
-    carry over to coalitions that were not drawn. The values are not unbiased, they lean towards a smooth game.
+    Pairs of complementary coalitions are drawn without replacement, stratified by size. A Gaussian process prior over
+    games (``shapley.gaussian_process``) is conditioned on their payoffs; its three hyperparameters are estimated by
+    maximum likelihood. The Shapley values of the posterior mean have a closed form; they are biased towards a smooth
+    game.
 
-    The standard errors add two variances: that of the values under the prior, and that of the errors the regression
-    makes when it leaves out one pair at a time, each weighed as the pair is in the values. The first is right where the
-    prior is, the second also where a few players or sizes are rougher than the others. They are infinite where fewer
-    than sixty pairs all say that every player adds the same, and what may be rare was not seen.
+    The squared standard error is the posterior variance of the value plus the weighted sum of squared leave-one-out
+    residuals of the pairs. The second term accounts for players or sizes for which the prior is too smooth. The
+    standard errors are infinite if fewer than 60 pairs imply the same value for every player.
 
     Args:
         game: the game, of at most 256 players.
-        budget: evaluations to spend at most, v(empty) and v(N) among them; at most 4098.
-        seed: of the draw.
+        budget: maximum number of evaluations, including v(empty) and v(N); at most 4098.
+        seed: of the sampled coalitions.
 
     Returns:
         The values.
 
     Raises:
-        InputError: if the budget or the number of players is out of range, which the message names.
-        GameError: if the game raises or returns what is not a payoff.
+        InputError: the budget or the number of players is out of range, which the message states.
+        GameError: the game raises or returns an invalid payoff.
 
     Source: O'Hagan (1991), Bayes-Hermite quadrature; Rasmussen & Ghahramani (2003), Bayesian Monte Carlo; pairs: Covert
     & Lee (2021).
@@ -62,30 +61,30 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         raise InputError(
             "players", got=n, expected=f"at most {MAX_PLAYERS}", remedy="Group the players, or use stratified_shapley."
         )
-    if isinstance(budget, (int, np.integer)) and min(budget, 2**n) > 2 + 2 * MAX_PAIRS:
+    if is_integer(budget) and min(budget, 2**n) > 2 + 2 * MAX_PAIRS:
         raise InputError(
             "budget", got=budget, expected=f"at most {2 + 2 * MAX_PAIRS}", remedy="Use stratified_shapley for more."
         )
     seed = check_seed(seed)
     generator = np.random.default_rng(np.random.SeedSequence(seed))
-    layers = draw_layers(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
-    if n <= 1:  # there is nothing to draw
+    strata = draw_strata(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
+    if n <= 1:
         return replace(exact_shapley(game), method="quadrature_shapley", seed=seed)
-    pairs = sum(len(layer.coalitions) for layer in layers)
-    ends = v_empty, v_full = evaluate_empty_and_full(game)
+    pairs = sum(len(stratum.coalitions) for stratum in strata)
+    empty_and_full = v_empty, v_full = evaluate_empty_and_full(game)
     total = v_full - v_empty
-    members = np.concatenate([layer.coalitions for layer in layers] + [np.ones((1, n), dtype=bool)])
-    found = differences(game, layers)
+    members = np.concatenate([stratum.coalitions for stratum in strata] + [np.ones((1, n), dtype=bool)])
+    found = differences(game, strata)
     unseen = np.repeat(
-        [1 - len(layer.coalitions) / layer.n_pairs for layer in layers] + [0.0],
-        [len(layer.coalitions) for layer in layers] + [1],
+        [1 - len(stratum.coalitions) / stratum.n_pairs for stratum in strata] + [0.0],
+        [len(stratum.coalitions) for stratum in strata] + [1],
     )
-    # The regression is about what equal shares leave.
+    # The regression is of the deviations from equal shares.
     halves = np.concatenate([*found, [total]]) / 2 - (members.mean(axis=1) - 0.5) * total
     deviations, variance = np.zeros((2, n))
-    if are_too_few_alike(layers, found, ends):
+    if are_too_few_to_differ(strata, found, empty_and_full):
         variance = np.full(n, np.inf)
-    elif not are_alike(layers, found, ends):
+    elif not are_constant(strata, found, empty_and_full):
         shuffled = generator.permutation(len(halves))
         deviations, variance = _regress(members[shuffled], halves[shuffled], unseen[shuffled])
     return ShapleyResult(
@@ -96,30 +95,30 @@ def quadrature_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
         v_full=v_full,
         method="quadrature_shapley",
         seed=seed,
-        degrees=max(pairs / _PAIRS_A_DEGREE, _FEWEST_DEGREES),
+        degrees=max(pairs / _PAIRS_PER_DEGREE, _MIN_DEGREES),
         n_evaluations=2 + 2 * pairs,
     )
 
 
 def _regress(members: Coalitions, halves: FloatArray, unseen: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Shapley values (n,) of the conditional mean, and their variances (n,).
+    """Shapley values (n,) of the posterior mean, and their variances (n,).
 
     Args:
         members: bool (m, n), one coalition of each pair, in random order.
         halves: float (m,), half the difference of the payoffs of the pair.
-        unseen: float (m,), share of the pairs of that size that were not drawn.
+        unseen: float (m,), fraction of the pairs of that size that were not drawn.
     """
     n = members.shape[1]
-    unit = float(np.abs(halves).max())
-    halves = halves / unit
-    kernel = likeliest_kernel(members, halves)
-    inverse = np.linalg.inv(kernel.smooth(members) + np.diag(kernel.rough(members)))
+    scale = float(np.abs(halves).max())
+    halves = halves / scale
+    kernel = maximum_likelihood_kernel(members, halves)
+    inverse = np.linalg.inv(kernel.covariance(members) + np.diag(kernel.noise(members)))
     by_size, prior = kernel.with_values(n)
     sizes = members.sum(axis=1)
-    covariance = np.where(members, by_size[sizes, None], -by_size[n - sizes, None])  # (m, n) with each value
-    weights = inverse @ covariance  # (m, n): the values are linear in the payoffs
+    covariance = np.where(members, by_size[sizes, None], -by_size[n - sizes, None])  # (m, n) with the values
+    weights = inverse @ covariance  # (m, n) of the payoffs in the values
     solved = inverse @ halves
-    left_out = solved / np.diag(inverse)  # (m,) errors of the regression without that pair
+    left_out = solved / np.diag(inverse)  # (m,) leave-one-out residuals
     conditional = np.maximum(prior - (covariance * weights).sum(axis=0), 0.0) * (halves @ solved) / len(halves)
     variance = conditional + (left_out**2 * unseen) @ weights**2
-    return unit * (covariance.T @ solved), unit**2 * np.maximum(variance, variance.mean())
+    return scale * (covariance.T @ solved), scale**2 * np.maximum(variance, variance.mean())

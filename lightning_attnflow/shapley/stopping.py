@@ -1,4 +1,4 @@
-"""When to stop drawing orders: criteria that are joined with ``&`` (both) and ``|`` (either)."""
+"""Stopping criteria of permutation sampling, combined with ``&`` (both) and ``|`` (either)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_confidence, is_integer
+from lightning_attnflow._checks import check_confidence, check_integer, check_nonnegative, check_positive
 from lightning_attnflow.errors import InputError
 
-_FIRST_LOOK = 10  # units before a criterion looks at errors: fewer tell nothing about a variance
-_GROWTH = 1.1  # from look to look the sample grows by a tenth: every look is one more chance to stop by luck
+_MIN_SAMPLES = 10  # before errors are checked: fewer give no reliable variance
+_GROWTH = 1.1  # of the sample between checks: every check adds to the chance of stopping too early
 
 
 class Progress(Protocol):
-    """What a criterion may look at while orders are drawn."""
+    """State of the sampling as seen by a criterion."""
 
     n_evaluations: int
 
@@ -44,11 +44,10 @@ class Progress(Protocol):
 
 
 class Stop(ABC):
-    """A stopping criterion. Join two with ``a & b`` (both must be met) or ``a | b`` (either).
+    """A stopping criterion. Combine two with ``a & b`` (both must be met) or ``a | b`` (either).
 
-    A criterion that looks at errors may never be met, as in a game where a null player's sign is asked for. Join it
-    with a bound: ``IntervalBelow(0.01) | MaxEvaluations(100_000)``. With ``&`` sampling goes on past the criterion that
-    is met first, a limit on orders or evaluations too.
+    A criterion on errors may never be met, for example `SignDecided` if a player has value 0. Combine it with a limit:
+    ``IntervalBelow(0.01) | MaxEvaluations(100_000)``. With ``&``, sampling continues past the limit that is met first.
     """
 
     @abstractmethod
@@ -56,15 +55,15 @@ class Stop(ABC):
         """Whether to stop now."""
 
     @abstractmethod
-    def room(self, progress: Progress) -> float:
-        """How many more units may be drawn before :meth:`is_met` has to be asked again; infinity if it need not."""
+    def samples_until_next_check(self, progress: Progress) -> float:
+        """Number of samples to draw before :meth:`is_met` is called again."""
 
     def max_samples(self, progress: Progress) -> float:  # noqa: ARG002
-        """How many more units the run takes at most, if none is cut short; infinite if nobody knows."""
+        """Maximum number of remaining samples without truncation; infinite if unknown."""
         return math.inf
 
-    def minimum_problem(self, progress: Progress) -> InputError | None:  # noqa: ARG002
-        """The error to raise if the criterion does not allow a single unit, else None."""
+    def error_if_unreachable(self, progress: Progress) -> InputError | None:  # noqa: ARG002
+        """The error to raise if the criterion does not allow a single sample, else None."""
         return None
 
     def __and__(self, other: Stop) -> Stop:
@@ -82,16 +81,16 @@ class _Both(Stop):
     def is_met(self, progress: Progress) -> bool:
         return self.left.is_met(progress) and self.right.is_met(progress)
 
-    def room(self, progress: Progress) -> float:
-        rooms = [stop.room(progress) for stop in (self.left, self.right) if not stop.is_met(progress)]
-        return max(rooms, default=0.0)
+    def samples_until_next_check(self, progress: Progress) -> float:
+        unmet = [stop for stop in (self.left, self.right) if not stop.is_met(progress)]
+        return max((stop.samples_until_next_check(progress) for stop in unmet), default=0.0)
 
     def max_samples(self, progress: Progress) -> float:
         return max(self.left.max_samples(progress), self.right.max_samples(progress))
 
-    def minimum_problem(self, progress: Progress) -> InputError | None:
-        problems = [self.left.minimum_problem(progress), self.right.minimum_problem(progress)]
-        return problems[0] if all(problems) else None
+    def error_if_unreachable(self, progress: Progress) -> InputError | None:
+        errors = [self.left.error_if_unreachable(progress), self.right.error_if_unreachable(progress)]
+        return errors[0] if all(errors) else None
 
 
 @dataclass(frozen=True)
@@ -102,65 +101,65 @@ class _Either(Stop):
     def is_met(self, progress: Progress) -> bool:
         return self.left.is_met(progress) or self.right.is_met(progress)
 
-    def room(self, progress: Progress) -> float:
-        return min(self.left.room(progress), self.right.room(progress))
+    def samples_until_next_check(self, progress: Progress) -> float:
+        return min(self.left.samples_until_next_check(progress), self.right.samples_until_next_check(progress))
 
     def max_samples(self, progress: Progress) -> float:
         return min(self.left.max_samples(progress), self.right.max_samples(progress))
 
-    def minimum_problem(self, progress: Progress) -> InputError | None:
-        return self.left.minimum_problem(progress) or self.right.minimum_problem(progress)
+    def error_if_unreachable(self, progress: Progress) -> InputError | None:
+        return self.left.error_if_unreachable(progress) or self.right.error_if_unreachable(progress)
 
 
 @dataclass(frozen=True)
 class MaxPermutations(Stop):
-    """At most this many orders; an order and its reverse are two.
+    """Stop after this many permutations; an antithetic pair counts as two.
 
     Args:
-        limit: number of orders, >= 1 (antithetic sampling needs 2).
+        limit: number of permutations, >= 1 (antithetic sampling needs 2).
     """
 
     limit: int
 
     def __post_init__(self) -> None:
-        _check_count("MaxPermutations", self.limit)
+        check_integer("MaxPermutations", self.limit)
 
     def is_met(self, progress: Progress) -> bool:
         return progress.n_permutations + progress.permutations_per_sample > self.limit
 
-    def room(self, progress: Progress) -> float:
+    def samples_until_next_check(self, progress: Progress) -> float:
         return (self.limit - progress.n_permutations) // progress.permutations_per_sample
 
     def max_samples(self, progress: Progress) -> float:
-        return self.room(progress)
+        return self.samples_until_next_check(progress)
 
-    def minimum_problem(self, progress: Progress) -> InputError | None:
+    def error_if_unreachable(self, progress: Progress) -> InputError | None:
         return _below_minimum("MaxPermutations", self.limit, progress.permutations_per_sample)
 
 
 @dataclass(frozen=True)
 class MaxEvaluations(Stop):
-    """At most this many evaluations of the game, v(empty) and v(N) among them.
+    """Stop before this many evaluations of the game, including v(empty) and v(N), are exceeded.
 
     Args:
-        limit: number of evaluations; at least what one unit costs.
+        limit: number of evaluations, at least those of one sample.
     """
 
     limit: int
 
     def __post_init__(self) -> None:
-        _check_count("MaxEvaluations", self.limit)
+        check_integer("MaxEvaluations", self.limit)
 
     def is_met(self, progress: Progress) -> bool:
         return progress.n_evaluations + progress.max_evaluations_per_sample > self.limit
 
-    def room(self, progress: Progress) -> float:
+    def samples_until_next_check(self, progress: Progress) -> float:
         return (self.limit - progress.n_evaluations) // max(1, progress.max_evaluations_per_sample)
 
     def max_samples(self, progress: Progress) -> float:
-        return self.room(progress)
+        return self.samples_until_next_check(progress)
 
-    def minimum_problem(self, progress: Progress) -> InputError | None:
+    def error_if_unreachable(self, progress: Progress) -> InputError | None:
         return _below_minimum(
             "MaxEvaluations", self.limit, progress.n_evaluations + progress.max_evaluations_per_sample
         )
@@ -168,7 +167,7 @@ class MaxEvaluations(Stop):
 
 @dataclass(frozen=True)
 class MaxSeconds(Stop):
-    """Stop once this much time has gone by; the unit under way is finished first, and one unit is always drawn.
+    """Stop after this time; at least one sample is drawn, and a started sample is completed.
 
     Args:
         limit: seconds, > 0.
@@ -177,44 +176,41 @@ class MaxSeconds(Stop):
     limit: float
 
     def __post_init__(self) -> None:
-        _check_positive("MaxSeconds", self.limit)
+        check_positive("MaxSeconds", self.limit)
 
     def is_met(self, progress: Progress) -> bool:
         return progress.n_permutations > 0 and progress.seconds >= self.limit
 
-    def room(self, progress: Progress) -> float:
+    def samples_until_next_check(self, progress: Progress) -> float:
         if progress.n_permutations == 0:
             return 1
-        seconds_per_unit = progress.seconds * progress.permutations_per_sample / progress.n_permutations
-        # Half of what would fit: the rate is a guess, and coming back early costs nothing.
-        return max(1, math.floor((self.limit - progress.seconds) / (2 * max(seconds_per_unit, 1e-9))))
+        seconds_per_sample = progress.seconds * progress.permutations_per_sample / progress.n_permutations
+        # Half of the estimated number, because the rate is uncertain and an additional check is cheap.
+        return max(1, math.floor((self.limit - progress.seconds) / (2 * max(seconds_per_sample, 1e-9))))
 
 
-class _LooksAtErrors(Stop):
-    """A criterion on errors: not met before ten units.
-
-    `room` has sampling ask again each time the sample has grown by a tenth.
-    """
+class _ErrorCriterion(Stop):
+    """A criterion on errors, checked from ten samples on and each time the sample has grown by a tenth."""
 
     def is_met(self, progress: Progress) -> bool:
-        units = progress.n_permutations // progress.permutations_per_sample
-        return units >= _FIRST_LOOK and self._is_met(progress)
+        n_samples = progress.n_permutations // progress.permutations_per_sample
+        return n_samples >= _MIN_SAMPLES and self._is_met(progress)
 
-    def room(self, progress: Progress) -> float:
-        units = progress.n_permutations // progress.permutations_per_sample
-        return max(1, max(_FIRST_LOOK, math.ceil(units * _GROWTH)) - units)
+    def samples_until_next_check(self, progress: Progress) -> float:
+        n_samples = progress.n_permutations // progress.permutations_per_sample
+        return max(1, max(_MIN_SAMPLES, math.ceil(n_samples * _GROWTH)) - n_samples)
 
     @abstractmethod
     def _is_met(self, progress: Progress) -> bool: ...
 
 
 @dataclass(frozen=True)
-class StandardErrorBelow(_LooksAtErrors):
-    """Stop once the standard error of every player is below ``limit``.
+class StandardErrorBelow(_ErrorCriterion):
+    """Stop when the standard error of every player is below ``limit``.
 
-    A player whose marginals were all alike so far has standard error 0, also if what matters was not drawn yet;
-    ``IntervalBelow`` guards against that. Where no marginal of any player differed, and the game does not bound them,
-    sixty units are waited for.
+    A player whose sampled marginals are all equal has standard error 0 even if rare marginals were not drawn yet;
+    `IntervalBelow` takes this into account. If the marginals of all players are constant and the game does not bound
+    them, at least 60 samples are drawn.
 
     Args:
         limit: in units of the payoff, > 0.
@@ -223,15 +219,15 @@ class StandardErrorBelow(_LooksAtErrors):
     limit: float
 
     def __post_init__(self) -> None:
-        _check_positive("StandardErrorBelow", self.limit)
+        check_positive("StandardErrorBelow", self.limit)
 
     def _is_met(self, progress: Progress) -> bool:
         return bool((progress.stderr < self.limit).all() and np.isfinite(progress.interval()).all())
 
 
 @dataclass(frozen=True)
-class IntervalBelow(_LooksAtErrors):
-    """Stop once half the width of every player's interval is below ``limit``.
+class IntervalBelow(_ErrorCriterion):
+    """Stop when the half-width of every player's confidence interval is below ``limit``.
 
     Args:
         limit: in units of the payoff, > 0.
@@ -242,7 +238,7 @@ class IntervalBelow(_LooksAtErrors):
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        _check_positive("IntervalBelow", self.limit)
+        check_positive("IntervalBelow", self.limit)
         check_confidence(self.confidence)
 
     def _is_met(self, progress: Progress) -> bool:
@@ -251,12 +247,12 @@ class IntervalBelow(_LooksAtErrors):
 
 
 @dataclass(frozen=True)
-class SignDecided(_LooksAtErrors):
-    """Stop once no player's interval holds 0.
+class SignDecided(_ErrorCriterion):
+    """Stop when no player's confidence interval contains 0.
 
     Args:
-        tolerance: an interval inside ``[-tolerance, tolerance]`` counts as decided too: the value is negligible.
-            With 0, a null player keeps the criterion from ever being met.
+        tolerance: intervals inside ``[-tolerance, tolerance]`` are accepted too. With 0, a null player prevents the
+            criterion from being met.
         confidence: of the intervals.
     """
 
@@ -264,8 +260,7 @@ class SignDecided(_LooksAtErrors):
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.tolerance != 0:
-            _check_positive("SignDecided", self.tolerance)
+        check_nonnegative("SignDecided", self.tolerance)
         check_confidence(self.confidence)
 
     def _is_met(self, progress: Progress) -> bool:
@@ -275,11 +270,11 @@ class SignDecided(_LooksAtErrors):
 
 
 @dataclass(frozen=True)
-class TopDecided(_LooksAtErrors):
-    """Stop once the intervals of the ``k`` largest values lie above those of all the others.
+class TopDecided(_ErrorCriterion):
+    """Stop when the confidence intervals of the ``k`` largest values lie above those of all other players.
 
     Args:
-        k: how many players, >= 1; with k >= n there is nothing to decide.
+        k: number of players, >= 1.
         confidence: of the intervals.
     """
 
@@ -287,29 +282,15 @@ class TopDecided(_LooksAtErrors):
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        _check_count("TopDecided", self.k)
+        check_integer("TopDecided", self.k)
         check_confidence(self.confidence)
 
     def _is_met(self, progress: Progress) -> bool:
         low, high = progress.interval(self.confidence)
-        order = np.argsort(-progress.values, kind="stable")
-        top, rest = order[: self.k], order[self.k :]
+        ranking = np.argsort(-progress.values, kind="stable")
+        top, rest = ranking[: self.k], ranking[self.k :]
         return len(rest) == 0 or bool(low[top].min() > high[rest].max())
 
 
-def _check_count(name: str, value: object) -> None:
-    if not is_integer(value) or value < 1:
-        raise InputError(name, got=repr(value), expected="an integer >= 1", remedy=f"Pass {name}(100).")
-
-
-def _check_positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < math.inf:
-        raise InputError(name, got=repr(value), expected="a number > 0", remedy=f"Pass {name}(0.01).")
-
-
 def _below_minimum(name: str, limit: int, minimum: int) -> InputError | None:
-    if limit >= minimum:
-        return None
-    return InputError(
-        name, got=limit, expected=f"at least {minimum}, what one unit takes", remedy=f"Pass {name}({minimum}) or more."
-    )
+    return None if limit >= minimum else InputError(name, got=limit, expected=f"at least {minimum}, for one sample")

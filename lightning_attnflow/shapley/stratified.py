@@ -1,4 +1,4 @@
-"""Stratified SVARM: every payoff updates every player, stratum by stratum of coalition size (Kolpaczki et al. 2023)."""
+"""Stratified SVARM: sampling stratified by coalition size, where every payoff updates every player."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_seed
 from lightning_attnflow.shapley.additive_fit import LinearFit, fit_additive
-from lightning_attnflow.shapley.coalition_sampling import Layer, differences, draw_layers, hides_its_errors
+from lightning_attnflow.shapley.coalition_sampling import Stratum, differences, draw_strata, has_unknown_error
 from lightning_attnflow.shapley.game import Game, evaluate_empty_and_full, number_of_players
 from lightning_attnflow.shapley.result import ShapleyResult
 
 FloatArray = NDArray[np.float64]
-_BORROWED = 3.0  # pairs' worth of the pooled variance in that of each layer
+_PRIOR_PAIRS = 3.0  # weight of the pooled variance in that of each stratum, in pairs
 
 
 def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResult:
-    """Estimate Shapley values from coalitions of all sizes, each of which updates the strata of all players.
+    """Estimate Shapley values from coalitions of all sizes, each of which updates the values of all players.
 
-    With ``phi_i = (1/n) sum_s (mean of v(S) over |S| = s with i) - (mean over |S| = s - 1 without i)``, each payoff is
-    a sample for every player. Some things are added to the original: coalitions come with their complements, without
-    replacement and with complete layers where the budget allows; sizes are drawn in proportion to
-    ``1 / sqrt(s (n - s))``, which minimises the variance if all sizes are equally noisy; and an additive game fitted to
-    the sampled layers is subtracted first and its known values added again, so that only what is not additive is noise.
-    The draws are evened out (``shapley.coalition_sampling``); the standard errors are those of independent ones,
-    which err more. The fit to the draws themselves brings a small bias, which the original has not: up to a third of
-    the standard deviation at three evaluations a player, an eighth at five.
+    In ``phi_i = (1/n) sum_s (mean of v(S) over |S| = s with i) - (mean over |S| = s - 1 without i)``, each payoff
+    contributes to every player. This estimator extends the original: coalitions are paired with their complements and
+    drawn without replacement, small strata completely; the number of coalitions of size s is proportional to
+    ``1 / sqrt(s (n - s))``, which minimises the variance if all sizes have the same variance; and an additive game is
+    fitted to the sampled strata and subtracted, and its exact values are added, so that only the rest has a sampling
+    error. The sample is balanced (``shapley.coalition_sampling``), but the standard errors assume independent sampling
+    and are therefore conservative. The fit introduces a small bias, which the original does not have: up to a third of
+    the standard deviation at three evaluations per player, an eighth at five.
 
     Args:
         game: the game.
-        budget: evaluations to spend at most, v(empty) and v(N) among them.
-        seed: of the draw.
+        budget: maximum number of evaluations, including v(empty) and v(N).
+        seed: of the sampled coalitions.
 
     Returns:
-        The values; they are exact, with standard error 0, if the budget covers all coalitions. The standard errors are
-        infinite with less than three evaluations a player, where the fit has hardly anything to be wrong about, and
-        where fewer than sixty pairs all say that every player adds the same.
+        The values; exact, with standard error 0, if the budget covers all coalitions. The standard errors are infinite
+        with fewer than three evaluations per player (too few residual degrees of freedom) and if fewer than 60 pairs
+        imply the same value for every player.
 
     Raises:
-        InputError: if the budget is below the minimum, which the message names.
-        GameError: if the game raises or returns what is not a payoff.
+        InputError: the budget is below the minimum, which the message states.
+        GameError: the game raises or returns an invalid payoff.
 
     Source: Kolpaczki, Bengs, Muschalik & Hullermeier (2023), Approximating the Shapley value without marginal
     contributions; pairs: Covert & Lee (2021); subtraction of a fit: Witter, Liu & Musco (2025), Regression-adjusted
@@ -55,55 +55,59 @@ def stratified_shapley(game: Game, *, budget: int, seed: int = 0) -> ShapleyResu
     """
     n = number_of_players(game)
     generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
-    layers = draw_layers(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
+    strata = draw_strata(n, budget, generator, lambda size: 1 / math.sqrt(size * (n - size)))
     v_empty, v_full = evaluate_empty_and_full(game)
     total = v_full - v_empty
-    found = differences(game, layers)
-    fit = _fit_sampled(layers, found, total, n)
+    found = differences(game, strata)
+    fit = _fit_sampled(strata, found, total, n)
     residuals = [
-        difference - (2 * layer.coalitions - 1) @ fit.coefficients
-        for layer, difference in zip(layers, found, strict=True)
+        difference - (2 * stratum.coalitions - 1) @ fit.coefficients
+        for stratum, difference in zip(strata, found, strict=True)
     ]
-    inflation, degrees = _inflation(layers, fit)
-    pooled = _mean_square([residual for layer, residual in zip(layers, residuals, strict=True) if not layer.complete])
+    inflation, degrees = _inflation(strata, fit)
+    pooled = _mean_square(
+        [residual for stratum, residual in zip(strata, residuals, strict=True) if not stratum.complete]
+    )
     values, variance = fit.coefficients.copy(), np.zeros(n)
-    for layer, residual in zip(layers, residuals, strict=True):
-        correction, spread = _stratum_means(layer, residual, pooled)
+    for stratum, residual in zip(strata, residuals, strict=True):
+        correction, spread = _stratum_means(stratum, residual, pooled)
         values += correction
         variance += inflation * spread
     return ShapleyResult(
         values=values + (total - values.sum()) / max(n, 1),
-        stderr=np.full(n, np.inf) if hides_its_errors(layers, found, (v_empty, v_full)) else np.sqrt(variance),
-        counts=np.full(n, 2 * sum(len(layer.coalitions) for layer in layers), dtype=np.int64),
+        stderr=np.full(n, np.inf) if has_unknown_error(strata, found, (v_empty, v_full)) else np.sqrt(variance),
+        counts=np.full(n, 2 * sum(len(stratum.coalitions) for stratum in strata), dtype=np.int64),
         v_empty=v_empty,
         v_full=v_full,
         method="stratified_shapley",
         seed=int(seed),
         degrees=degrees,
-        n_evaluations=min(2, n + 1) + 2 * sum(len(layer.coalitions) for layer in layers),
+        n_evaluations=min(2, n + 1) + 2 * sum(len(stratum.coalitions) for stratum in strata),
     )
 
 
-def _fit_sampled(layers: list[Layer], found: list[FloatArray], total: float, n_players: int) -> LinearFit:
-    """The additive game closest to the layers that are not complete; those that are need no help."""
-    sampled = [(layer, difference) for layer, difference in zip(layers, found, strict=True) if not layer.complete]
+def _fit_sampled(strata: list[Stratum], found: list[FloatArray], total: float, n_players: int) -> LinearFit:
+    """The additive game that best fits the strata that are not complete."""
+    sampled = [(stratum, difference) for stratum, difference in zip(strata, found, strict=True) if not stratum.complete]
     if not sampled:
         return LinearFit(np.full(n_players, total / max(n_players, 1)), 0.0)
     return fit_additive(
-        np.concatenate([layer.coalitions for layer, _ in sampled]),
+        np.concatenate([stratum.coalitions for stratum, _ in sampled]),
         np.concatenate([difference / 2 for _, difference in sampled]),
-        np.concatenate([np.full(len(layer.coalitions), layer.weight / len(layer.coalitions)) for layer, _ in sampled]),
+        np.concatenate(
+            [np.full(len(stratum.coalitions), stratum.weight / len(stratum.coalitions)) for stratum, _ in sampled]
+        ),
         total,
     )
 
 
-def _inflation(layers: list[Layer], fit: LinearFit) -> tuple[float, float]:
-    """By how much squared residuals fall short of squared errors, and the degrees of freedom they rest on."""
-    pairs = sum(len(layer.coalitions) for layer in layers if not layer.complete)
+def _inflation(strata: list[Stratum], fit: LinearFit) -> tuple[float, float]:
+    """Ratio of squared errors to squared residuals of the fit, and the residual degrees of freedom."""
+    pairs = sum(len(stratum.coalitions) for stratum in strata if not stratum.complete)
     if pairs == 0:
         return 1.0, math.inf
     degrees = max(pairs - fit.degrees, 1.0)
-    # The residuals of a fit are smaller than the errors it makes on other pairs (Golub, Heath & Wahba 1979).
+    # Residuals of a fit are smaller than its errors on other pairs (Golub, Heath & Wahba 1979).
     return (pairs / degrees) ** 2, degrees
 
 
@@ -111,24 +115,24 @@ def _mean_square(residuals: list[FloatArray]) -> float:
     return float(np.mean(np.concatenate(residuals) ** 2)) if residuals else 0.0
 
 
-def _stratum_means(layer: Layer, residual: FloatArray, pooled: float) -> tuple[FloatArray, FloatArray]:
-    """What a layer adds to each value, and its variance, each (n,).
+def _stratum_means(stratum: Stratum, residual: FloatArray, pooled: float) -> tuple[FloatArray, FloatArray]:
+    """Contribution of a stratum to each value, and its variance, each (n,).
 
-    A player in S sees the residual in the stratum of size s; one outside sees it, negated, in that of size n - s. A
-    stratum of few pairs borrows variance from its layer, a layer of few pairs from all of them, ``pooled``.
+    The residual of a pair counts for the members of S at size s and, negated, for the other players at size n - s. The
+    variance of a size is shrunk towards that of the stratum, and that of the stratum towards ``pooled``.
     """
-    members = layer.coalitions
+    members = stratum.coalitions
     pairs, n = members.shape
-    unseen = 1 - pairs / layer.n_pairs
+    unseen = 1 - pairs / stratum.n_pairs
     squares = residual**2
-    square = (squares.sum() + _BORROWED * pooled) / (pairs + _BORROWED)
-    if 2 * layer.size == n:  # both strata are one and the same: either of a pair counts for it
+    square = (squares.sum() + _PRIOR_PAIRS * pooled) / (pairs + _PRIOR_PAIRS)
+    if 2 * stratum.size == n:  # both coalitions of a pair have this size
         signed = (residual @ members - residual @ ~members) / pairs
         return signed / n, np.full(n, square * unseen / pairs / n**2)
     correction, variance = np.zeros((2, n))
     for within, sign in ((members, 1), (~members, -1)):
-        count = within.sum(axis=0)  # (n,) pairs that count for the stratum
+        count = within.sum(axis=0)  # (n,) pairs that contain the player
         seen = np.maximum(count, 1)
         correction += sign * np.where(count > 0, residual @ within / seen, residual.mean())
-        variance += (squares @ within + _BORROWED * square) / (count + _BORROWED) / seen
+        variance += (squares @ within + _PRIOR_PAIRS * square) / (count + _PRIOR_PAIRS) / seen
     return correction / n, variance * unseen / n**2

@@ -144,7 +144,7 @@ class DataShapley:
                 bounds=self._bounds(),
                 truncation=self.truncation,
             )
-            problem = self.stop.minimum_problem(estimate)
+            problem = self.stop.error_if_unreachable(estimate)
             if problem is not None:
                 raise problem
             steps = "pairs of permutations" if estimate.permutations_per_sample == 2 else "permutations"
@@ -163,7 +163,7 @@ class DataShapley:
             )
             try:
                 while not self.stop.is_met(estimate):
-                    room = int(max(1, min(self.stop.room(estimate), _BATCH_SAMPLES)))
+                    room = int(max(1, min(self.stop.samples_until_next_check(estimate), _BATCH_SAMPLES)))
                     for sample in queue.batch(range(estimate.n_samples, estimate.n_samples + room)):
                         estimate.accumulate(sample)
                         report.update(float(sample.seconds.sum()), int(sample.evaluations.sum()))

@@ -61,7 +61,7 @@ def total_samples(stop: Stop, estimate: PermutationEstimate) -> float | None:
     """Maximum number of samples of a run or, if unlimited, the number after which the criterion is evaluated next."""
     remaining = stop.max_samples(estimate)
     if math.isinf(remaining):
-        remaining = stop.room(estimate)
+        remaining = stop.samples_until_next_check(estimate)
     return None if math.isinf(remaining) else estimate.n_samples + max(0.0, remaining)
 
 

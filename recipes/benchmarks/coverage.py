@@ -69,7 +69,7 @@ class Subject:
     def run(self, stop: MaxPermutations | IntervalBelow) -> PermutationEstimate:
         estimate = self.estimate()
         while not stop.is_met(estimate):
-            self.feed(estimate, int(max(1, stop.room(estimate))))
+            self.feed(estimate, int(max(1, stop.samples_until_next_check(estimate))))
         return estimate
 
     def holds(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:

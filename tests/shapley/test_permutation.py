@@ -174,7 +174,7 @@ class TestPermutationEstimate:
 
     def test_what_is_no_unit_is_refused(self) -> None:
         estimate = PermutationEstimate(3, v_empty=0.0, v_full=1.0)
-        with pytest.raises(InputError, match=r"\(units, 2, 3\)"):
+        with pytest.raises(InputError, match=r"\(samples, 2, 3\)"):
             estimate.update(np.zeros((1, 1, 3), np.intp), np.zeros((1, 1, 3)), n_evaluations=0)
         with pytest.raises(GameError, match="marginals"):
             estimate.update(np.zeros((1, 2, 3), np.intp), np.full((1, 2, 3), np.nan), n_evaluations=0)

@@ -18,14 +18,14 @@ from lightning_attnflow.shapley import (
 )
 from lightning_attnflow.shapley.coalition_sampling import minimum_budget
 from lightning_attnflow.shapley.exact import coalitions_of, shapley_from_table
-from lightning_attnflow.shapley.gaussian_process import SetKernel, likeliest_kernel
+from lightning_attnflow.shapley.gaussian_process import Kernel, maximum_likelihood_kernel
 
 
-def _covariances(kernel: SetKernel, n_players: int) -> np.ndarray:
+def _covariances(kernel: Kernel, n_players: int) -> np.ndarray:
     """Of the odd parts of all coalitions, (2^n, 2^n), term by term from the definition."""
     everyone = coalitions_of(np.arange(2**n_players), n_players)
     same = np.eye(2**n_players) - np.eye(2**n_players)[::-1]  # the complement of bit pattern k is 2^n - 1 - k
-    return kernel.smooth(everyone) + np.sqrt(np.outer(kernel.rough(everyone), kernel.rough(everyone))) * same
+    return kernel.covariance(everyone) + np.sqrt(np.outer(kernel.noise(everyone), kernel.noise(everyone))) * same
 
 
 @given(st.integers(1, 6), st.floats(0, 3), st.sampled_from([0.0, 1.0, 2.0]), st.floats(0, 3))
@@ -33,7 +33,7 @@ def _covariances(kernel: SetKernel, n_players: int) -> np.ndarray:
 def test_covariances_with_the_values_are_those_of_all_coalitions(
     n_players: int, interactions: float, steepness: float, roughness: float
 ) -> None:
-    kernel = SetKernel(interactions, steepness, roughness)
+    kernel = Kernel(interactions, steepness, roughness)
     table = _covariances(kernel, n_players)
     with_values = np.array([shapley_from_table(column) for column in table.T])  # (2^n, n): each d(T) with each value
     by_size, variance = kernel.with_values(n_players)
@@ -46,13 +46,15 @@ def test_covariances_with_the_values_are_those_of_all_coalitions(
     assert np.linalg.eigvalsh(table).min() > -1e-9 * np.abs(table).max()  # a covariance at all
 
 
-def test_the_likeliest_kernel_is_the_one_that_was_drawn_from() -> None:
+def test_the_maximum_likelihood_kernel_is_the_one_that_was_drawn_from() -> None:
     random = np.random.default_rng(0)
     coalitions = random.permutation(coalitions_of(np.arange(2**9), 10))  # no two of them complementary
-    smooth, rough = SetKernel(0.1, 0.0, 1e-4), SetKernel(0.1, 2.0, 1.0)
+    smooth, rough = Kernel(0.1, 0.0, 1e-4), Kernel(0.1, 2.0, 1.0)
     for kernel in (smooth, rough):
-        covariance = kernel.smooth(coalitions) + np.diag(kernel.rough(coalitions))
-        found = likeliest_kernel(coalitions, np.linalg.cholesky(covariance) @ random.normal(size=len(coalitions)))
+        covariance = kernel.covariance(coalitions) + np.diag(kernel.noise(coalitions))
+        found = maximum_likelihood_kernel(
+            coalitions, np.linalg.cholesky(covariance) @ random.normal(size=len(coalitions))
+        )
         assert found.steepness == kernel.steepness
         assert 0.2 < found.roughness / kernel.roughness < 5
 
@@ -141,7 +143,7 @@ def test_more_than_quadrature_can_take_goes_to_stratified_sampling_once_that_is_
 
 def test_budgets_and_players_out_of_range_are_errors_that_name_the_range() -> None:
     game = games.OF_TEN_OR_SO["airport"][0]
-    with pytest.raises(InputError, match=">= 22 for 10 players"):
+    with pytest.raises(InputError, match="10 players need at least 22"):
         quadrature_shapley(game, budget=21)
     assert quadrature_shapley(game, budget=minimum_budget(10)).n_evaluations == 22
     large = FunctionGame(lambda c: c.sum(axis=1) * 1.0, 40)

@@ -96,7 +96,10 @@ class TestStopping:
         stop = MaxSeconds(2.0)
         assert not stop.is_met(SimpleNamespace(n_permutations=4, seconds=1.9))
         assert stop.is_met(SimpleNamespace(n_permutations=4, seconds=2.0))
-        assert stop.room(SimpleNamespace(n_permutations=10, permutations_per_sample=2, seconds=1.0)) == 2
+        assert (
+            stop.samples_until_next_check(SimpleNamespace(n_permutations=10, permutations_per_sample=2, seconds=1.0))
+            == 2
+        )
 
     @pytest.mark.parametrize(
         "make",
