@@ -61,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser, commands = _build_parser()
     parsed = parser.parse_args(arguments)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", module="lightning_attnflow")
+        warnings.simplefilter("default")
         warnings.showwarning = _print_warning
         try:
             commands[parsed.subcommand](parsed[parsed.subcommand])
@@ -94,6 +93,7 @@ def _build_parser() -> tuple[_Parser, dict[str, Callable[[Namespace], None]]]:
     )
     explain.add_argument("--players", default="words", metavar="words|tokens", help="what gets a value")
     explain.add_argument("--target", type=int, metavar="N", help="class or token id; by default the predicted one")
+    explain.add_argument("--layer", type=int, metavar="N", help="layer of flow and rollout; by default near the top")
     explain.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sampled methods")
     explain.add_argument("--html", metavar="FILE", help="write the coloured text to this HTML file")
     explain.add_argument("--save", metavar="FILE.npz", help="save the values to this file")
@@ -144,7 +144,7 @@ def _explain(arguments: Namespace) -> None:
 
     check_choice("method", arguments.method, tuple(METHODS))
     check_choice("players", arguments.players, ("words", "tokens"))
-    options = {} if arguments.target is None else {"target": arguments.target}
+    options = {name: arguments[name] for name in ("target", "layer") if arguments[name] is not None}
     with _quiet_transformers():
         model, tokenizer = load_model(arguments.model, needs_head=True)
         attribution: Any = explain(
@@ -272,5 +272,7 @@ def _print_error(message: str) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+def _print_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+    """Print the warnings of this package; drop those of other packages."""
+    if category.__module__.startswith("lightning_attnflow") or Path(filename).is_relative_to(Path(__file__).parent):
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -6,13 +6,15 @@ import csv
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import models
 import pytest
 
 import lightning_attnflow
-from lightning_attnflow.attribution import METHODS, TokenAttribution
+from lightning_attnflow import attribution
+from lightning_attnflow.attribution import METHODS, SaturatedFlowWarning, TokenAttribution
 from lightning_attnflow.cli import main
 
 COMMANDS = ("explain", "flow", "rank")
@@ -93,6 +95,21 @@ def test_explain_another_class(checkpoints: Path, capsys) -> None:
 def test_explain_a_causal_language_model(checkpoints: Path, capsys) -> None:
     arguments = ["--model", checkpoints / "causal", "--method", "leave_one_out"]
     assert "prediction: next token" in output(capsys, "explain", "this movie was", *arguments)
+
+
+def test_a_warning_of_the_package_is_one_line(checkpoints: Path, capsys, monkeypatch) -> None:
+    def explain(*arguments, **options):
+        warnings.warn("another package", UserWarning, stacklevel=1)
+        warnings.warn("most tokens\nare saturated", SaturatedFlowWarning, stacklevel=1)
+        return original(*arguments, **options)
+
+    original = attribution.explain
+    monkeypatch.setattr(attribution, "explain", explain)
+    arguments = ["--model", str(checkpoints / "classifier"), "--method", "rollout", "--layer", "2"]
+    assert main(["explain", "this movie", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert err == "warning: most tokens are saturated\n"
+    assert "layer 2" in out
 
 
 @pytest.mark.parametrize("name", ["classifier", "encoder", "causal"])
