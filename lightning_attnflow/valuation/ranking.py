@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import html
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -20,6 +18,7 @@ from lightning_attnflow._checks import check_choice, check_integer
 from lightning_attnflow._figures import value_bars
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.ranking_display import SIGNS, html_page, rich_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 _VERSION = 1  # of the saved format
-_SIGN_COLOURS = {"helpful": "green", "harmful": "red", "undecided": "dim"}
 
 
 class RankingRow(NamedTuple):
@@ -152,7 +150,7 @@ class Ranking(Sequence[RankingRow]):
     def counts(self) -> dict[str, int]:
         """Number of helpful, harmful and undecided players."""
         signs = self.column("sign")
-        return {sign: signs.count(sign) for sign in _SIGN_COLOURS}
+        return {sign: signs.count(sign) for sign in SIGNS}
 
     def save(self, path: str | Path) -> Path:
         """Write the ranking as ``.npz`` and return the path. Labels are stored as JSON values.
@@ -214,22 +212,12 @@ class Ranking(Sequence[RankingRow]):
             title: title of the page.
             note: text below the title.
         """
-        Path(path).write_text(self._page(title, note), encoding="utf-8")
+        Path(path).write_text(html_page(self.rows, title, note), encoding="utf-8")
         return Path(path)
 
-    def _page(self, title: str, note: str) -> str:
-        finite = [abs(end) for row in self.rows for end in (row.low, row.high, row.value) if math.isfinite(end)]
-        scale = max(finite, default=0.0) or 1.0
-        counts = ", ".join(f"{count} {sign}" for sign, count in self.counts().items())
-        rows = "\n".join(_html_row(row, scale) for row in self.rows)
-        parts = {"title": html.escape(title), "note": html.escape(note), "counts": counts, "rows": rows}
-        page = resources.files(__package__).joinpath("templates/ranking.html").read_text(encoding="utf-8")
-        for name, text in parts.items():
-            page = page.replace(f"<!--{name}-->", text)  # escaped text contains no "<!--"
-        return page
-
     def _repr_html_(self) -> str:
-        page = html.escape(self._page("Ranking", ""), quote=True)  # in a frame, so that its style stays inside
+        # A frame keeps the style of the page from affecting the notebook.
+        page = html.escape(html_page(self.rows, "Ranking", ""), quote=True)
         return f'<iframe srcdoc="{page}" style="width: 100%; height: 30rem; border: 0"></iframe>'
 
     def plot(self, *, k: int = 10, ax: Axes | None = None) -> Axes:
@@ -264,55 +252,9 @@ class Ranking(Sequence[RankingRow]):
         group: type[Group] = require("rich.console", extra="valuation", purpose="table()").Group
         check_integer("k", k)
         if len(self) <= 2 * k:
-            return group(_rich_table("All values, highest first", self.rows))
+            return group(rich_table("All values, highest first", self.rows))
         lowest = tuple(reversed(self.rows[-k:]))
-        return group(_rich_table(f"{k} highest values", self.rows[:k]), _rich_table(f"{k} lowest values", lowest))
-
-
-def _rich_table(title: str, rows: Sequence[RankingRow]) -> Any:
-    """One line for each row, in the order of the ranks; the text gets the remaining width."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    largest = max((abs(row.value) for row in rows), default=0.0) or 1.0
-    decimals = min(8, max(0, 2 - math.floor(math.log10(largest))))  # three significant digits of the largest value
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, expand=True)
-    table.padding, table.pad_edge = (0, 1, 0, 0), False
-    for name in ("row", "value", "95% interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("sign", "label"):
-        table.add_column(name, no_wrap=True, max_width=9, overflow="ellipsis")
-    table.add_column("text", no_wrap=True, ratio=1, overflow="ellipsis")
-    for row in rows:
-        table.add_row(
-            str(row.row),
-            f"{row.value:+.{decimals}f}",
-            f"{row.low:+.{decimals}f} {row.high:+.{decimals}f}",
-            Text(row.sign, style=_SIGN_COLOURS[row.sign]),
-            Text("" if row.label is None else str(row.label)),
-            Text(" ".join(row.text.split())),  # not markup: a sentence may contain [brackets]
-        )
-    return table
-
-
-def _html_row(row: RankingRow, scale: float) -> str:
-    ends = [50 + 50 * max(-1.0, min(1.0, end / scale)) for end in (row.low, row.value, row.high)]
-    bar = (
-        f'<i class="bar"><i style="left:{ends[0]:.1f}%;width:{ends[2] - ends[0]:.1f}%"></i>'
-        f'<b style="left:{ends[1]:.1f}%"></b></i>'
-    )
-    label = "" if row.label is None else html.escape(str(row.label))
-    return (
-        f'<tr class="{row.sign}"><td>{row.rank}</td><td>{row.row}</td>'
-        f'<td data-v="{row.value}">{row.value:+.5f}</td><td data-v="{_javascript(row.low)}">{row.low:+.5f}</td>'
-        f'<td data-v="{_javascript(row.high)}">{row.high:+.5f}</td><td>{bar}</td><td>{row.sign}</td>'
-        f'<td>{label}</td><td class="text">{html.escape(row.text)}</td></tr>'
-    )
-
-
-def _javascript(value: float) -> str:
-    return str(value).replace("inf", "Infinity")
+        return group(rich_table(f"{k} highest values", self.rows[:k]), rich_table(f"{k} lowest values", lowest))
 
 
 def _shorten(text: str, length: int = 60) -> str:
