@@ -1,4 +1,4 @@
-"""Games whose Shapley values are known in closed form, and random ones that are small enough to enumerate."""
+"""Games with Shapley values in closed form, and random games small enough to enumerate."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def modular(weights: FloatArray) -> tuple[Game, FloatArray]:
 
 
 def unanimity(n_players: int, members: list[int]) -> tuple[Game, FloatArray]:
-    """v(S) = 1 if S holds all members; they share it equally and the others are null players."""
+    """v(S) = 1 if S contains all members, who have equal values; the others are null players."""
     values = np.zeros(n_players)
     values[members] = 1 / len(members)
     return FunctionGame(lambda coalitions: coalitions[:, members].all(axis=1) * 1.0, n_players), values
 
 
 def shoes(left: int, right: int) -> tuple[Game, FloatArray]:
-    """Players own a left or a right shoe; a coalition is paid the number of its pairs."""
+    """Each player owns a left or a right shoe; v(S) is the number of pairs in S."""
     n = left + right
     game = FunctionGame(
         lambda coalitions: np.minimum(coalitions[:, :left].sum(axis=1), coalitions[:, left:].sum(axis=1)) * 1.0, n
     )
 
     def value(own: int, other: int) -> float:
-        """Chance that, of those before a player, fewer are of its own kind than of the other."""
+        """Probability that the predecessors of a player own fewer shoes of its kind than of the other."""
         return sum(
             math.comb(own - 1, a) * math.comb(other, b) / (n * math.comb(n - 1, a + b))
             for a in range(own)
@@ -48,17 +48,17 @@ def shoes(left: int, right: int) -> tuple[Game, FloatArray]:
 
 
 def airport(costs: FloatArray) -> tuple[Game, FloatArray]:
-    """v(S) = the largest cost in S (Littlechild & Owen 1973): each stretch of runway is shared by those who need it."""
+    """v(S) = the largest cost in S (Littlechild & Owen 1973); each part of the runway is shared by its users."""
     costs = np.asarray(costs, dtype=np.float64)
-    order = np.argsort(costs)
-    steps = np.diff(np.concatenate([[0.0], costs[order]])) / np.arange(len(costs), 0, -1)
+    ascending = np.argsort(costs)
+    steps = np.diff(np.concatenate([[0.0], costs[ascending]])) / np.arange(len(costs), 0, -1)
     values = np.empty(len(costs))
-    values[order] = np.cumsum(steps)
+    values[ascending] = np.cumsum(steps)
     return FunctionGame(lambda coalitions: (coalitions * costs).max(axis=1, initial=0.0), len(costs)), values
 
 
 def voting(weights: list[int], quota: int) -> tuple[Game, FloatArray]:
-    """v(S) = 1 if the weight of S reaches the quota (Shapley & Shubik 1954); by counting subsets by size and weight."""
+    """v(S) = 1 if the weight of S reaches the quota (Shapley & Shubik 1954); values by counting subsets."""
     n, total = len(weights), sum(weights)
     values = np.zeros(n)
     for player, weight in enumerate(weights):
@@ -75,12 +75,12 @@ def voting(weights: list[int], quota: int) -> tuple[Game, FloatArray]:
 
 
 def guarded() -> Game:
-    """Of eight, the first three together are paid 1 unless one of the next two is there: rare in any draw."""
+    """v(S) = 1 if S contains players 0-2 and not 3 or 4: nonzero marginals are rare."""
     return FunctionGame(lambda c: (c[:, :3].all(axis=1) & ~c[:, 3:5].any(axis=1)) * 1.0, 8)
 
 
 def coverage(n_players: int, n_items: int, seed: int) -> tuple[Game, FloatArray]:
-    """v(S) = weight of the items that someone in S covers: monotone and submodular; an item is shared by its owners."""
+    """v(S) = weight of the items covered by S: monotone and submodular; an item is shared by its owners."""
     generator = np.random.default_rng(seed)
     owns = generator.random((n_players, n_items)) < 0.3
     weights = generator.random(n_items)
@@ -95,19 +95,19 @@ def budget(limit: float, weights: FloatArray) -> Game:
 
 
 def from_table(table: FloatArray) -> Game:
-    """A game by the payoffs of all its coalitions, (2^n,); bit i of an index says whether player i is present."""
+    """A game defined by the payoffs of all coalitions, (2^n,); bit i of an index is set if player i is present."""
     n = len(table).bit_length() - 1
     powers = 2 ** np.arange(n)
     return FunctionGame(lambda coalitions: table[coalitions @ powers], n)
 
 
 def random_table(n_players: int, seed: int) -> Game:
-    """A game without any structure: independent normal payoffs."""
+    """Independent normal payoffs."""
     return from_table(np.random.default_rng(seed).normal(size=2**n_players))
 
 
 def nearest_neighbour(n_train: int, n_test: int, seed: int) -> Game:
-    """Accuracy of one nearest neighbour trained on the coalition: steps, ties and signs as in data valuation."""
+    """Accuracy of a 1-nearest-neighbour classifier trained on the coalition."""
     generator = np.random.default_rng(seed)
     labels, test_labels = generator.integers(0, 2, n_train), generator.integers(0, 2, n_test)
     points = generator.normal(size=(n_train, 2)) + labels[:, None]
@@ -124,16 +124,16 @@ def nearest_neighbour(n_train: int, n_test: int, seed: int) -> Game:
 
 
 def reference_permutation_form(game: Game) -> FloatArray:
-    """Equation (1) of Ethayarajh & Jurafsky (2021) word by word: the mean marginal over all n! orders."""
+    """Equation (1) of Ethayarajh & Jurafsky (2021): the mean marginal over all n! permutations."""
     n = game.n_players
     payoff: Callable[[tuple[int, ...]], float] = lambda members: float(  # noqa: E731
         game(np.isin(np.arange(n), members)[None])[0]
     )
     known: dict[frozenset[int], float] = {}
     values = np.zeros(n)
-    for order in permutations(range(n)):
-        for step, player in enumerate(order):
-            before, after = frozenset(order[:step]), frozenset(order[: step + 1])
+    for permutation in permutations(range(n)):
+        for step, player in enumerate(permutation):
+            before, after = frozenset(permutation[:step]), frozenset(permutation[: step + 1])
             for members in (before, after):
                 if members not in known:
                     known[members] = payoff(tuple(members))

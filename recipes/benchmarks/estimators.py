@@ -1,9 +1,9 @@
-"""Error per evaluation: our estimators and those of shapiq and captum on the same games at equal budgets.
+"""Error of the estimators of this package, shapiq and captum on the same games at equal budgets.
 
-You will see one row for each game and budget with the root mean square error of each estimator over many seeds,
-relative to the best of the peers (below 1 is better than all of them), and the standard error of the ratio of
-`shapley(game, budget=...)` to that best peer. True values are exact. The last lines count the entries: better or worse
-are those where the ratio differs from 1 by more than two standard errors. About ten minutes on one core.
+Prints one row for each game and budget with the root mean square error of each estimator over many seeds, relative to
+the best of the peers (below 1 is a lower error than all of them), and the standard error of that ratio for
+`shapley(game, budget=...)` ("auto"). True values are exact. The last lines count the settings: lower or higher means
+that the ratio differs from 1 by more than two standard errors. About ten minutes on one core.
 
     python recipes/benchmarks/estimators.py [--runs 50] [--games airport shoes]
 """
@@ -32,10 +32,10 @@ from lightning_attnflow.shapley import (
 from lightning_attnflow.shapley.exact import coalition_table, shapley_from_table
 
 Estimator = Callable[[Game, int, int], np.ndarray]  # game, budget, seed -> values (n,)
-PER_PLAYER = (4, 10, 30, 100)  # evaluations a player
+PER_PLAYER = (4, 10, 30, 100)  # evaluations per player
 
 OURS: dict[str, Estimator] = {
-    "chosen": lambda game, budget, seed: shapley(game, budget=budget, seed=seed).values,
+    "auto": lambda game, budget, seed: shapley(game, budget=budget, seed=seed).values,
     "stratified": lambda game, budget, seed: stratified_shapley(game, budget=budget, seed=seed).values,
     "kernel": lambda game, budget, seed: kernel_shap(game, budget=budget, seed=seed).values,
     "antithetic": lambda game, budget, seed: permutation_shapley(game, stop=MaxEvaluations(budget), seed=seed).values,
@@ -43,7 +43,7 @@ OURS: dict[str, Estimator] = {
 
 
 def of_shapiq(approximator: Callable[..., shapiq.approximator.Approximator], **options: bool) -> Estimator:
-    """An estimator of shapiq, whose games are 0 for the empty coalition."""
+    """An estimator of shapiq, which needs v(empty) = 0."""
 
     def estimate(game: Game, budget: int, seed: int) -> np.ndarray:
         v_empty = game(np.zeros((1, game.n_players), dtype=bool))
@@ -55,7 +55,7 @@ def of_shapiq(approximator: Callable[..., shapiq.approximator.Approximator], **o
 
 
 def of_captum(game: Game, budget: int, seed: int) -> np.ndarray:
-    """captum's sampled orders; it takes no seed, so that torch's is set for it and put back."""
+    """Permutation sampling of captum; it uses the global seed of torch, which is restored."""
     present = torch.ones(1, game.n_players)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -83,19 +83,19 @@ def errors(estimator: Estimator, game: Game, values: np.ndarray, budget: int, ru
 
 
 def subjects(names: list[str] | None) -> dict[str, tuple[Game, np.ndarray]]:
-    """Games by name with exact values; those that can be enumerated as a table, which costs nothing to ask."""
+    """Games by name with exact values; small ones as lookup tables."""
     found = {}
     for name, game in known_games(names).items():
         table = coalition_table(game)
         powers = 2 ** np.arange(game.n_players)
-        looked_up = FunctionGame(lambda rows, table=table, powers=powers: table[rows @ powers], game.n_players)
-        found[name] = (looked_up, shapley_from_table(table))
+        lookup = FunctionGame(lambda rows, table=table, powers=powers: table[rows @ powers], game.n_players)
+        found[name] = (lookup, shapley_from_table(table))
     return found | {name: game for name, game in large_games().items() if names is None or name in names}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=50, help="seeds of an entry of at most 10 evaluations a player")
+    parser.add_argument("--runs", type=int, default=50, help="seeds of a setting of at most 10 evaluations per player")
     parser.add_argument("--games", nargs="*", help="names of games; all by default")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="shapiq")
@@ -105,24 +105,24 @@ def main() -> None:
         for per_player in PER_PLAYER:
             budget = per_player * game.n_players
             if budget >= 2**game.n_players:
-                continue  # everyone is exact
-            runs = max(5, round(options.runs * min(1.0, 10 / per_player)))  # differences are large where budgets are
+                continue  # all are exact
+            runs = max(5, round(options.runs * min(1.0, 10 / per_player)))  # differences are larger at large budgets
             runs = runs if game.n_players <= 20 else max(5, runs // 3)
             found = {key: errors(method, game, values, budget, runs) for key, method in (OURS | PEERS).items()}
             best, spread = min(found[key] for key in PEERS)
-            ratio = found["chosen"][0] / best
-            ratios[per_player].append((ratio, ratio * float(np.hypot(found["chosen"][1], spread))))
+            ratio = found["auto"][0] / best
+            ratios[per_player].append((ratio, ratio * float(np.hypot(found["auto"][1], spread))))
             print(f"{name:<16}{budget:>7}" + "".join(f"{error / best:>12.2f}" for error, _ in found.values()), end="")
             print(f"{best:>12.2g}  {ratio:.2f} +- {ratios[per_player][-1][1]:.2f}", flush=True)
-    print("\n'chosen' against the best peer of each entry:")
+    print("\n'auto' against the best peer of each setting:")
     for per_player, entries in ratios.items():
         if entries:
             print(
-                f"  {per_player:>3} evaluations a player: geometric mean "
+                f"  {per_player:>3} evaluations per player: geometric mean "
                 f"{np.exp(np.mean([np.log(max(ratio, 1e-6)) for ratio, _ in entries])):.2f}, "
-                f"better in {sum(ratio < 1 - 2 * error for ratio, error in entries)} of {len(entries)}, "
-                f"worse in {sum(ratio > 1 + 2 * error for ratio, error in entries)}, "
-                f"worst {max(entries)[0]:.2f} +- {max(entries)[1]:.2f}"
+                f"lower error in {sum(ratio < 1 - 2 * error for ratio, error in entries)} of {len(entries)}, "
+                f"higher in {sum(ratio > 1 + 2 * error for ratio, error in entries)}, "
+                f"largest {max(entries)[0]:.2f} +- {max(entries)[1]:.2f}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Games with exact Shapley values, small enough to enumerate: the ground truth of coverage.py and estimators.py."""
+"""Games with exact Shapley values, used by coverage.py and estimators.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SENTENCE = "the plot is dull but the actors are brilliant and funny"
 
 
 def known_games(names: Sequence[str] | None = None) -> dict[str, Game]:
-    """Games of 8 to 12 players by name: textbook games, submodular ones, flows and tokens of MiniLM, data valuation."""
+    """Games of 8 to 12 players by name: closed forms, submodular games, flows and tokens of MiniLM, data valuation."""
     makers: dict[str, Callable[[], Game]] = {
         "voting": lambda: weighted_voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
         "voting, rare": lambda: weighted_voting([10, 9, 8, 7, 1, 1, 1, 1, 1, 1, 1], 27),
@@ -44,19 +44,19 @@ def airport() -> Game:
 
 
 def guarded() -> Game:
-    """One is paid to the first three players together if neither of the next two is there: seen in one order of ten."""
+    """v(S) = 1 if S contains players 0-2 and not 3 or 4: nonzero marginals occur in one permutation of ten."""
     return FunctionGame(lambda c: (c[:, :3].all(axis=1) & ~c[:, 3:5].any(axis=1)) * 1.0, 8)
 
 
 def covered_items() -> Game:
-    """The weight of the items that someone in the coalition covers."""
+    """The weight of the items covered by the coalition."""
     random = np.random.default_rng(0)
     owns, items = random.random((10, 15)) < 0.3, random.random(15)
     return FunctionGame(lambda c: (c @ owns.astype(np.int64) > 0) @ items, 10)
 
 
 def capped_sum() -> Game:
-    """The smaller of 1 and the coalition's weight: the game of two minimum cuts."""
+    """The minimum of 1 and the weight of the coalition."""
     shares = np.random.default_rng(2).gamma(1.0, 0.3, size=10)
     return FunctionGame(lambda c: np.minimum(1.0, c @ shares), 10)
 
@@ -68,12 +68,12 @@ def unstructured() -> Game:
 
 
 def weighted_voting(weights: list[int], quota: int) -> Game:
-    """One is paid to a coalition whose weight reaches the quota."""
+    """v(S) = 1 if the weight of the coalition reaches the quota."""
     return FunctionGame(lambda c: (c @ np.array(weights) >= quota) * 1.0, len(weights))
 
 
 def random_network(positions: int, layers: int) -> AttentionNetwork:
-    """Log-normal attention without structure, read at the first position."""
+    """Random log-normal attention with readout at the first position."""
     scores = np.random.default_rng(1).normal(size=(layers, 1, positions, positions))
     return AttentionNetwork.from_attentions(np.exp(2 * scores) / np.exp(2 * scores).sum(axis=-1, keepdims=True))
 
@@ -94,7 +94,7 @@ def minilm_network() -> AttentionNetwork:
 
 
 def minilm_tokens() -> Game:
-    """Probability of "a great movie" over "a terrible movie" by cosine, absent words masked."""
+    """Probability of "a great movie" against "a terrible movie" by cosine similarity, with absent words masked."""
     model, tokenizer = minilm()
     ids = tokenizer(SENTENCE, return_tensors="pt").input_ids[0]
 
@@ -115,7 +115,7 @@ def minilm_tokens() -> Game:
 
 
 def nearest_neighbour(n_train: int, n_test: int) -> Game:
-    """Held-out accuracy of one nearest neighbour trained on the coalition."""
+    """Validation accuracy of a 1-nearest-neighbour classifier trained on the coalition."""
     random = np.random.default_rng(0)
     labels, test_labels = random.integers(0, 2, n_train), random.integers(0, 2, n_test)
     points = random.normal(size=(n_train, 2)) + labels[:, None]
@@ -129,7 +129,7 @@ def nearest_neighbour(n_train: int, n_test: int) -> Game:
 
 
 def ridge_classifier(n_train: int, n_test: int) -> Game:
-    """Held-out accuracy of a ridge classifier trained on the coalition; one label in seven is flipped."""
+    """Validation accuracy of a ridge classifier trained on the coalition; one label in seven is flipped."""
     random = np.random.default_rng(1)
     labels, test_labels = random.integers(0, 2, n_train) * 2 - 1, random.integers(0, 2, n_test) * 2 - 1
     points = random.normal(size=(n_train, 3)) + 0.6 * labels[:, None]
@@ -152,7 +152,7 @@ def _chance(labels: np.ndarray) -> float:
 def large_games() -> dict[str, tuple[Game, np.ndarray]]:
     """Games too large to enumerate, with their values in closed form."""
     random = np.random.default_rng(3)
-    costs = np.sort(random.pareto(1.2, 40) + 1)  # airport: each stretch of runway is shared by those who need it
+    costs = np.sort(random.pareto(1.2, 40) + 1)  # airport: each part of the runway is shared by its users
     stretches = np.diff(costs, prepend=0.0) / np.arange(40, 0, -1)
     owns, items = random.random((30, 60)) < 0.3, random.random(60)  # coverage: an item is shared by its owners
     covered = FunctionGame(lambda c: (c @ owns.astype(np.int64) > 0) @ items, 30)
@@ -167,7 +167,7 @@ def large_games() -> dict[str, tuple[Game, np.ndarray]]:
 
 
 def _shoe(own: int, other: int) -> float:
-    """Chance that, of those before the owner of a shoe, fewer own this kind than the other: the value of the shoe."""
+    """Probability that the predecessors of a player own fewer shoes of its kind than of the other."""
     return sum(
         comb(own - 1, same) * comb(other, opposite) / ((own + other) * comb(own + other - 1, same + opposite))
         for same in range(own)

@@ -1,4 +1,4 @@
-"""The audit finds what is wrong and shows it; modularity comes with a coalition to check."""
+"""Axiom checks and their witnesses, exhaustive and sampled; modularity."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lightning_attnflow.shapley import (
 
 @given(st.integers(1, 5).flatmap(lambda n: st.lists(st.integers(-3, 3), min_size=2**n, max_size=2**n).map(np.array)))
 @settings(max_examples=40, deadline=None)
-def test_exact_values_pass_on_every_game(table: np.ndarray) -> None:
+def test_exact_values_satisfy_all_axioms(table: np.ndarray) -> None:
     game = games.from_table(table * 1.0)
     assert audit_axioms(game, exact_shapley(game).values).holds
 
 
-def test_each_axiom_fails_alone_with_its_witness() -> None:
+def test_each_axiom_can_fail_alone_and_has_a_witness() -> None:
     game, values = games.unanimity(4, [1, 2])  # players 0 and 3 are null, 1 and 2 symmetric
     inefficient = audit_axioms(game, values * 0.9)
     assert [check.holds for check in inefficient.checks] == [False, True, True]
@@ -43,15 +43,15 @@ def test_each_axiom_fails_alone_with_its_witness() -> None:
     assert "players 1 and 2 are interchangeable" in str(unfair)
 
 
-def test_leave_one_out_is_no_shapley_value_of_a_voting_game() -> None:
+def test_leave_one_out_violates_efficiency() -> None:
     game, _ = games.voting([2, 1, 1], 3)
     report = audit_axioms(game, leave_one_out(game))
     assert report.efficiency.violation == 0.0
     airport, _ = games.airport(np.array([3.0, 2.0, 5.0]))
-    assert audit_axioms(airport, leave_one_out(airport)).efficiency.violation == 3.0  # only the last 2 of 5 are paid
+    assert audit_axioms(airport, leave_one_out(airport)).efficiency.violation == 3.0  # their sum is 2, v(N) is 5
 
 
-def test_above_twelve_players_the_audit_is_sampled_and_says_so() -> None:
+def test_audits_of_more_than_twelve_players_are_marked_as_sampled() -> None:
     game, values = games.unanimity(15, [0, 1, 2])
     report = audit_axioms(game, values)
     assert [check.exhaustive for check in report.checks] == [True, False, False]
@@ -71,7 +71,7 @@ def test_a_sampled_audit_of_a_symmetric_game() -> None:
 
 
 @pytest.mark.parametrize("values", [np.ones(3), np.ones((2, 2)), [np.nan] * 4, "four", None])
-def test_values_are_one_finite_number_a_player(values: np.ndarray) -> None:
+def test_invalid_values_are_an_error(values: np.ndarray) -> None:
     with pytest.raises(InputError, match="values"):
         audit_axioms(games.unanimity(4, [0])[0], values)
 
@@ -90,13 +90,13 @@ def test_additivity_holds_for_exact_values_and_fails_for_normalised_banzhaf() ->
     assert len(check.witness) == 1
 
 
-def test_additivity_asks_for_the_same_players() -> None:
+def test_additivity_of_games_with_different_numbers_of_players_is_an_error() -> None:
     with pytest.raises(InputError, match="3 and 2 players"):
         audit_additivity(exact_shapley, games.modular(np.ones(3))[0], games.modular(np.ones(2))[0])
 
 
 @pytest.mark.parametrize("n_players", [1, 6, 12, 13, 40])
-def test_a_modular_game_is_recognised_and_one_extra_payoff_is_not(n_players: int) -> None:
+def test_is_modular_detects_a_single_deviating_size(n_players: int) -> None:
     weights = np.random.default_rng(n_players).normal(size=n_players)
     game = FunctionGame(lambda c: 3.0 + c @ weights, n_players)
     found = is_modular(game)
@@ -110,19 +110,19 @@ def test_a_modular_game_is_recognised_and_one_extra_payoff_is_not(n_players: int
         assert found.violation == pytest.approx(0.5)
 
 
-def test_a_sampled_audit_sees_what_happens_next_to_nobody_and_to_all() -> None:
+def test_a_sampled_audit_includes_marginals_to_the_empty_and_the_full_coalition() -> None:
     for game, values in (games.unanimity(14, list(range(14))), games.unanimity(14, [3, 4])):
         assert audit_axioms(game, values).holds
-    nobody_alone = FunctionGame(lambda c: np.minimum(c.sum(axis=1), 1.0), 14)  # any one player is enough
-    assert audit_axioms(nobody_alone, np.full(14, 1 / 14)).holds
+    any_player = FunctionGame(lambda c: np.minimum(c.sum(axis=1), 1.0), 14)  # any one player is enough
+    assert audit_axioms(any_player, np.full(14, 1 / 14)).holds
     skewed = np.arange(14.0)
     unlike = FunctionGame(lambda c: (c.sum(axis=1) == 13) * (skewed.sum() - c @ skewed), 14)
-    # Only N - i tells the players apart.
+    # The players differ only in v(N - i).
     assert audit_axioms(unlike, -skewed).symmetry.witness == ()
     assert audit_axioms(unlike, -skewed).null_player.witness == (0,)
 
 
-def test_a_sampled_audit_does_not_claim_what_it_did_not_see() -> None:
+def test_a_sampled_audit_marks_unverified_failures() -> None:
     game, _ = games.unanimity(14, [0, 1])
     report = audit_axioms(game, np.full(14, 1 / 14))
     assert report.efficiency.exhaustive
@@ -130,7 +130,7 @@ def test_a_sampled_audit_does_not_claim_what_it_did_not_see() -> None:
     assert "sampled" in report.null_player.explanation
 
 
-def test_all_players_together_are_always_looked_at() -> None:
+def test_is_modular_always_checks_the_full_coalition() -> None:
     game, _ = games.unanimity(13, list(range(13)))
     assert is_modular(game).witness == tuple(range(13))
     pair = FunctionGame(lambda c: (c.sum(axis=1) == 2) & c[:, 0] & c[:, 7], 13)
@@ -140,7 +140,7 @@ def test_all_players_together_are_always_looked_at() -> None:
 @pytest.mark.parametrize(
     "arguments", [{"n_samples": n} for n in (0, -1, 2.5, True)] + [{"tolerance": t} for t in ("a", -1.0, np.nan)]
 )
-def test_how_much_to_look_at_is_checked(arguments: dict) -> None:
+def test_sampling_arguments_are_checked(arguments: dict) -> None:
     game, values = games.modular(np.ones(3))
     with pytest.raises(InputError, match=next(iter(arguments))):
         audit_axioms(game, values, **arguments)

@@ -1,4 +1,4 @@
-"""Banzhaf values by maximum sample reuse: against all coalitions, and intervals that hold on rare payoffs."""
+"""Banzhaf values by maximum sample reuse: comparison with exact values, errors and intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def voting() -> Game:
 
 @pytest.mark.parametrize("game", [games.guarded(), voting()], ids=["guarded", "voting"])
 @pytest.mark.parametrize("budget", [10, 20, 50, 100])
-def test_intervals_hold_also_where_payoffs_are_rare(game: Game, budget: int) -> None:
+def test_intervals_cover_when_payoffs_are_rare(game: Game, budget: int) -> None:
     exact = banzhaf(game, budget=2**8).values
     covered = []
     for seed in range(100):
@@ -28,7 +28,7 @@ def test_intervals_hold_also_where_payoffs_are_rare(game: Game, budget: int) -> 
     assert np.mean(covered) >= 0.93
 
 
-def test_values_are_the_mean_payoff_with_a_player_less_that_without() -> None:
+def test_values_are_differences_of_mean_payoffs() -> None:
     game, n, budget, seed = voting(), 8, 40, 3
     coalitions = np.random.default_rng(np.random.SeedSequence(seed)).random((budget - 2, n)) < 0.5
     payoffs = game(coalitions)
@@ -36,20 +36,20 @@ def test_values_are_the_mean_payoff_with_a_player_less_that_without() -> None:
     np.testing.assert_allclose(banzhaf(game, budget=budget, seed=seed).values, expected, atol=1e-12)
 
 
-def test_errors_shrink_as_the_budget_grows_and_are_those_of_many_seeds() -> None:
+def test_standard_errors_equal_the_standard_deviation_over_seeds() -> None:
     runs = [banzhaf(voting(), budget=100, seed=seed) for seed in range(200)]
     spread = np.std([run.values for run in runs], axis=0)
     stated = np.mean([run.stderr for run in runs], axis=0)
     assert ((0.9 * spread < stated) & (stated < 1.3 * spread)).all()
 
 
-def test_payoffs_that_are_all_alike_tell_nothing_until_there_are_sixty() -> None:
+def test_constant_payoffs_have_infinite_errors_below_sixty_samples() -> None:
     constant = FunctionGame(lambda c: 0.3 + 1e-16 * c[:, 0], 9)
     assert np.isinf(banzhaf(constant, budget=61).stderr).all()
     assert (banzhaf(constant, budget=62).stderr < 1e-15).all()
 
 
-def test_a_player_in_none_or_all_of_the_coalitions_has_no_error_to_state() -> None:
+def test_a_player_in_none_or_all_of_the_coalitions_has_an_infinite_error() -> None:
     seeds = [seed for seed in range(50) if np.isinf(banzhaf(voting(), budget=6, seed=seed).stderr).any()]
     assert seeds
     assert all(np.isfinite(banzhaf(voting(), budget=6, seed=seed).values).all() for seed in seeds)

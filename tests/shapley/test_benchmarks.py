@@ -1,4 +1,4 @@
-"""The two studies run from the command line and print the numbers they promise."""
+"""The coverage and estimator benchmarks run from the command line."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def run(script: str, *options: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=300).stdout
 
 
-def test_the_coverage_study_prints_a_row_for_each_number_of_orders() -> None:
+def test_the_coverage_benchmark_prints_a_row_for_each_number_of_permutations() -> None:
     printed = run("coverage.py", "--runs", "3", "--games", "voting", "--plain")
-    by_orders, _, by_budget = printed.partition("a player")
-    rows = re.findall(r"^voting +(\d+) +([01]\.\d+) +([01]\.\d+)", by_orders, flags=re.MULTILINE)
-    assert [int(orders) for orders, _, _ in rows] == [10, 20, 50, 100, 500]
+    by_permutations, _, by_budget = printed.partition("per player")
+    rows = re.findall(r"^voting +(\d+) +([01]\.\d+) +([01]\.\d+)", by_permutations, flags=re.MULTILINE)
+    assert [int(count) for count, _, _ in rows] == [10, 20, 50, 100, 500]
     assert all(float(ours) >= float(normal) for _, ours, normal in rows)
     budgets = re.findall(r"^voting +(\d+) +([01]\.\d+)", by_budget, flags=re.MULTILINE)
     assert [int(per_player) for per_player, _ in budgets] == [4, 10, 30, 100]
     assert all(float(coverage) > 0.5 for _, coverage in budgets)
-    assert "Lowest coverage from 20 orders on" in printed
+    assert "Lowest coverage from 20 permutations on" in printed
 
 
-def test_the_comparison_of_estimators_prints_every_peer() -> None:
+def test_the_estimator_benchmark_prints_every_peer() -> None:
     printed = run("estimators.py", "--runs", "2", "--games", "random")
     header, first = printed.splitlines()[:2]
-    for name in ("chosen", "stratified", "antithetic", "sq.SVARM", "sq.kernel p", "captum"):
+    for name in ("auto", "stratified", "antithetic", "sq.SVARM", "sq.kernel p", "captum"):
         assert name in header
     assert re.fullmatch(r"random +36( +\d+\.\d\d){10} +\S+  \d+\.\d\d \+- \d+\.\d\d", first)
-    assert "evaluations a player: geometric mean" in printed
+    assert "evaluations per player: geometric mean" in printed

@@ -1,4 +1,4 @@
-"""Stratified SVARM, KernelSHAP and the chooser: exact when they can be, within their errors, and against peers."""
+"""Stratified SVARM, KernelSHAP and automatic choice: exactness, errors, intervals, and comparison with peers."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def test_estimates_are_centred_efficient_and_within_their_intervals(method, name
     errors = np.array([result.values - values for result in results])
     scale = np.sqrt((errors**2).mean())
     assert np.abs(errors.mean(axis=0)).max() < 6 * scale / np.sqrt(60)
-    held = [(result.interval()[0] <= values) & (values <= result.interval()[1]) for result in results]
-    assert np.mean(held) >= 0.9
+    covered = [(result.interval()[0] <= values) & (values <= result.interval()[1]) for result in results]
+    assert np.mean(covered) >= 0.9
     for result in results:
         assert result.n_evaluations <= 200
         assert result.efficiency_gap == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
-def test_an_additive_game_is_found_exactly(method) -> None:
+def test_additive_games_are_estimated_exactly(method) -> None:
     weights = np.random.default_rng(0).normal(size=30)
     result = method(games.modular(weights)[0], budget=150)
     np.testing.assert_allclose(result.values, weights, atol=1e-6)
@@ -60,7 +60,7 @@ def test_an_additive_game_is_found_exactly(method) -> None:
 
 @given(st.integers(2, 24), st.integers(0, 400), st.integers(0, 100))
 @settings(max_examples=30, deadline=None)
-def test_layers_keep_the_budget_and_never_repeat_a_pair(n_players: int, extra: int, seed: int) -> None:
+def test_strata_keep_the_budget_and_contain_distinct_pairs(n_players: int, extra: int, seed: int) -> None:
     budget = minimum_budget(n_players) + extra
     layers = draw_strata(n_players, budget, np.random.default_rng(seed), lambda size: 1 / (size * (n_players - size)))
     listed = np.concatenate([layer.coalitions for layer in layers])
@@ -74,14 +74,14 @@ def test_layers_keep_the_budget_and_never_repeat_a_pair(n_players: int, extra: i
         assert all(layer.complete for layer in layers)
 
 
-def test_more_pairs_of_a_size_than_are_evened_out_are_still_distinct() -> None:
+def test_more_pairs_than_are_balanced_are_distinct() -> None:
     layer = draw_strata(18, 30000, np.random.default_rng(0), lambda _: 1.0)[7]
     assert _BALANCED < len(layer.coalitions) < layer.n_pairs / 2
     assert len(np.unique(layer.coalitions, axis=0)) == len(layer.coalitions)
 
 
 @pytest.mark.parametrize(("n_players", "budget"), [(7, 20), (10, 100), (12, 60), (24, 96)])
-def test_layers_hold_all_players_and_pairs_of_them_as_often_as_possible(n_players: int, budget: int) -> None:
+def test_strata_are_balanced_over_players_and_pairs_of_players(n_players: int, budget: int) -> None:
     for seed in range(20):
         layers = draw_strata(n_players, budget, np.random.default_rng(seed), lambda size: 1 / size)
         times = sum(layer.coalitions.sum(axis=0) for layer in layers if 2 * layer.size < n_players)
@@ -104,7 +104,7 @@ def test_all_pairs_of_a_size_are_equally_likely() -> None:
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
 @pytest.mark.parametrize("budget", [0, 21, 100.0, True])
-def test_a_budget_below_the_minimum_is_an_error_that_names_it(method, budget: object) -> None:
+def test_a_budget_below_the_minimum_is_an_error(method, budget: object) -> None:
     with pytest.raises(InputError, match="10 players need at least 22"):
         method(games.OF_TEN_OR_SO["airport"][0], budget=budget)
     assert method(games.OF_TEN_OR_SO["airport"][0], budget=22).n_evaluations == 22
@@ -112,7 +112,7 @@ def test_a_budget_below_the_minimum_is_an_error_that_names_it(method, budget: ob
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap, quadrature_shapley, shapley])
 @pytest.mark.parametrize("seed", [-1, 1.5, True, "a", None])
-def test_a_seed_is_a_number_also_where_nothing_is_drawn(method, seed: object) -> None:
+def test_seeds_are_checked(method, seed: object) -> None:
     for n_players in (1, 4, 12):
         with pytest.raises(InputError, match="seed"):
             method(games.modular(np.ones(n_players))[0], budget=2**n_players, seed=seed)
@@ -124,7 +124,7 @@ def test_unknown_keywords_are_errors() -> None:
             method(games.OF_TEN_OR_SO["airport"][0], budget=100, pairing=True)
 
 
-def test_the_chooser_says_what_it_took_and_keeps_the_budget() -> None:
+def test_shapley_states_its_method_and_keeps_the_budget() -> None:
     game = FunctionGame(lambda c: np.sqrt(c.sum(axis=1)), 12)
     for budget, method in ((4096, "exact_shapley"), (300, "quadrature_shapley"), (26, "quadrature_shapley")):
         result = shapley(game, budget=budget)
@@ -148,7 +148,7 @@ def test_shapiq_agrees_on_exact_values(name: str) -> None:
     np.testing.assert_allclose(exact_shapley(game).values, _shapiq(game), atol=1e-9)
 
 
-def test_shapiqs_sampled_orders_are_within_the_errors() -> None:
+def test_permutation_sampling_of_shapiq_agrees_within_the_errors() -> None:
     game, _ = games.OF_TEN_OR_SO["coverage"]
     v_empty = game(np.zeros((1, 10), bool))
     peer = shapiq.PermutationSamplingSV(10, random_state=0).approximate(
@@ -159,7 +159,7 @@ def test_shapiqs_sampled_orders_are_within_the_errors() -> None:
     assert (np.abs(theirs - result.values) < 4 * np.sqrt(2) * result.stderr).all()
 
 
-def test_captum_agrees_exactly_and_within_the_errors() -> None:
+def test_captum_agrees_exactly_and_by_sampling() -> None:
     torch = pytest.importorskip("torch")
     attribution = pytest.importorskip("captum.attr")
     game, values = games.airport(np.array([1.0, 2.0, 4.0, 7.0, 7.0, 9.0]))
@@ -169,9 +169,9 @@ def test_captum_agrees_exactly_and_within_the_errors() -> None:
         return torch.from_numpy(game(rows.numpy() > 0.5))
 
     exact = attribution.ShapleyValues(forward).attribute(present, baselines=absent)
-    over_orders = exact.numpy()[0].astype(np.float64) * math.factorial(6)  # an integer, but for captum's float32 mean
-    np.testing.assert_allclose(over_orders, over_orders.round(), atol=1e-3)
-    np.testing.assert_allclose(exact_shapley(game).values, over_orders.round() / math.factorial(6), atol=1e-9)
+    total = exact.numpy()[0].astype(np.float64) * math.factorial(6)  # an integer, but for captum's float32 mean
+    np.testing.assert_allclose(total, total.round(), atol=1e-3)
+    np.testing.assert_allclose(exact_shapley(game).values, total.round() / math.factorial(6), atol=1e-9)
     torch_state = torch.random.get_rng_state()
     torch.manual_seed(0)
     sampled = attribution.ShapleyValueSampling(forward).attribute(present, baselines=absent, n_samples=400).numpy()[0]

@@ -1,4 +1,4 @@
-"""Exact values: closed forms, the two forms of the definition, the axioms as properties, small and bad games."""
+"""Exact values: closed forms, both definitions, the axioms as properties, small and invalid games."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_values_are_efficient(table: np.ndarray) -> None:
 
 @given(tables)
 @settings(max_examples=50, deadline=None)
-def test_a_null_player_gets_nothing_and_changes_no_other_value(table: np.ndarray) -> None:
+def test_a_null_player_has_value_0_and_changes_no_other_value(table: np.ndarray) -> None:
     with_null = np.concatenate([table, table])  # the last player changes no payoff
     values = exact_shapley(games.from_table(with_null)).values
     assert values[-1] == pytest.approx(0.0, abs=1e-9)
@@ -74,9 +74,9 @@ def test_a_null_player_gets_nothing_and_changes_no_other_value(table: np.ndarray
 @settings(max_examples=50, deadline=None)
 def test_renaming_the_players_renames_the_values(table: np.ndarray, seed: int) -> None:
     game = games.from_table(table)
-    order = np.random.default_rng(seed).permutation(game.n_players)
-    renamed = FunctionGame(lambda coalitions: game(coalitions[:, np.argsort(order)]), game.n_players)
-    np.testing.assert_allclose(exact_shapley(renamed).values, exact_shapley(game).values[order], atol=1e-9)
+    permutation = np.random.default_rng(seed).permutation(game.n_players)
+    renamed = FunctionGame(lambda coalitions: game(coalitions[:, np.argsort(permutation)]), game.n_players)
+    np.testing.assert_allclose(exact_shapley(renamed).values, exact_shapley(game).values[permutation], atol=1e-9)
 
 
 @given(st.integers(1, 5).flatmap(lambda n: st.tuples(*[st.lists(st.floats(-5, 5), min_size=2**n, max_size=2**n)] * 2)))
@@ -100,7 +100,7 @@ def test_values_are_additive(pair: tuple[list[float], list[float]]) -> None:
     ],
 )
 @pytest.mark.parametrize("n_players", [0, 1, 2])
-def test_games_of_no_one_or_two_players(method, n_players: int) -> None:
+def test_games_of_zero_one_and_two_players(method, n_players: int) -> None:
     game = FunctionGame(lambda coalitions: 5 + coalitions @ np.array([3.0, 1.0])[:n_players], n_players)
     result = method(game)
     np.testing.assert_allclose(result.values, [3.0, 1.0][:n_players], atol=1e-12)
@@ -108,7 +108,7 @@ def test_games_of_no_one_or_two_players(method, n_players: int) -> None:
     assert result.values.shape == result.interval()[0].shape == (n_players,)
 
 
-def test_all_twenty_players_are_asked_in_blocks_of_bounded_size() -> None:
+def test_twenty_players_are_evaluated_in_blocks() -> None:
     rows = []
 
     def payoff(coalitions: np.ndarray) -> np.ndarray:
@@ -118,10 +118,10 @@ def test_all_twenty_players_are_asked_in_blocks_of_bounded_size() -> None:
     result = exact_shapley(FunctionGame(payoff, 20))
     np.testing.assert_allclose(result.values, 20.0)
     assert sum(rows) == 2**20
-    assert max(rows) * 20 * 8 < 2**30 / 4  # even as float64 a block stays far below 1 GB
+    assert max(rows) * 20 * 8 < 2**30 / 4  # less than 256 MB as float64
 
 
-def test_more_than_twenty_players_are_refused_with_the_remedy() -> None:
+def test_more_than_twenty_players_are_an_error() -> None:
     with pytest.raises(InputError, match=r"got 21; expected at most 20 .* GroupedGame"):
         exact_shapley(FunctionGame(lambda coalitions: coalitions.sum(axis=1), 21))
 
@@ -131,7 +131,7 @@ def test_the_table_is_indexed_by_bits() -> None:
     assert coalition_table(game).tolist() == [0, 1, 10, 11, 100, 101, 110, 111]
 
 
-def test_leave_one_out_and_its_case_without_players() -> None:
+def test_leave_one_out() -> None:
     game, _ = games.airport(np.array([1.0, 3.0]))
     assert leave_one_out(game).tolist() == [0.0, 2.0]
     assert leave_one_out(FunctionGame(lambda coalitions: np.zeros(len(coalitions)), 0)).shape == (0,)
@@ -144,7 +144,7 @@ def test_marginals_of_a_submodular_game_lie_between_leave_one_out_and_the_single
     assert (values <= single + 1e-12).all()
 
 
-def test_a_group_is_worth_its_players_together_in_a_modular_game() -> None:
+def test_a_group_of_a_modular_game_has_the_sum_of_its_values() -> None:
     game, _ = games.modular(np.array([1.0, 2.0, 4.0, 8.0]))
     assert exact_shapley(GroupedGame(game, [[3, 0], [1], [2]])).values.tolist() == [9.0, 2.0, 4.0]
 
@@ -157,8 +157,8 @@ def test_banzhaf_of_the_voting_game_counts_swings() -> None:
 def test_banzhaf_by_sample_reuse_is_within_its_errors() -> None:
     game, _ = games.coverage(10, 30, seed=1)
     exact = banzhaf(game, budget=2**10).values
-    held = []
+    covered = []
     for seed in range(40):
         low, high = banzhaf(game, budget=300, seed=seed).interval()
-        held.append((low <= exact) & (exact <= high))
-    assert np.mean(held) > 0.9
+        covered.append((low <= exact) & (exact <= high))
+    assert np.mean(covered) > 0.9

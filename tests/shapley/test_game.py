@@ -1,4 +1,4 @@
-"""Games and their wrappers: what they refuse, what they ask, and errors that name the coalition."""
+"""Games and their wrappers: checked arguments and payoffs, optional methods, caching."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ METHODS = {
     "stratified": lambda game: stratified_shapley(game, budget=16),
     "kernel": lambda game: kernel_shap(game, budget=16),
     "banzhaf": lambda game: banzhaf(game, budget=16),
-    "chosen": lambda game: shapley(game, budget=16),
+    "shapley": lambda game: shapley(game, budget=16),
 }
 
 
 def without(player: int, returned: float) -> Game:
-    """A game over four players that pays ``returned`` to the coalition of all but one."""
+    """A game of four players in which the coalition of all but one has the payoff ``returned``."""
     missing = np.arange(4) != player
     return FunctionGame(lambda c: np.where((c == missing).all(axis=1), returned, c.sum(axis=1)), 4)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 @pytest.mark.parametrize("payoff", [np.nan, np.inf, -np.inf])
-def test_a_payoff_that_is_not_finite_names_its_coalition(method, payoff: float) -> None:
+def test_errors_for_payoffs_that_are_not_finite_contain_the_coalition(method, payoff: float) -> None:
     with pytest.raises(GameError, match=r"coalition \(0, 1, 3\)") as caught:
         method(without(2, payoff))
     assert caught.value.coalition == (0, 1, 3)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_a_payoff_that_raises_names_its_coalition(method) -> None:
+def test_errors_for_exceptions_contain_the_coalition(method) -> None:
     def payoff(coalitions: np.ndarray) -> np.ndarray:
         if (coalitions == [True, True, False, True]).all(axis=1).any():
             raise ZeroDivisionError("no data")
@@ -73,7 +73,7 @@ def test_a_payoff_that_raises_names_its_coalition(method) -> None:
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_a_failure_of_the_batch_alone_blames_no_coalition() -> None:
+def test_errors_of_whole_batches_contain_no_coalition() -> None:
     def payoff(coalitions: np.ndarray) -> np.ndarray:
         if len(coalitions) > 2:
             raise MemoryError("too many")
@@ -86,24 +86,24 @@ def test_a_failure_of_the_batch_alone_blames_no_coalition() -> None:
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 @pytest.mark.parametrize("shape", [(), (1,), (2, 2)])
-def test_a_wrong_shape_is_refused(method, shape: tuple[int, ...]) -> None:
+def test_payoffs_of_wrong_shape_are_an_error(method, shape: tuple[int, ...]) -> None:
     with pytest.raises(GameError, match="shape"):
         method(FunctionGame(lambda coalitions: np.zeros(shape), 4))  # noqa: ARG005
 
 
-def test_a_wrong_shape_for_a_single_coalition_names_it() -> None:
+def test_errors_for_shapes_contain_the_coalition() -> None:
     with pytest.raises(GameError) as caught:
         evaluate(FunctionGame(lambda coalitions: coalitions * 1.0, 2), np.array([[False, True]]))
     assert caught.value.coalition == (1,)
 
 
-def test_a_wrong_shape_for_many_coalitions_says_how_many_and_names_the_first() -> None:
+def test_errors_for_shapes_of_batches_contain_the_number_and_the_first_coalition() -> None:
     with pytest.raises(GameError, match=r"\(coalition \(0, 2\)\): got shape \(3,\) for 2 coalitions") as caught:
         evaluate(FunctionGame(lambda coalitions: coalitions[0] * 1.0, 3), np.array([[True, False, True], [False] * 3]))
     assert caught.value.coalition == (0, 2)
 
 
-def test_what_is_no_number_is_refused() -> None:
+def test_payoffs_that_are_not_numbers_are_an_error() -> None:
     with pytest.raises(GameError, match="payoffs: got 'list'"):
         exact_shapley(FunctionGame(lambda coalitions: ["high"] * len(coalitions), 2))
     with pytest.raises(GameError, match="payoffs: got 'list'"):
@@ -112,18 +112,18 @@ def test_what_is_no_number_is_refused() -> None:
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 @pytest.mark.parametrize("kind", [np.array, list])
-def test_complex_payoffs_are_refused(method, kind) -> None:
+def test_complex_payoffs_are_an_error(method, kind) -> None:
     with pytest.raises(GameError, match=r"payoffs: got .*, complex numbers"):
         method(FunctionGame(lambda coalitions: kind(coalitions.sum(axis=1) * (1 + 1j)), 4))
 
 
 @pytest.mark.parametrize("count", [-1, 2.0, True, "3", None])
-def test_a_number_of_players_is_an_integer(count: object) -> None:
+def test_the_number_of_players_is_checked(count: object) -> None:
     with pytest.raises(InputError, match="n_players"):
         FunctionGame(len, count)
 
 
-def test_the_function_of_a_game_is_callable() -> None:
+def test_functions_that_are_not_callable_are_an_error() -> None:
     with pytest.raises(InputError, match="function"):
         FunctionGame(3.0, 2)
 
@@ -141,7 +141,7 @@ def test_the_function_of_a_game_is_callable() -> None:
         ([[False, True], [2]], r"got \[\[False, True\], \[2\]\]"),
     ],
 )
-def test_groups_are_a_partition(groups: list[list[int]], problem: str) -> None:
+def test_groups_that_are_no_partition_are_an_error(groups: list[list[int]], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         GroupedGame(games.modular(np.ones(3))[0], groups)
 
@@ -149,7 +149,7 @@ def test_groups_are_a_partition(groups: list[list[int]], problem: str) -> None:
 @pytest.mark.parametrize(
     "groups", [[[0.7, 1.2]], [[True, False]], [np.array([True, False])], [["0", "1"]], ["01"], [[0], 1], None, 2]
 )
-def test_groups_are_of_integers(groups: object) -> None:
+def test_groups_that_are_not_integers_are_an_error(groups: object) -> None:
     game = games.modular(np.ones(2))[0]
     with pytest.raises(InputError, match="groups"):
         GroupedGame(game, groups)
@@ -175,7 +175,7 @@ CHECKED = METHODS | {
     [object(), None, 3, len, SimpleNamespace(n_players=3)],
     ids=["object", "None", "number", "function", "no call"],
 )
-def test_what_is_no_game_is_refused(method, game: object) -> None:
+def test_objects_that_are_not_games_are_an_error(method, game: object) -> None:
     with pytest.raises(InputError, match="game: got"):
         method(game)
 
@@ -322,8 +322,8 @@ def test_prefix_values_are_checked(returned, problem: str) -> None:
         permutation_shapley(game, stop=MaxPermutations(2))
 
 
-@pytest.mark.parametrize(("column", "ends"), [(0, r"\(7.0, 9.0\)"), (3, r"\(0.0, 7.0\)")])
-def test_prefix_values_that_disagree_with_the_empty_or_full_value_are_an_error(column: int, ends: str) -> None:
+@pytest.mark.parametrize(("column", "found"), [(0, r"\(7.0, 9.0\)"), (3, r"\(0.0, 7.0\)")])
+def test_prefix_values_that_disagree_with_the_empty_or_full_value_are_an_error(column: int, found: str) -> None:
     def wrong_in_the_last(permutations: np.ndarray) -> np.ndarray:
         values = np.tile([0.0, 1, 4, 9], (len(permutations), 1))
         values[-1, column] = 7.0
@@ -332,7 +332,7 @@ def test_prefix_values_that_disagree_with_the_empty_or_full_value_are_an_error(c
     game = WithPrefixValues(3)
     game.prefix_values = wrong_in_the_last
     with pytest.raises(
-        GameError, match=rf"empty and full value {ends} of permutation \[1, 2, 0\]; expected .* \(0.0, 9.0\)"
+        GameError, match=rf"empty and full value {found} of permutation \[1, 2, 0\]; expected .* \(0.0, 9.0\)"
     ):
         permutation_marginals(game, np.array([[0, 1, 2], [2, 1, 0], [1, 2, 0]]), v_empty=0.0, v_full=9.0)
 
@@ -340,23 +340,23 @@ def test_prefix_values_that_disagree_with_the_empty_or_full_value_are_an_error(c
 @pytest.mark.parametrize(
     "bounds", [(np.ones(2), np.zeros(2)), (np.zeros(1), np.ones(1)), (np.zeros(2), np.full(2, np.inf))]
 )
-def test_bounds_of_marginals_are_checked(bounds: tuple[np.ndarray, np.ndarray]) -> None:
+def test_marginal_bounds_are_checked(bounds: tuple[np.ndarray, np.ndarray]) -> None:
     game = games.modular(np.ones(2))[0]
     game.marginal_bounds = lambda: bounds
     with pytest.raises(GameError, match="marginal_bounds"):
         permutation_shapley(game, stop=MaxPermutations(2))
 
 
-def test_a_cached_game_asks_for_each_coalition_once() -> None:
-    asked = []
+def test_a_cached_game_evaluates_each_coalition_once() -> None:
+    evaluated = []
 
     def payoff(coalitions: np.ndarray) -> np.ndarray:
-        asked.extend(map(tuple, coalitions.tolist()))
+        evaluated.extend(map(tuple, coalitions.tolist()))
         return coalitions.sum(axis=1) ** 2.0
 
     game = CachedGame(FunctionGame(payoff, 4))
     first = permutation_shapley(game, stop=MaxEvaluations(200))
-    assert len(asked) == len(set(asked)) == game.n_evaluations <= 16
+    assert len(evaluated) == len(set(evaluated)) == game.n_evaluations <= 16
     assert game.n_requests == first.n_evaluations
     np.testing.assert_allclose(exact_shapley(game).values, 4.0)
-    assert len(asked) == 16
+    assert len(evaluated) == 16

@@ -27,7 +27,7 @@ from lightning_attnflow.shapley.statistics import SampleStatistics
 
 @pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95, 0.99])
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 50, 199, 200, 201, 10_000])
-def test_the_t_quantile_is_scipys(confidence: float, degrees: int) -> None:
+def test_the_t_quantile_equals_scipy(confidence: float, degrees: int) -> None:
     assert student_quantile(confidence, degrees) == pytest.approx(stats.t.ppf((1 + confidence) / 2, degrees), rel=1e-9)
 
 
@@ -38,7 +38,7 @@ def test_a_confidence_outside_zero_and_one_is_an_error(confidence: float) -> Non
         result.interval(confidence)
 
 
-def test_one_unit_tells_nothing() -> None:
+def test_intervals_are_infinite_with_one_sample() -> None:
     low, high = permutation_interval(SampleStatistics.of(np.ones((1, 3))))
     assert np.isneginf(low).all()
     assert np.isposinf(high).all()
@@ -49,25 +49,25 @@ def test_constant_marginals_have_no_width() -> None:
     assert low.tolist() == high.tolist() == [1.0, -2.0]
 
 
-def test_a_player_never_seen_to_matter_may_be_like_the_others() -> None:
-    units = np.zeros((20, 3))
-    units[3, 1] = units[5, 1] = units[9, 2] = 1.0
-    low, high = permutation_interval(SampleStatistics.of(units))
+def test_intervals_of_a_constant_player_use_the_deviations_of_the_others() -> None:
+    samples = np.zeros((20, 3))
+    samples[3, 1] = samples[5, 1] = samples[9, 2] = 1.0
+    low, high = permutation_interval(SampleStatistics.of(samples))
     assert low[0] < 0 < high[0]
-    assert high[0] < high[2] < high[1]  # what was seen still counts
+    assert high[0] < high[2] < high[1]  # observed deviations still count
 
 
-def test_bounds_cap_the_interval_and_bring_hoeffdings_radius() -> None:
-    units = np.random.default_rng(0).integers(0, 2, (50, 2)) * 1.0
+def test_bounds_clip_the_interval_and_enable_hoeffdings_radius() -> None:
+    samples = np.random.default_rng(0).integers(0, 2, (50, 2)) * 1.0
     bounds = (np.array([0.0, 0.4999]), np.array([1.0, 0.5001]))
-    low, high = permutation_interval(SampleStatistics.of(units), bounds=bounds)
+    low, high = permutation_interval(SampleStatistics.of(samples), bounds=bounds)
     assert (low >= bounds[0]).all()
     assert (high <= bounds[1]).all()
-    _, unbounded = permutation_interval(SampleStatistics.of(units))
+    _, unbounded = permutation_interval(SampleStatistics.of(samples))
     assert high[0] <= unbounded[0]
 
 
-def test_a_player_whose_bounds_are_a_point_is_known() -> None:
+def test_equal_bounds_give_an_interval_of_width_0() -> None:
     class Bounded(FunctionGame):
         def marginal_bounds(self) -> tuple[np.ndarray, np.ndarray]:
             return np.array([2.0, 3.0]), np.array([2.0, 3.0])
@@ -86,12 +86,12 @@ SKEWED = {
 
 @pytest.mark.parametrize("name", SKEWED)
 @pytest.mark.parametrize("n_permutations", [20, 100])
-def test_intervals_hold_on_skewed_games_where_normal_ones_do_not(name: str, n_permutations: int) -> None:
+def test_intervals_cover_on_skewed_games_where_normal_intervals_do_not(name: str, n_permutations: int) -> None:
     game, values = SKEWED[name]
-    held, held_by_normal = _coverage(game, values, n_permutations, runs=150)
-    assert held >= 0.93
+    covered, normal_coverage = _coverage(game, values, n_permutations, runs=150)
+    assert covered >= 0.93
     if name == "voting":
-        assert held_by_normal < 0.8  # the test can fail: this is the defect the intervals mend
+        assert normal_coverage < 0.8  # normal intervals do not cover
 
 
 def _coverage(game: Game, values: np.ndarray, n_permutations: int, runs: int) -> tuple[float, float]:
@@ -105,19 +105,21 @@ def _coverage(game: Game, values: np.ndarray, n_permutations: int, runs: int) ->
 
 
 METHODS: dict[str, Callable[[Game, int, int], ShapleyResult]] = {
-    "antithetic": lambda game, orders, seed: permutation_shapley(game, stop=MaxPermutations(orders), seed=seed),
-    "plain": lambda game, orders, seed: permutation_shapley(
-        game, stop=MaxPermutations(orders), antithetic=False, seed=seed
+    "antithetic": lambda game, n_permutations, seed: permutation_shapley(
+        game, stop=MaxPermutations(n_permutations), seed=seed
     ),
-    "chosen": lambda game, orders, seed: shapley(game, budget=2 * orders, seed=seed),
-    "kernel": lambda game, orders, seed: kernel_shap(game, budget=2 * orders, seed=seed),
-    "stratified": lambda game, orders, seed: stratified_shapley(game, budget=2 * orders, seed=seed),
+    "plain": lambda game, n_permutations, seed: permutation_shapley(
+        game, stop=MaxPermutations(n_permutations), antithetic=False, seed=seed
+    ),
+    "chosen": lambda game, n_permutations, seed: shapley(game, budget=2 * n_permutations, seed=seed),
+    "kernel": lambda game, n_permutations, seed: kernel_shap(game, budget=2 * n_permutations, seed=seed),
+    "stratified": lambda game, n_permutations, seed: stratified_shapley(game, budget=2 * n_permutations, seed=seed),
 }
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_permutations", [16, 20, 40])
-def test_intervals_hold_where_a_draw_may_show_nothing_at_all(method: str, n_permutations: int) -> None:
+def test_intervals_cover_when_a_sample_may_be_constant(method: str, n_permutations: int) -> None:
     game = games.guarded()
     values = exact_shapley(game).values
     intervals = [METHODS[method](game, n_permutations, seed).interval() for seed in range(150)]
@@ -125,17 +127,17 @@ def test_intervals_hold_where_a_draw_may_show_nothing_at_all(method: str, n_perm
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_never_differed_has_a_width_until_sixty_say_so(method: str) -> None:
+def test_constant_samples_have_infinite_intervals_below_sixty_samples(method: str) -> None:
     game = games.modular(np.full(12, 0.1))[0]  # marginals differ by rounding
-    few, many = (METHODS[method](game, orders, 0).interval() for orders in (29, 120))
+    few, many = (METHODS[method](game, n_permutations, 0).interval() for n_permutations in (29, 120))
     assert np.isinf(few).all()
     np.testing.assert_allclose(many, 0.1, atol=1e-12)
 
 
 @pytest.mark.parametrize("further", [0.0, 0.01])
-def test_the_units_wanted_bring_the_widest_radius_into_its_room(further: float) -> None:
-    units = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 2.0, 0.1]
-    few, room = SampleStatistics.of(units[:10]), np.array([0.9, 0.9, 0.9])
+def test_samples_needed_brings_the_widest_radius_below_its_limit(further: float) -> None:
+    samples = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 2.0, 0.1]
+    few, room = SampleStatistics.of(samples[:10]), np.array([0.9, 0.9, 0.9])
 
     def radius_of(statistics: SampleStatistics) -> np.ndarray:
         low, high = permutation_interval(statistics)
@@ -150,6 +152,6 @@ def test_the_units_wanted_bring_the_widest_radius_into_its_room(further: float) 
     assert widest[1] <= 0.9 < widest[0]
 
 
-def test_no_more_than_five_times_the_units_are_wanted_at_once() -> None:
+def test_samples_needed_is_at_most_five_times_the_present_number() -> None:
     few = SampleStatistics.of(np.array([[0.0], [1.0], [0.0], [1.0]]))
     assert samples_needed(few, np.array([1.0]), np.array([1e-9]), np.zeros(1)) == 20

@@ -1,4 +1,4 @@
-"""Sampled orders: reproducible one by one, no coalition twice, truncation, stopping, and the accumulator."""
+"""Permutation sampling: reproducibility, number of evaluations, truncation, accumulation and Owen values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_estimates_are_within_their_errors(antithetic: bool) -> None:
     assert result.counts.tolist() == [2000] * 5
 
 
-def test_standard_errors_are_the_spread_of_repeated_estimates() -> None:
+def test_standard_errors_equal_the_standard_deviation_of_repeated_estimates() -> None:
     game = games.random_table(5, seed=2)
     results = [permutation_shapley(game, stop=MaxPermutations(60), seed=seed) for seed in range(200)]
     spread = np.std([result.values for result in results], axis=0, ddof=1)
@@ -43,42 +43,42 @@ def test_standard_errors_are_the_spread_of_repeated_estimates() -> None:
     np.testing.assert_allclose(stated, spread, rtol=0.2)  # four standard errors of a spread over 200 runs
 
 
-def test_reverse_orders_halve_the_work_on_a_game_of_pairs() -> None:
+def test_an_antithetic_pair_is_exact_on_games_with_pairwise_interactions() -> None:
     weights = np.triu(np.random.default_rng(0).normal(size=(6, 6)), 1)
     game = FunctionGame(lambda c: np.einsum("mi,ij,mj->m", c * 1.0, weights, c * 1.0), 6)
     result = permutation_shapley(game, stop=MaxPermutations(2))
-    np.testing.assert_allclose(result.values, exact_shapley(game).values, atol=1e-12)  # an order and its reverse: exact
+    np.testing.assert_allclose(result.values, exact_shapley(game).values, atol=1e-12)
 
 
-def test_an_order_depends_on_seed_and_index_alone() -> None:
+def test_permutations_depend_on_seed_and_index_only() -> None:
     assert random_permutation(7, 1000, 30).tolist() == random_permutation(7, 1000, 30).tolist()
     assert random_permutation(7, 1000, 30).tolist() != random_permutation(7, 1001, 30).tolist()
     assert random_permutation(7, 1000, 30).tolist() != random_permutation(8, 1000, 30).tolist()
-    units = draw_permutations(7, [5, 2], 4)
-    assert units[0, 0].tolist() == random_permutation(7, 5, 4).tolist()
-    assert units[:, 1].tolist() == units[:, 0, ::-1].tolist()
+    samples = draw_permutations(7, [5, 2], 4)
+    assert samples[0, 0].tolist() == random_permutation(7, 5, 4).tolist()
+    assert samples[:, 1].tolist() == samples[:, 0, ::-1].tolist()
 
 
-def test_orders_are_uniform() -> None:
-    orders = [tuple(random_permutation(0, index, 3).tolist()) for index in range(6000)]
-    counts = np.array([orders.count(order) for order in set(orders)])
+def test_permutations_are_uniform() -> None:
+    drawn = [tuple(random_permutation(0, index, 3).tolist()) for index in range(6000)]
+    counts = np.array([drawn.count(permutation) for permutation in set(drawn)])
     assert len(counts) == 6
     assert (np.abs(counts - 1000) < 4 * np.sqrt(1000)).all()
 
 
-def test_no_coalition_is_asked_twice_within_an_order_and_the_ends_once_in_all() -> None:
-    asked = []
-    game = FunctionGame(lambda c: asked.extend(map(tuple, c.tolist())) or c.sum(axis=1) ** 2.0, 5)
+def test_no_coalition_is_evaluated_twice_within_a_permutation() -> None:
+    evaluated = []
+    game = FunctionGame(lambda c: evaluated.extend(map(tuple, c.tolist())) or c.sum(axis=1) ** 2.0, 5)
     result = permutation_shapley(game, stop=MaxPermutations(8), antithetic=False)
-    ends, inner = asked[:2], asked[2:]
-    assert ends == [(False,) * 5, (True,) * 5]
-    assert not set(ends) & set(inner)
-    for order in range(8):
-        assert len(set(inner[4 * order : 4 * order + 4])) == 4
-    assert result.n_evaluations == len(asked) == 2 + 8 * 4
+    empty_and_full, inner = evaluated[:2], evaluated[2:]
+    assert empty_and_full == [(False,) * 5, (True,) * 5]
+    assert not set(empty_and_full) & set(inner)
+    for index in range(8):
+        assert len(set(inner[4 * index : 4 * index + 4])) == 4
+    assert result.n_evaluations == len(evaluated) == 2 + 8 * 4
 
 
-def test_global_random_states_are_left_alone() -> None:
+def test_global_random_states_are_unchanged() -> None:
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -86,34 +86,34 @@ def test_global_random_states_are_left_alone() -> None:
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
 
 
-def test_the_same_seed_gives_the_same_values_bit_by_bit() -> None:
+def test_the_same_seed_gives_identical_values() -> None:
     game = games.random_table(5, seed=0)
     runs = [permutation_shapley(game, stop=MaxPermutations(30), seed=seed).values.tolist() for seed in (3, 3, 4)]
     assert runs[0] == runs[1] != runs[2]
 
 
 class TestTruncation:
-    def test_an_order_ends_after_patience_prefixes_close_to_the_full_payoff(self) -> None:
+    def test_permutations_are_truncated_after_patience_prefixes(self) -> None:
         game = FunctionGame(lambda c: np.minimum(c.sum(axis=1), 3) * 1.0, 8)
-        orders = draw_permutations(0, range(5), 8)[:, 0]
-        walk = permutation_marginals(game, orders, v_empty=0.0, v_full=3.0, truncation=Truncation(0.01, patience=2))
-        assert walk.n_evaluations == 5 * 4  # sizes 1 to 4: at 3 and 4 the payoff is full
-        assert walk.truncated.all()
+        drawn = draw_permutations(0, range(5), 8)[:, 0]
+        found = permutation_marginals(game, drawn, v_empty=0.0, v_full=3.0, truncation=Truncation(0.01, patience=2))
+        assert found.n_evaluations == 5 * 4  # sizes 1 to 4: at 3 and 4 the payoff is full
+        assert found.truncated.all()
         np.testing.assert_array_equal(
-            walk.marginals, permutation_marginals(game, orders, v_empty=0.0, v_full=3.0).marginals
+            found.marginals, permutation_marginals(game, drawn, v_empty=0.0, v_full=3.0).marginals
         )
 
-    def test_a_prefix_that_touches_the_full_payoff_by_chance_does_not_end_an_order(self) -> None:
+    def test_patience_prevents_truncation_after_a_single_close_prefix(self) -> None:
         payoffs = np.array([0.0, 1.0, 0.2, 0.4, 0.6, 1.0])  # full at one player, then not
         game = FunctionGame(lambda c: payoffs[c.sum(axis=1)], 5)
-        orders = draw_permutations(0, range(3), 5)[:, 0]
-        patient = permutation_marginals(game, orders, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=2))
-        hasty = permutation_marginals(game, orders, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=1))
+        drawn = draw_permutations(0, range(3), 5)[:, 0]
+        patient = permutation_marginals(game, drawn, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=2))
+        hasty = permutation_marginals(game, drawn, v_empty=0.0, v_full=1.0, truncation=Truncation(0.01, patience=1))
         assert not patient.truncated.any()
         assert hasty.truncated.all()
         assert hasty.n_evaluations == 3
 
-    def test_what_truncation_leaves_out_shows_in_the_result(self) -> None:
+    def test_the_efficiency_gap_shows_the_bias_of_truncation(self) -> None:
         game = FunctionGame(lambda c: 1 - 0.5 ** c.sum(axis=1), 12)
         cut = permutation_shapley(game, stop=MaxPermutations(20), truncation=Truncation(0.05))
         whole = permutation_shapley(game, stop=MaxPermutations(20))
@@ -122,32 +122,32 @@ class TestTruncation:
         assert 0 < cut.efficiency_gap < 0.05
         assert whole.efficiency_gap == pytest.approx(0.0, abs=1e-12)
 
-    def test_orders_of_a_block_are_walked_side_by_side(self) -> None:
+    def test_permutations_of_a_block_are_evaluated_together(self) -> None:
         sizes = []
         game = FunctionGame(lambda c: sizes.append(len(c)) or c.sum(axis=1) * 1.0, 6)
-        orders = draw_permutations(0, range(10), 6)[:, 0]
-        permutation_marginals(game, orders, v_empty=0.0, v_full=6.0, truncation=Truncation())
+        drawn = draw_permutations(0, range(10), 6)[:, 0]
+        permutation_marginals(game, drawn, v_empty=0.0, v_full=6.0, truncation=Truncation())
         assert sizes == [10] * 5
 
     @pytest.mark.parametrize(
         "wrong",
         [{"tolerance": -1}, {"tolerance": float("nan")}, {"tolerance": True}, {"patience": 0}, {"patience": 1.5}],
     )
-    def test_its_arguments_are_checked(self, wrong: dict[str, float]) -> None:
+    def test_arguments_are_checked(self, wrong: dict[str, float]) -> None:
         with pytest.raises(InputError):
             Truncation(**wrong)
 
     @pytest.mark.parametrize("wrong", [0.01, True, "0.01", Truncation])
-    def test_what_is_no_truncation_is_refused(self, wrong: object) -> None:
+    def test_other_types_are_an_error(self, wrong: object) -> None:
         for n_players in (1, 3):
             with pytest.raises(InputError, match="truncation"):
                 permutation_shapley(games.modular(np.ones(n_players))[0], stop=MaxPermutations(2), truncation=wrong)
-        game, orders = games.modular(np.ones(3))[0], draw_permutations(0, [0], 3)[0]
+        game, drawn = games.modular(np.ones(3))[0], draw_permutations(0, [0], 3)[0]
         with pytest.raises(InputError, match="truncation"):
-            permutation_marginals(game, orders, v_empty=0.0, v_full=3.0, truncation=wrong)
+            permutation_marginals(game, drawn, v_empty=0.0, v_full=3.0, truncation=wrong)
 
     @pytest.mark.parametrize("wrong", ["no", None, 2])
-    def test_antithetic_is_true_or_false(self, wrong: object) -> None:
+    def test_antithetic_is_checked(self, wrong: object) -> None:
         with pytest.raises(InputError, match=r"antithetic: got .*; expected True or False"):
             permutation_shapley(games.modular(np.ones(3))[0], stop=MaxPermutations(2), antithetic=wrong)
 
@@ -157,14 +157,14 @@ class TestTruncation:
 
 
 class TestPermutationEstimate:
-    def test_units_fed_from_elsewhere_in_any_order_give_the_same_result(self) -> None:
+    def test_samples_may_be_added_in_any_sequence(self) -> None:
         game = games.random_table(5, seed=4)
         whole = permutation_shapley(game, stop=MaxPermutations(60), seed=9)
         estimate = PermutationEstimate(5, v_empty=whole.v_empty, v_full=whole.v_full, seed=9, n_evaluations=2)
         for index in reversed(range(30)):
-            units = draw_permutations(9, [index], 5)
-            walk = permutation_marginals(game, units[0], v_empty=whole.v_empty, v_full=whole.v_full)
-            estimate.update(units, walk.marginals[None], n_evaluations=walk.n_evaluations)
+            samples = draw_permutations(9, [index], 5)
+            found = permutation_marginals(game, samples[0], v_empty=whole.v_empty, v_full=whole.v_full)
+            estimate.update(samples, found.marginals[None], n_evaluations=found.n_evaluations)
         again = estimate.result()
         np.testing.assert_allclose(again.values, whole.values, atol=1e-12)
         np.testing.assert_allclose(again.stderr, whole.stderr, atol=1e-12)
@@ -172,14 +172,14 @@ class TestPermutationEstimate:
         assert (again.n_evaluations, again.n_permutations) == (whole.n_evaluations, whole.n_permutations)
         assert MaxPermutations(60).is_met(estimate)
 
-    def test_what_is_no_unit_is_refused(self) -> None:
+    def test_invalid_samples_are_an_error(self) -> None:
         estimate = PermutationEstimate(3, v_empty=0.0, v_full=1.0)
         with pytest.raises(InputError, match=r"\(samples, 2, 3\)"):
             estimate.update(np.zeros((1, 1, 3), np.intp), np.zeros((1, 1, 3)), n_evaluations=0)
         with pytest.raises(GameError, match="marginals"):
             estimate.update(np.zeros((1, 2, 3), np.intp), np.full((1, 2, 3), np.nan), n_evaluations=0)
 
-    def test_before_the_second_unit_nothing_is_known_of_the_error(self) -> None:
+    def test_standard_errors_are_infinite_before_the_second_sample(self) -> None:
         estimate = PermutationEstimate(2, v_empty=0.0, v_full=3.0)
         assert np.isinf(estimate.stderr).all()
         assert not StandardErrorBelow(1e9).is_met(estimate)
@@ -188,20 +188,20 @@ class TestPermutationEstimate:
 class TestGroups:
     groups = ((0, 3), (1,), (2, 4))
 
-    def test_owen_values_are_the_mean_over_all_orders_that_keep_groups_together(self) -> None:
+    def test_owen_values_are_the_mean_over_all_grouped_permutations(self) -> None:
         game = games.random_table(5, seed=6)
         v_empty, v_full = game(np.array([[False] * 5, [True] * 5]))
-        orders = [
-            [player for group in order for player in group]
+        drawn = [
+            [player for group in sequence for player in group]
             for blocks in permutations(self.groups)
-            for order in product(*(permutations(block) for block in blocks))
+            for sequence in product(*(permutations(block) for block in blocks))
         ]
-        exact = permutation_marginals(game, np.array(orders), v_empty=v_empty, v_full=v_full).marginals.mean(axis=0)
+        exact = permutation_marginals(game, np.array(drawn), v_empty=v_empty, v_full=v_full).marginals.mean(axis=0)
         result = permutation_shapley(game, stop=MaxPermutations(4000), groups=self.groups)
         assert (np.abs(result.values - exact) < 4 * result.stderr).all()
         assert result.method == "permutation_shapley(antithetic, grouped)"
 
-    def test_within_a_group_they_add_up_to_its_value_in_the_quotient_game(self) -> None:
+    def test_owen_values_add_up_to_the_values_of_the_quotient_game(self) -> None:
         game = games.random_table(5, seed=7)
         quotient = exact_shapley(GroupedGame(game, self.groups))
         result = permutation_shapley(game, stop=MaxPermutations(4000), groups=self.groups)
@@ -209,19 +209,19 @@ class TestGroups:
         np.testing.assert_allclose(sums, quotient.values, atol=8 * result.stderr.max())
         assert np.abs(exact_shapley(game).values - result.values).max() > 4 * result.stderr.max()  # not Shapley values
 
-    def test_one_group_or_only_single_players_give_shapley_values(self) -> None:
+    def test_trivial_groups_give_shapley_values(self) -> None:
         game = games.random_table(4, seed=8)
         for groups in ([[0, 1, 2, 3]], [[0], [1], [2], [3]]):
             result = permutation_shapley(game, stop=MaxPermutations(3000), groups=groups)
             assert (np.abs(result.values - exact_shapley(game).values) < 4 * result.stderr).all()
 
-    def test_groups_are_a_partition(self) -> None:
+    def test_groups_are_checked(self) -> None:
         with pytest.raises(InputError, match="groups"):
             permutation_shapley(games.random_table(4, seed=8), stop=MaxPermutations(2), groups=[[0, 1]])
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, "a"])
-def test_a_seed_is_a_number(seed: object) -> None:
+def test_seeds_are_checked(seed: object) -> None:
     for n_players in (0, 1, 2):
         with pytest.raises(InputError, match="seed"):
             permutation_shapley(games.modular(np.ones(n_players))[0], stop=MaxPermutations(2), seed=seed)

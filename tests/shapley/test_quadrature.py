@@ -1,4 +1,4 @@
-"""Bayesian quadrature: the prior's closed forms against enumeration, exactness, errors, intervals, bad input."""
+"""Bayesian quadrature: closed forms against enumeration, exactness, errors, intervals and invalid input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _covariances(kernel: Kernel, n_players: int) -> np.ndarray:
 
 @given(st.integers(1, 6), st.floats(0, 3), st.sampled_from([0.0, 1.0, 2.0]), st.floats(0, 3))
 @settings(max_examples=20, deadline=None)
-def test_covariances_with_the_values_are_those_of_all_coalitions(
+def test_covariances_with_the_values_agree_with_enumeration(
     n_players: int, interactions: float, steepness: float, roughness: float
 ) -> None:
     kernel = Kernel(interactions, steepness, roughness)
@@ -46,7 +46,7 @@ def test_covariances_with_the_values_are_those_of_all_coalitions(
     assert np.linalg.eigvalsh(table).min() > -1e-9 * np.abs(table).max()  # a covariance at all
 
 
-def test_the_maximum_likelihood_kernel_is_the_one_that_was_drawn_from() -> None:
+def test_the_maximum_likelihood_kernel_recovers_the_true_kernel() -> None:
     random = np.random.default_rng(0)
     coalitions = random.permutation(coalitions_of(np.arange(2**9), 10))  # no two of them complementary
     smooth, rough = Kernel(0.1, 0.0, 1e-4), Kernel(0.1, 2.0, 1.0)
@@ -69,7 +69,7 @@ def test_a_budget_for_all_coalitions_gives_exact_values(n_players: int) -> None:
 
 
 @pytest.mark.parametrize("n_players", [0, 1])
-def test_without_players_to_compare_there_is_nothing_to_draw(n_players: int) -> None:
+def test_games_of_zero_and_one_player(n_players: int) -> None:
     result = quadrature_shapley(FunctionGame(lambda c: 1.0 + c.sum(axis=1), n_players), budget=10, seed=3)
     assert result.values.tolist() == [1.0] * n_players
     assert (result.method, result.seed) == ("quadrature_shapley", 3)
@@ -78,7 +78,7 @@ def test_without_players_to_compare_there_is_nothing_to_draw(n_players: int) -> 
             quadrature_shapley(FunctionGame(lambda c: 1.0 + c.sum(axis=1), n_players), budget=budget)
 
 
-def test_a_game_of_single_players_and_pairs_is_found_exactly() -> None:
+def test_games_with_pairwise_interactions_are_estimated_exactly() -> None:
     random = np.random.default_rng(0)
     alone, together = random.normal(size=30), np.triu(random.normal(size=(30, 30)), 1)
     game = FunctionGame(lambda c: c @ alone + np.einsum("mi,ij,mj->m", c * 1.0, together, c * 1.0), 30)
@@ -88,7 +88,7 @@ def test_a_game_of_single_players_and_pairs_is_found_exactly() -> None:
     assert (np.abs(result.values - values) < 5 * result.stderr + 1e-9).all()
 
 
-def test_equal_shares_are_exact_where_only_numbers_count() -> None:
+def test_symmetric_games_have_equal_shares() -> None:
     result = quadrature_shapley(FunctionGame(lambda c: 2.0 * c.sum(axis=1), 12), budget=122)
     np.testing.assert_allclose(result.values, 2.0, atol=1e-12)
     assert result.stderr.tolist() == [0.0] * 12
@@ -98,40 +98,40 @@ def test_equal_shares_are_exact_where_only_numbers_count() -> None:
 def test_estimates_are_efficient_within_their_intervals_and_closer_than_stratified_ones(name: str) -> None:
     game, values = games.OF_TEN_OR_SO[name]
     squares: dict[str, list[float]] = {"quadrature": [], "stratified": []}
-    held = []
+    covered = []
     for seed in range(40):
         result = quadrature_shapley(game, budget=60, seed=seed)
         low, high = result.interval()
-        held.append((low <= values) & (values <= high))
+        covered.append((low <= values) & (values <= high))
         squares["quadrature"].append(np.mean((result.values - values) ** 2))
         squares["stratified"].append(np.mean((stratified_shapley(game, budget=60, seed=seed).values - values) ** 2))
         assert result.n_evaluations <= 60
         assert result.efficiency_gap == pytest.approx(0.0, abs=1e-9)
-    assert np.mean(held) >= 0.93
+    assert np.mean(covered) >= 0.93
     assert np.mean(squares["quadrature"]) < np.mean(squares["stratified"])
 
 
 @pytest.mark.parametrize("unit", [1e-14, 1e9])
-def test_payoffs_in_other_units_give_values_in_those(unit: float) -> None:
+def test_values_scale_with_the_payoffs(unit: float) -> None:
     game = games.OF_TEN_OR_SO["voting"][0]
     ours, scaled = (quadrature_shapley(g, budget=60) for g in (game, FunctionGame(lambda c: unit * game(c) + unit, 10)))
     np.testing.assert_allclose(scaled.values / unit, ours.values, rtol=1e-6)
     np.testing.assert_allclose(scaled.stderr / unit, ours.stderr, rtol=1e-5)
 
 
-def test_a_seed_gives_the_same_values_again() -> None:
+def test_the_same_seed_gives_the_same_values() -> None:
     game, _ = games.OF_TEN_OR_SO["coverage"]
     left, again, right = (quadrature_shapley(game, budget=80, seed=seed) for seed in (1, 1, 2))
     assert left.values.tolist() == again.values.tolist() != right.values.tolist()
 
 
-def test_runs_do_not_merge_since_they_err_alike() -> None:
+def test_merging_quadrature_results_is_an_error() -> None:
     game, _ = games.OF_TEN_OR_SO["coverage"]
     with pytest.raises(InputError, match="sum of the budgets"):
         quadrature_shapley(game, budget=80, seed=1) + quadrature_shapley(game, budget=80, seed=2)
 
 
-def test_more_than_quadrature_can_take_goes_to_stratified_sampling_once_that_is_better(
+def test_shapley_uses_stratified_sampling_for_large_budgets_and_many_players(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("lightning_attnflow.shapley.auto.MAX_PAIRS", 50)
@@ -141,7 +141,7 @@ def test_more_than_quadrature_can_take_goes_to_stratified_sampling_once_that_is_
     assert shapley(large, budget=8000).method == "stratified_shapley"
 
 
-def test_budgets_and_players_out_of_range_are_errors_that_name_the_range() -> None:
+def test_budgets_and_players_out_of_range_are_errors() -> None:
     game = games.OF_TEN_OR_SO["airport"][0]
     with pytest.raises(InputError, match="10 players need at least 22"):
         quadrature_shapley(game, budget=21)

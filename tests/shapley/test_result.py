@@ -88,9 +88,9 @@ def test_merged_runs_equal_one_longer_run() -> None:
     assert merged.n_permutations == 120
     assert merged.n_evaluations == sum(run.n_evaluations for run in runs)
     np.testing.assert_allclose(merged.values, np.mean([run.values for run in runs], axis=0))
-    units = 20
-    squares = sum(run.stderr**2 * units * (units - 1) + units * (run.values - merged.values) ** 2 for run in runs)
-    np.testing.assert_allclose(merged.stderr, np.sqrt(squares / (3 * units - 1) / (3 * units)))
+    m = 20
+    squares = sum(run.stderr**2 * m * (m - 1) + m * (run.values - merged.values) ** 2 for run in runs)
+    np.testing.assert_allclose(merged.stderr, np.sqrt(squares / (3 * m - 1) / (3 * m)))
     np.testing.assert_allclose((runs[2] + (runs[0] + runs[1])).interval(), merged.interval())
 
 

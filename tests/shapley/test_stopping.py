@@ -1,4 +1,4 @@
-"""When sampling stops: by orders, evaluations, time, errors, signs and ranks, alone and joined."""
+"""Stopping criteria: permutations, evaluations, time, errors, signs and ranks, alone and combined."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestStopping:
         assert permutation_shapley(self.game, stop=MaxPermutations(limit), antithetic=False).n_permutations == limit
 
     @pytest.mark.parametrize("limit", [10, 17, 18, 1000])
-    def test_max_evaluations_is_not_exceeded_by_a_whole_unit(self, limit: int) -> None:
+    def test_max_evaluations_is_used_up_to_one_sample(self, limit: int) -> None:
         assert limit - 8 < permutation_shapley(self.game, stop=MaxEvaluations(limit)).n_evaluations <= limit
 
     @pytest.mark.parametrize(
@@ -44,22 +44,22 @@ class TestStopping:
             (MaxEvaluations(9) & MaxPermutations(1), 10),
         ],
     )
-    def test_a_budget_below_one_unit_is_an_error_that_names_the_minimum(self, stop, minimum: int) -> None:
+    def test_a_limit_below_one_sample_is_an_error(self, stop, minimum: int) -> None:
         with pytest.raises(InputError, match=f"at least {minimum}"):
             permutation_shapley(self.game, stop=stop)
 
-    def test_joined_by_or_the_first_to_be_met_stops_and_by_and_the_last(self) -> None:
+    def test_or_stops_at_the_first_criterion_and_and_at_the_last(self) -> None:
         few, many = MaxPermutations(10), MaxEvaluations(1000)
         assert permutation_shapley(self.game, stop=few | many).n_permutations == 10
         assert permutation_shapley(self.game, stop=few & many).n_evaluations > 990
 
-    def test_joined_criteria_on_errors_and_counts(self) -> None:
+    def test_combined_criteria_on_errors_and_counts(self) -> None:
         narrow, bound = IntervalBelow(0.2), MaxPermutations(100)
         alone = permutation_shapley(self.game, stop=narrow).n_permutations
         assert alone > 100
         assert permutation_shapley(self.game, stop=narrow | bound).n_permutations == 100
         both = permutation_shapley(self.game, stop=IntervalBelow(5.0) & bound)
-        assert both.n_permutations == 100  # narrow enough at the first look, but both are asked for
+        assert both.n_permutations == 100  # IntervalBelow is met first
 
     def test_the_error_is_below_its_limit_when_it_stops(self) -> None:
         result = permutation_shapley(self.game, stop=StandardErrorBelow(0.1))
@@ -76,7 +76,7 @@ class TestStopping:
         assert np.sign(result.values).tolist() == np.sign(values).tolist()
         assert result.n_permutations < 10_000
 
-    def test_a_null_player_is_decided_by_its_tolerance(self) -> None:
+    def test_the_tolerance_decides_the_sign_of_a_null_player(self) -> None:
         game, _ = games.unanimity(3, [0, 1])
         stop = SignDecided(tolerance=0.05) | MaxPermutations(5000)
         assert permutation_shapley(game, stop=stop).n_permutations < 5000
@@ -87,12 +87,12 @@ class TestStopping:
         result = permutation_shapley(game, stop=TopDecided(2) | MaxPermutations(10_000))
         assert result.n_permutations < 10_000
         assert set(np.argsort(-result.values)[:2]) == set(np.argsort(-values)[:2]) == {0, 1}
-        assert permutation_shapley(game, stop=TopDecided(5)).n_permutations == 20  # nothing to decide: the first look
+        assert permutation_shapley(game, stop=TopDecided(5)).n_permutations == 20  # met at the first check
 
-    def test_time_is_up_only_after_one_unit(self) -> None:
+    def test_max_seconds_draws_at_least_one_sample(self) -> None:
         assert permutation_shapley(self.game, stop=MaxSeconds(1e-9)).n_permutations == 2
 
-    def test_time_is_measured_against_its_limit(self) -> None:
+    def test_max_seconds_compares_the_time_with_its_limit(self) -> None:
         stop = MaxSeconds(2.0)
         assert not stop.is_met(SimpleNamespace(n_permutations=4, seconds=1.9))
         assert stop.is_met(SimpleNamespace(n_permutations=4, seconds=2.0))
@@ -119,13 +119,13 @@ class TestStopping:
         with pytest.raises(InputError):
             make()
 
-    def test_what_is_no_criterion_is_refused(self) -> None:
+    def test_other_types_are_an_error(self) -> None:
         with pytest.raises(InputError, match="stop"):
             permutation_shapley(self.game, stop=100)
         with pytest.raises(TypeError):
             MaxPermutations(3) | 100
 
-    def test_differences_that_no_order_showed_yet_do_not_stop_it(self) -> None:
+    def test_interval_below_does_not_stop_on_constant_samples(self) -> None:
         rare = FunctionGame(lambda c: (c[:, :3].all(axis=1) & ~c[:, 3:5].any(axis=1)) * 1.0, 8)
         exact = exact_shapley(rare).values
         covered = []
