@@ -77,6 +77,20 @@ def test_explain_prints_the_prediction_and_the_table(checkpoints: Path, capsys, 
     loaded = TokenAttribution.load(values)
     assert loaded.players == "words"
     assert loaded.text == "This movie was great!"
+    assert (
+        main(
+            [
+                "explain",
+                "a movie",
+                "--model",
+                str(checkpoints / "classifier"),
+                "--html",
+                str(tmp_path / "no" / "page.html"),
+            ]
+        )
+        == 2
+    )
+    assert "No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["leave_one_out", "rollout", "saliency"])
