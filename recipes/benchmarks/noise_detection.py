@@ -69,7 +69,7 @@ def by_metric(data: tuple[np.ndarray, ...], permutations: int, metric: str, seed
             run = DataShapley(game, stop=MaxPermutations(few), truncation=None, seed=seed, ledger=f"{folder}/ledger")
             yield f"Data Shapley, {few} permutations", run.fit().result.values, run.result.n_evaluations
     run = DataShapley(game, stop=MaxPermutations(permutations), truncation=Truncation(0.05), seed=seed).fit()
-    yield f"Data Shapley, {permutations} permutations, truncated at 5%", run.result.values, run.result.n_evaluations
+    yield f"Data Shapley, {permutations} permutations, truncated", run.result.values, run.result.n_evaluations
     yield "Data Banzhaf", banzhaf(game, budget=permutations * TRAIN // 4, seed=seed).values, permutations * TRAIN // 4
     yield "leave-one-out", leave_one_out(game), TRAIN + 1
 
