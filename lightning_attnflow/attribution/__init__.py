@@ -1,21 +1,18 @@
-"""Token- and word-level explanations of one model on one sentence: every method behind one call, one result type."""
+"""Explanations of one model on one sentence: one function, one result type, many methods."""
 
 from __future__ import annotations
 
 from lightning_attnflow.attribution.agreement import Agreement, GroupingComparison, agreement, compare_groupings
-from lightning_attnflow.attribution.attention_methods import SaturatedFlowWarning, default_layer
-from lightning_attnflow.attribution.attribution import TokenAttribution
+from lightning_attnflow.attribution.axiom_check import MethodAudit, check_axioms
 from lightning_attnflow.attribution.dispatch import explain, explain_all
 from lightning_attnflow.attribution.faithfulness import Faithfulness, bootstrap_interval, faithfulness
-from lightning_attnflow.attribution.html import colour_tokens
-from lightning_attnflow.attribution.layer_reading import last_layer_with_flow
-from lightning_attnflow.attribution.layer_table import LayerTable, layer_table
-from lightning_attnflow.attribution.method_audit import MethodAudit, audit_method, worst_audits
-from lightning_attnflow.attribution.payoff import PAYOFFS
-from lightning_attnflow.attribution.propositions import Proposition, propositions
-from lightning_attnflow.attribution.registry import METHODS
+from lightning_attnflow.attribution.html import colour_tokens, tokens_html
+from lightning_attnflow.attribution.methods import METHODS, register_method
+from lightning_attnflow.attribution.methods.attention import default_layer
+from lightning_attnflow.attribution.methods.flow import SaturatedFlowWarning, last_layer_with_flow
+from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.study import MeanScore, agreement_study, faithfulness_study, mean_score
+from lightning_attnflow.attribution.target import PAYOFFS
 from lightning_attnflow.attribution.token_game import TokenGame
 
 __all__ = [
@@ -24,28 +21,21 @@ __all__ = [
     "Agreement",
     "Faithfulness",
     "GroupingComparison",
-    "LayerTable",
-    "MeanScore",
     "MethodAudit",
-    "Proposition",
     "SaturatedFlowWarning",
     "Sentence",
     "TokenAttribution",
     "TokenGame",
     "agreement",
-    "agreement_study",
-    "audit_method",
     "bootstrap_interval",
+    "check_axioms",
     "colour_tokens",
     "compare_groupings",
     "default_layer",
     "explain",
     "explain_all",
     "faithfulness",
-    "faithfulness_study",
     "last_layer_with_flow",
-    "layer_table",
-    "mean_score",
-    "propositions",
-    "worst_audits",
+    "register_method",
+    "tokens_html",
 ]

@@ -1,4 +1,4 @@
-"""How far two explanations of one sentence agree: rank correlations, and sums against quotient games."""
+"""Agreement of two explanations: rank correlations, and sums of token values against quotient games."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.stats import kendalltau
 
-from lightning_attnflow.attribution.attribution import TokenAttribution
+from lightning_attnflow._ranks import spearman
+from lightning_attnflow.attention.tokens import PlayersArgument
 from lightning_attnflow.attribution.dispatch import explain
-from lightning_attnflow.attribution.registry import METHODS, get_method
+from lightning_attnflow.attribution.methods import METHODS, get_method
+from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rank correlations of two attributions over the players they share.
+    """Rank correlations of two attributions.
 
     Args:
-        kendall: Kendall's tau-b; NaN if one of them ranks nobody (fewer than two players, or all values equal).
+        kendall: Kendall's tau-b; NaN for fewer than two players or constant values.
         spearman: Spearman's rho; NaN in the same cases.
-        n_players: players compared.
+        n_players: number of players compared.
     """
 
     kendall: float
@@ -35,14 +38,11 @@ class Agreement:
 
 
 def agreement(first: TokenAttribution, second: TokenAttribution, *, absolute: bool = False) -> Agreement:
-    """Return the rank correlations of two explanations of one sentence, special tokens left out.
+    """Return the rank correlations of two explanations of one sentence, without special tokens.
 
     Args:
         first, second: attributions of the same players.
-        absolute: compare absolute values: right for methods without a sign, as attention is.
-
-    Returns:
-        Kendall's tau-b and Spearman's rho, by torchmetrics.
+        absolute: compare absolute values, for methods without sign such as attention.
 
     Raises:
         InputError: attributions of different sentences or players.
@@ -53,31 +53,26 @@ def agreement(first: TokenAttribution, second: TokenAttribution, *, absolute: bo
         >>> round(agreement(one, two).spearman, 4), round(agreement(one, two, absolute=True).spearman, 4)
         (-0.5, 1.0)
     """
-    from torchmetrics.functional import kendall_rank_corrcoef, spearman_corrcoef
-
     one, two = first.without_special(), second.without_special()
     if one.text != two.text or one.positions != two.positions:
         raise InputError(
             "attributions",
             got=f"{len(one)} {one.players} of {one.text!r} and {len(two)} {two.players} of {two.text!r}",
             expected="the same players of the same sentence",
-            remedy="Pass the same players= to both explanations.",
         )
     left, right = (np.abs(a.values) if absolute else a.values for a in (one, two))
     if len(one) < 2 or np.ptp(left) == 0 or np.ptp(right) == 0:
         return Agreement(float("nan"), float("nan"), len(one))
-    pair = torch.from_numpy(left.copy()), torch.from_numpy(right.copy())
-    kendall: Any = kendall_rank_corrcoef(*pair)  # a tensor, as no p-value is asked for
-    return Agreement(float(kendall), float(spearman_corrcoef(*pair)), len(one))
+    return Agreement(float(kendalltau(left, right).statistic), spearman(left, right), len(one))
 
 
 @dataclass(frozen=True)
 class GroupingComparison:
-    """Values of groups by the two roads: token values added up, and groups that play as a whole.
+    """Values of words or spans, computed in two ways.
 
     Args:
-        summed: the tokens play, the values of a group's tokens are added up.
-        quotient: the groups play (the quotient game).
+        summed: tokens are players, and the values of the tokens of a word are summed.
+        quotient: words are players (the quotient game).
     """
 
     summed: TokenAttribution
@@ -85,12 +80,12 @@ class GroupingComparison:
 
     @property
     def largest_gap(self) -> float:
-        """The largest absolute difference of a group's two values; 0 if the method's game is modular."""
+        """Largest absolute difference of the two values of a word; 0 for a modular game."""
         return float(np.abs(self.summed.values - self.quotient.values).max(initial=0.0))
 
     @property
     def total_gap(self) -> float:
-        """Difference of the two totals; 0 for efficient methods, whose totals are v(N) - v(empty) on both roads."""
+        """Difference of the two totals; 0 for efficient methods, whose totals are v(N) - v(empty)."""
         return self.summed.total - self.quotient.total
 
 
@@ -100,29 +95,26 @@ def compare_groupings(
     text: str,
     *,
     method: str,
-    players: Any = "words",
+    players: PlayersArgument = "words",
     special_tokens: str | None = None,
     truncate: bool = False,
     seed: int = 0,
     **options: Unpack[Options],
 ) -> GroupingComparison:
-    """Explain words (or spans) once as sums of their tokens and once as players of the quotient game.
+    """Explain words or spans as sums of their tokens and as players of the quotient game.
 
     Args:
         model, tokenizer, text, special_tokens, truncate, seed, options: as for ``explain``.
-        method: one that takes ``grouping``: a game method, ``flow`` or ``flow_pairwise``.
+        method: one with the option ``grouping``: a game method, ``flow`` or ``flow_pairwise``.
         players: ``words`` or spans.
 
-    Returns:
-        Both attributions and their differences.
-
     Raises:
-        InputError: a method that knows one road only, or that is not known.
+        InputError: an unknown method, or one without ``grouping``.
     """
     if "grouping" not in get_method(method).options:
         able = ", ".join(name for name, known in METHODS.items() if "grouping" in known.options)
-        raise InputError("method", got=repr(method), expected=f"one of {able}", remedy="The others only add up.")
+        raise InputError("method", got=repr(method), expected=f"one of {able}")
     shared: dict[str, Any] = {"method": method, "players": players, "special_tokens": special_tokens}
     shared |= {"truncate": truncate, "seed": seed, **options}
-    summed, quotient = (explain(model, tokenizer, text, **shared, grouping=road) for road in ("sum", "quotient"))
+    summed, quotient = (explain(model, tokenizer, text, **shared, grouping=kind) for kind in ("sum", "quotient"))
     return GroupingComparison(summed, quotient)

@@ -1,4 +1,4 @@
-"""One call for every explanation method."""
+"""`explain`: one function for every explanation method."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_attnflow._progress import track
 from lightning_attnflow.attention.tokens import PlayersArgument
-from lightning_attnflow.attribution import attention_methods, game_methods, gradient_methods  # noqa: F401 - they register
-from lightning_attnflow.attribution.attribution import TokenAttribution
-from lightning_attnflow.attribution.progress import show_if_slow
-from lightning_attnflow.attribution.registry import METHODS, check_taken, get_method
+from lightning_attnflow.attribution.methods import METHODS, check_options, get_method
+from lightning_attnflow.attribution.methods import attention as _attention  # noqa: F401 - registers its methods
+from lightning_attnflow.attribution.methods import flow as _flow  # noqa: F401
+from lightning_attnflow.attribution.methods import game as _game  # noqa: F401
+from lightning_attnflow.attribution.methods import gradient as _gradient  # noqa: F401
+from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
 
-    from lightning_attnflow.attribution.payoff import Payoff
-    from lightning_attnflow.attribution.sentence import Heads
+    from lightning_attnflow.attention.network import Heads
+    from lightning_attnflow.attribution.target import Payoff
     from lightning_attnflow.flow.solvers.protocol import EdgeFunction, Solver
 
     class Options(TypedDict, total=False):
-        """Every option of some method; `METHODS[name].options` lists those of one."""
+        """Options of the built-in methods; ``METHODS[name].options`` lists those of one method."""
 
         payoff: str | Payoff
         target: int | None
-        absent: str | None
+        masking: str | None
         batch_size: int
         grouping: str
         budget: int | None
@@ -54,37 +57,38 @@ def explain(
     seed: int = 0,
     **options: Unpack[Options],
 ) -> TokenAttribution:
-    """Explain what a model makes of one sentence, by any method.
+    """Explain the prediction of a model for one sentence.
 
-    The model is read in eval mode and left exactly as found: modes, gradients, hooks, random states.
+    The model runs in eval mode; its modes, gradients, hooks and the random number generators are restored.
 
     Args:
-        model: a Hugging Face sequence classifier (>= 2 classes) or causal LM (the payoff is about the next token).
+        model: a Hugging Face sequence classifier (>= 2 classes) or causal language model (the payoff is about the next
+            token), or a module that contains one (LightningModule, DataParallel, SentenceTransformer).
         tokenizer: its fast tokenizer.
         text: the sentence.
         method: attention family: ``attention_last``, ``attention_mean``, ``received_attention``, ``rollout``, ``flow``,
-            ``flow_pairwise``, ``flow_single``; game family: ``leave_one_out``, ``exact_shapley``, ``shapley``
-            (sampled, unless the budget covers all coalitions), ``kernel_shap``, ``banzhaf``; gradient family (captum):
-            ``saliency``, ``input_x_gradient``, ``integrated_gradients``, ``smooth_grad``.
-        players: ``tokens``, ``words`` (the tokenizer's pre-split, or white space where it has none) or spans, pairs of
-            character offsets.
-        special_tokens: ``present`` (they stay and have no value: usual for games and gradients) or ``players`` (they
-            have a value: usual for attention, marked by ``is_special``); None takes what is usual.
-        truncate: explain the beginning of a text longer than the model instead of refusing it; the result says so.
-        seed: of everything that is sampled.
-        options: those the method takes (``METHODS[method].options``); any other is an error. Games and gradients:
-            ``payoff`` (``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy``
-            or a function), ``target`` (class or token id; default the predicted one); games and integrated gradients:
-            ``absent`` (``mask``, ``zero_embedding``, ``drop``), ``batch_size`` in coalitions; sampled games:
-            ``budget`` in evaluations, ``confidence``; attention: ``heads``, ``residual``, ``readout``
-            (``auto``: last token of a causal model, else first), ``layer`` (0..L; default three below the readout);
-            flow and games: ``grouping`` of words (``quotient`` or ``sum``).
+            ``flow_pairwise``, ``flow_single``; game family: ``leave_one_out``, ``exact_shapley``, ``shapley``,
+            ``kernel_shap``, ``banzhaf``; gradient family (captum): ``saliency``, ``input_x_gradient``,
+            ``integrated_gradients``, ``smooth_grad``; or a name of ``register_method``.
+        players: ``tokens``, ``words`` (pre-tokens of the tokenizer, or separated by white space if it has none) or
+            spans, pairs of character offsets.
+        special_tokens: ``present`` (never masked, without value; default of games and gradients) or ``players`` (with
+            values marked by ``is_special``; default of attention methods).
+        truncate: truncate a text that is longer than the model allows instead of raising.
+        seed: of sampled methods.
+        options: of the method (``METHODS[method].options``); others are errors. Games and gradients: ``payoff``
+            (``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy`` or a function
+            of logits (m, C) and target), ``target`` (class or token id; default the predicted one). Games and
+            integrated gradients: ``masking`` (``mask``, ``zero_embedding``, ``drop``), ``batch_size`` in coalitions.
+            Sampled games: ``budget`` in evaluations, ``confidence``. Attention: ``heads``, ``residual``, ``readout``
+            (default ``auto``: what the head of the model reads), ``layer`` (0..L; default three below the readout).
+            Flow and games: ``grouping`` of words (``quotient`` or ``sum``).
 
     Returns:
-        The values with names, intervals where there are any, and what they are about.
+        The values with names, and intervals where the method has them.
 
     Raises:
-        InputError: an unknown method or option, a text or class that does not exist, a model that cannot be read.
+        InputError: an unknown method or option, an invalid text or target, or a model that is not supported.
 
     Source: the methods compared in Ethayarajh & Jurafsky (2021).
 
@@ -119,11 +123,12 @@ def explain_all(
     seed: int = 0,
     **options: Unpack[Options],
 ) -> dict[str, TokenAttribution]:
-    """Explain one sentence by several methods; each is given those of the options that it takes.
+    """Explain one sentence by several methods. Each option is passed to the methods that have it.
 
     Args:
-        methods: names; default all that ``METHODS`` lists.
-        options: as for ``explain``; an option that none of the methods takes is an error.
+        model, tokenizer, text, players, special_tokens, truncate, seed: as for ``explain``.
+        methods: names; default all of ``METHODS``.
+        options: as for ``explain``; an option of none of the methods is an error.
 
     Returns:
         Name -> attribution, in the order of ``methods``.
@@ -132,9 +137,9 @@ def explain_all(
         InputError: as ``explain``.
     """
     chosen = [get_method(name) for name in (METHODS if methods is None else methods)]
-    check_taken(options, chosen)
+    check_options(options, chosen)
     sentence = Sentence(model, tokenizer, text, players, special_tokens, truncate, seed)
     return {
         method.name: method(sentence, {key: value for key, value in options.items() if key in method.options})
-        for method in show_if_slow(chosen, "methods")
+        for method in track(chosen, "methods")
     }

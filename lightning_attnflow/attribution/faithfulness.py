@@ -1,4 +1,4 @@
-"""Faithfulness as in ERASER (DeYoung et al. 2020): what the model says once the top tokens go, or stay alone."""
+"""Faithfulness scores of ERASER (DeYoung et al. 2020): comprehensiveness, sufficiency and log-odds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_confidence, check_integer, check_seed
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game
 from lightning_attnflow.shapley.game import evaluate
@@ -19,10 +20,10 @@ ERASER_FRACTIONS = (0.01, 0.05, 0.10, 0.20, 0.50)
 
 @dataclass(frozen=True, eq=False)
 class Faithfulness:
-    """Erasure scores of one explanation, per fraction k of the tokens.
+    """Erasure scores of one explanation, for k fractions of the tokens.
 
     Args:
-        fractions: (k,) shares of the tokens that count as top.
+        fractions: (k,) shares of the tokens that are erased.
         comprehensiveness: (k,) p(all) - p(without the top tokens); larger is better.
         sufficiency: (k,) p(all) - p(top tokens alone); smaller is better.
         log_odds: (k,) log p(without the top tokens) - log p(all), in nats; more negative is better.
@@ -50,17 +51,17 @@ class Faithfulness:
 
 
 def erasure_coalitions(values: FloatArray, fractions: Sequence[float] = ERASER_FRACTIONS) -> NDArray[np.bool_]:
-    """Return the coalitions that erasure scores ask for.
+    """Return the coalitions of the erasure scores.
 
     Args:
-        values: float (n,), an explanation; the largest values (with their sign) are the top, ties by position.
-        fractions: (k,) shares in (0, 1]; a share of n players is rounded up, so at least one is erased.
+        values: float (n,), an explanation; the top players have the largest signed values, ties by position.
+        fractions: (k,) shares in (0, 1]; the number of erased players is rounded up.
 
     Returns:
         bool (2 k, n): k rows without the top players, then k rows of the top players alone.
 
     Raises:
-        InputError: a fraction outside (0, 1], or values that are not one finite number a player.
+        InputError: a fraction outside (0, 1], or values that are not finite.
 
     Example:
         >>> erasure_coalitions(np.array([0.1, 0.7, 0.2]), fractions=[0.5]).astype(int).tolist()
@@ -68,12 +69,10 @@ def erasure_coalitions(values: FloatArray, fractions: Sequence[float] = ERASER_F
     """
     wrong = [fraction for fraction in fractions if not 0 < fraction <= 1]
     if wrong or len(fractions) == 0:
-        raise InputError("fractions", got=list(fractions), expected="shares in (0, 1]", remedy="Pass (0.1, 0.2, 0.5).")
+        raise InputError("fractions", got=list(fractions), expected="shares in (0, 1]")
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
-        raise InputError(
-            "values", got=f"shape {values.shape} or NaN", expected="finite, shape (n,)", remedy="One value a player."
-        )
+        raise InputError("values", got=f"shape {values.shape} or NaN", expected="finite values (n,)")
     rank = np.empty(len(values), dtype=np.intp)
     rank[np.argsort(-values, kind="stable")] = np.arange(len(values))
     sizes = np.array([math.ceil(fraction * len(values)) for fraction in fractions])
@@ -84,20 +83,20 @@ def erasure_coalitions(values: FloatArray, fractions: Sequence[float] = ERASER_F
 def faithfulness(
     log_probability: Game, values: FloatArray, *, fractions: Sequence[float] = ERASER_FRACTIONS
 ) -> Faithfulness:
-    """Erase the top tokens of an explanation and see what the model then says.
+    """Score an explanation by the change of the prediction when its top tokens are erased or kept alone.
 
     Args:
-        log_probability: a game that pays the log-probability of the explained class in nats, such as a ``TokenGame``
-            with its default payoff; how absent tokens look is the game's affair, and part of the score.
-        values: float (n_players,), the explanation of its players.
-        fractions: shares of the players that count as top.
+        log_probability: a game whose payoff is the log-probability of the explained class in nats, such as a
+            ``TokenGame`` with the default payoff; its masking strategy affects the scores.
+        values: float (n_players,), the explanation.
+        fractions: shares of the players that are erased.
 
     Returns:
-        The scores per fraction; their AOPC are properties.
+        The scores for each fraction, and their means (AOPC) as properties.
 
     Raises:
-        InputError: fractions or values that cannot be used.
-        GameError: the game raised or did not return payoffs.
+        InputError: invalid fractions or values.
+        GameError: the game raised or returned invalid values.
 
     Source: DeYoung et al. (2020), ERASER; log-odds: Shrikumar et al. (2017).
 
@@ -113,11 +112,11 @@ def faithfulness(
         raise InputError(
             "values",
             got=f"shape {values.shape}",
-            expected=f"one value for each of the {log_probability.n_players} players",
-            remedy="Explain with the players of the game; attribution.without_special() leaves [CLS] out.",
+            expected=f"one value for each of the {log_probability.n_players} players of the game",
+            remedy="Use attribution.without_special() to remove special tokens.",
         )
-    everybody = np.ones((1, len(values)), dtype=bool)
-    logs = evaluate(log_probability, np.concatenate([everybody, erasure_coalitions(values, fractions)]))
+    full = np.ones((1, len(values)), dtype=bool)
+    logs = evaluate(log_probability, np.concatenate([full, erasure_coalitions(values, fractions)]))
     whole, (without, alone) = logs[0], logs[1:].reshape(2, -1)
     return Faithfulness(
         fractions=tuple(fractions),
@@ -133,10 +132,10 @@ def bootstrap_interval(
     """Percentile bootstrap interval of a mean.
 
     Args:
-        samples: float (m,) or (m, k), one row a sentence; columns are resampled together.
-        confidence: nominal coverage, in (0, 1).
+        samples: float (m,) or (m, k), one row per sentence; columns are resampled together.
+        confidence: nominal coverage in (0, 1).
         n_resamples: number of resamples.
-        seed: of the resamples.
+        seed: of the resampling.
 
     Returns:
         low and high, each () or (k,).
@@ -155,13 +154,14 @@ def bootstrap_interval(
     if len(samples) < 2 or not np.isfinite(samples).all():
         raise InputError(
             "samples",
-            got=f"{len(samples)} samples, {int((~np.isfinite(samples)).sum())} of their numbers not finite",
+            got=f"{len(samples)} samples with {int((~np.isfinite(samples)).sum())} numbers that are not finite",
             expected="at least two finite samples",
-            remedy="Leave undefined scores out before, and say how many.",
         )
-    if not 0 < confidence < 1:
-        raise InputError("confidence", got=confidence, expected="a number in (0, 1)", remedy="0.95 is usual.")
-    draws = np.random.default_rng(np.random.SeedSequence(seed)).integers(len(samples), size=(n_resamples, len(samples)))
+    check_confidence(confidence)
+    check_integer("n_resamples", n_resamples)
+    draws = np.random.default_rng(np.random.SeedSequence(check_seed(seed))).integers(
+        len(samples), size=(n_resamples, len(samples))
+    )
     means = np.stack([samples[draw].mean(axis=0) for draw in draws])
     tail = (1 - confidence) / 2
     return np.quantile(means, tail, axis=0), np.quantile(means, 1 - tail, axis=0)

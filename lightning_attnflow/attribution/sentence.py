@@ -1,4 +1,4 @@
-"""What every explanation method starts from: one model, one sentence, and who plays."""
+"""One model, one sentence and its players: the input of every explanation method."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow._checks import check_seed
 from lightning_attnflow.attention.capture import capture_attention
-from lightning_attnflow.attention.network import AttentionNetwork
+from lightning_attnflow.attention.network import AttentionNetwork, Heads
 from lightning_attnflow.attention.readout import choose_readout, is_causal
 from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
-from lightning_attnflow.attribution.attribution import TokenAttribution
-from lightning_attnflow.attribution.payoff import Payoff
-from lightning_attnflow.attribution.reader import LogitReader
+from lightning_attnflow.attribution.result import TokenAttribution
+from lightning_attnflow.attribution.target import Payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import CachedGame
 
-Heads = Literal["mean", "max", "min"] | int
-
 
 @dataclass(frozen=True, eq=False)
 class Sentence:
-    """A sentence, the model that reads it and the players; attention is captured once, when first asked for.
+    """A sentence, the model that reads it and the players.
+
+    The text is tokenised and the attention captured on first use.
 
     Args:
-        model: a Hugging Face sequence classifier or causal LM.
+        model: a Hugging Face sequence classifier or causal language model, or a module that contains one (a
+            LightningModule, for example); the attribute is the Hugging Face model.
         tokenizer: its fast tokenizer.
         text: the sentence.
         players: ``tokens``, ``words`` or spans.
-        special_tokens: ``present``, ``players``, or None: the policy usual for the method.
-        truncate: cut a text that is too long.
-        seed: of everything random.
+        special_tokens: ``present``, ``players``, or None: the default of the method.
+        truncate: truncate a text that is too long.
+        seed: of all random numbers.
 
     Raises:
-        InputError: no Hugging Face model, or a seed that is no integer >= 0.
+        InputError: no Hugging Face model, or an invalid seed.
     """
 
     model: torch.nn.Module
@@ -53,7 +53,7 @@ class Sentence:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        LogitReader(self.model)  # refuses what no method can read
+        object.__setattr__(self, "model", transformer_of(self.model))
         check_seed(self.seed)
 
     @cached_property
@@ -81,25 +81,24 @@ class Sentence:
         players: PlayersArgument | None = None,
         target: int | None = None,
         payoff: str | Payoff = "log_probability",
-        absent: str | None = None,
+        masking: str | None = None,
         batch_size: int = 32,
     ) -> TokenGame:
-        """Return the token game; special tokens are present and do not play unless the user says so."""
+        """Return the token game; by default special tokens are always present."""
         return TokenGame(
             self.model,
             self.tokenizer,
-            self.text,
+            self.encoded,
             target=target,
             payoff=payoff,
             players=self.players if players is None else players,
-            absent=absent,
+            masking=masking,
             special_tokens=self.special_tokens or "present",
             batch_size=batch_size,
-            truncate=self.truncate,
         )
 
-    def remembered_game(self, payoff: str | Payoff = "log_probability") -> CachedGame:
-        """Return the token game of a payoff, the same object each time, which asks the model once a coalition."""
+    def cached_game(self, payoff: str | Payoff = "log_probability") -> CachedGame:
+        """Return the token game of a payoff, which is kept and evaluates each coalition once."""
         if payoff not in self._games:
             self._games[payoff] = CachedGame(self.game(payoff=payoff))
         return self._games[payoff]
@@ -109,7 +108,7 @@ class Sentence:
         return {}
 
     def groups(self, default_policy: str) -> Players:
-        """Return the players, with the method's usual policy for special tokens if the user named none."""
+        """Return the players, with the given policy for special tokens unless the user set one."""
         return Players.of_text(self.encoded, self.players, self.special_tokens or default_policy)
 
     def summed(self, attribution: TokenAttribution, groups: Players) -> TokenAttribution:
@@ -118,37 +117,42 @@ class Sentence:
         rows = [[row_of[position] for position in group] for group in groups.positions]
         return attribution.grouped(rows, groups.names, groups.kind)
 
-    def by_position(
-        self, values: NDArray[np.float64], method: str, default_policy: str, **facts: Any
-    ) -> TokenAttribution:
-        """Return the attribution of values (T,), one a position, summed over the positions of a player."""
+    def by_position(self, values: ArrayLike, method: str, default_policy: str, **fields: Any) -> TokenAttribution:
+        """Return the attribution of float values (T,), one a position, summed over the positions of each player.
+
+        Args:
+            values: (T,).
+            method: name of the method.
+            default_policy: ``present`` or ``players``: special tokens unless the user set ``special_tokens``.
+            fields: of `TokenAttribution`.
+        """
         tokens = Players.of_text(self.encoded, "tokens", "players")
-        attribution = self._of_players(tokens, values, method, **facts)
+        attribution = self._attribution(tokens, values, method, **fields)
         groups = self.groups(default_policy)
         if groups.kind != "tokens":
             return replace(self.summed(attribution, groups), special_tokens=groups.special_tokens)
         kept = attribution if groups.special_tokens == "players" else attribution.without_special()
         return replace(kept, special_tokens=groups.special_tokens)
 
-    def by_player(self, groups: Players, values: NDArray[np.float64], method: str, **facts: Any) -> TokenAttribution:
-        """Return the attribution of values (n,), one a player."""
+    def by_player(self, groups: Players, values: ArrayLike, method: str, **fields: Any) -> TokenAttribution:
+        """Return the attribution of float values (n,), one a player."""
         grouping = None if groups.kind == "tokens" else "quotient"
-        return self._of_players(groups, values, method, grouping=grouping, **facts)
+        return self._attribution(groups, values, method, grouping=grouping, **fields)
 
-    def _of_players(
+    def _attribution(
         self,
         groups: Players,
-        values: NDArray[np.float64],
+        values: ArrayLike,
         method: str,
         *,
         details: Mapping[str, float] = MappingProxyType({}),
-        **facts: Any,
+        **fields: Any,
     ) -> TokenAttribution:
-        kept, in_all = len(self.encoded), self.encoded.n_uncut
-        cut = {"tokens_kept": float(kept), "tokens_in_all": float(in_all)} if kept < in_all else {}
+        n_kept, n_uncut = len(self.encoded), self.encoded.n_uncut
+        cut = {"tokens_kept": float(n_kept), "tokens_in_all": float(n_uncut)} if n_kept < n_uncut else {}
         return TokenAttribution(
             tokens=groups.names,
-            values=values,
+            values=np.asarray(values, dtype=np.float64),
             method=method,
             positions=groups.positions,
             is_special=groups.is_special,
@@ -156,17 +160,13 @@ class Sentence:
             special_tokens=groups.special_tokens,
             text=self.text,
             details={**details, **cut},
-            **facts,
+            **fields,
         )
 
 
 def check_grouping(grouping: str) -> str:
     """Return ``sum`` or ``quotient``, or raise."""
     if grouping not in ("sum", "quotient"):
-        raise InputError(
-            "grouping",
-            got=repr(grouping),
-            expected="'quotient' (words play) or 'sum' (tokens play, their values are added up)",
-            remedy="Pick one.",
-        )
+        expected = "'quotient' (words are players) or 'sum' (tokens are players, their values are summed)"
+        raise InputError("grouping", got=repr(grouping), expected=expected)
     return grouping

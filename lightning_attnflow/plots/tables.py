@@ -10,7 +10,7 @@ import numpy as np
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._figures import shorten
 from lightning_attnflow._optional import require
-from lightning_attnflow.attribution.attribution import TokenAttribution
+from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.plots.sentence_flow import SentenceFlow
 

@@ -218,7 +218,7 @@ def test_integrated_gradients_add_up_to_the_change_of_the_payoff(encoder, tokeni
     result = explain(encoder, tokenizer, TEXT, method="integrated_gradients", n_steps=200, payoff="probability")
     change = result.v_full - result.v_empty
     assert abs(result.efficiency_gap) < 0.02 * abs(change)
-    assert result.absent == "mask"
+    assert result.masking == "mask"
 
 
 def test_gradient_methods_match_autograd(encoder, tokenizer):
@@ -300,8 +300,8 @@ def test_ranges_of_summed_tokens_are_bounds_and_say_so(encoder, tokenizer):
 def test_a_text_that_was_cut_says_so(encoder, tokenizer, method, players):
     result = explain(encoder, tokenizer, "fine " * 40, method=method, players=players, truncate=True)
     assert (result.details["tokens_kept"], result.details["tokens_in_all"]) == (32, 42)
-    assert "text cut: 32 of 42 tokens" in str(result)
-    assert "text cut: 32 of 42 tokens" in result._repr_html_()
+    assert "truncated: 32 of 42 tokens" in str(result)
+    assert "truncated: 32 of 42 tokens" in result._repr_html_()
     for text in ("fine " * 30, "fine " * 20):
         whole = explain(encoder, tokenizer, text, method=method, players=players, truncate=True)
         assert "tokens_in_all" not in whole.details

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_attnflow.attribution.layer_reading import last_layer_with_flow
+from lightning_attnflow.attribution import last_layer_with_flow
 from lightning_attnflow.errors import InputError
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from lightning_attnflow.attribution import METHODS, explain
@@ -14,18 +16,18 @@ TEXT = "A greatly fine film, not bad!"
     ("keywords", "message"),
     [
         ({"method": "lime"}, "one of attention_last, .*smooth_grad"),
-        ({"method": "flow", "payoff": "probability"}, "got payoff; expected a selection of layer, "),
+        ({"method": "flow", "payoff": "probability"}, "got payoff; expected options among grouping, heads, "),
         ({"method": "leave_one_out", "layer": 2}, "got layer; expected"),
         ({"method": "shapley", "bugdet": 100}, "got bugdet"),
         ({"method": "shapley", "budget": 0}, "budget"),
-        ({"method": "shapley", "budget": 3}, "budget: got 3; expected at least 18"),
+        ({"method": "shapley", "budget": 3}, "budget: got 3; expected an integer >= 18"),
         ({"method": "shapley", "confidence": 1.5}, "confidence"),
         ({"method": "shapley", "target": 7}, "a class in 0..2"),
         ({"method": "shapley", "grouping": "mean"}, "grouping"),
         ({"method": "saliency", "payoff": "correctness"}, "a payoff with a gradient"),
         ({"method": "smooth_grad", "noise": 0.0}, "noise"),
         ({"method": "integrated_gradients", "n_steps": 0}, "n_steps"),
-        ({"method": "integrated_gradients", "absent": "drop"}, "'mask' or 'zero_embedding'"),
+        ({"method": "integrated_gradients", "masking": "drop"}, "'mask' or 'zero_embedding'"),
         ({"method": "received_attention", "layer": 4}, r"0\.\.3"),
         ({"method": "rollout", "layer": 5}, r"0\.\.4"),
         ({"method": "flow", "layer": -1}, r"0\.\.4"),
@@ -72,7 +74,7 @@ def test_every_method_refuses_what_is_no_seed_and_no_model(encoder, tokenizer, m
         explain(None, tokenizer, TEXT, method=method)
 
 
-def test_missing_captum_says_what_to_install(encoder, tokenizer, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "captum", None)
+def test_missing_captum_is_reported_with_the_pip_command(encoder, tokenizer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(MissingDependencyError, match=r"lightning-attnflow\[gradients\]"):
         explain(encoder, tokenizer, TEXT, method="saliency")

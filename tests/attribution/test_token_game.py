@@ -22,26 +22,26 @@ def some_coalitions(seed: int = 0, m: int = 12, n: int = N) -> np.ndarray:
     return np.random.default_rng(seed).random((m, n)) < 0.6
 
 
-def reference_logits(model, tokenizer, present: np.ndarray, absent: str) -> torch.Tensor:
+def reference_logits(model, tokenizer, present: np.ndarray, masking: str) -> torch.Tensor:
     """One coalition at a time, straight through the model."""
     encoding = tokenizer(TEXT, return_tensors="pt")
     keep = torch.tensor([True, *present.tolist(), True])
     with torch.no_grad():
-        if absent == "mask":
+        if masking == "mask":
             ids = encoding["input_ids"].clone()
             ids[0, ~keep] = tokenizer.mask_token_id
             return model(input_ids=ids).logits[0].double()
-        if absent == "drop":
+        if masking == "drop":
             return model(input_ids=encoding["input_ids"], attention_mask=keep[None].long()).logits[0].double()
         vectors = model.get_input_embeddings()(encoding["input_ids"]) * keep[None, :, None]
         return model(inputs_embeds=vectors).logits[0].double()
 
 
-@pytest.mark.parametrize("absent", ["mask", "zero_embedding", "drop"])
-def test_pays_what_the_model_says_of_each_coalition(encoder, tokenizer, absent):
-    game = TokenGame(encoder, tokenizer, TEXT, absent=absent, target=2, batch_size=5)
+@pytest.mark.parametrize("masking", ["mask", "zero_embedding", "drop"])
+def test_pays_what_the_model_says_of_each_coalition(encoder, tokenizer, masking):
+    game = TokenGame(encoder, tokenizer, TEXT, masking=masking, target=2, batch_size=5)
     coalitions = some_coalitions()
-    expected = [reference_logits(encoder, tokenizer, row, absent).log_softmax(-1)[2].item() for row in coalitions]
+    expected = [reference_logits(encoder, tokenizer, row, masking).log_softmax(-1)[2].item() for row in coalitions]
     np.testing.assert_allclose(game(coalitions), expected, atol=1e-5)
 
 
@@ -70,11 +70,11 @@ def test_a_payoff_may_be_a_function_of_logits_and_target(encoder, tokenizer):
 def test_defaults_are_the_predicted_class_and_the_mask_token(encoder, tokenizer):
     game = TokenGame(encoder, tokenizer, TEXT)
     predicted = int(reference_logits(encoder, tokenizer, np.ones(N, bool), "mask").argmax())
-    assert (game.target, game.absent, list(game.players.names)) == (predicted, "mask", TOKENS)
+    assert (game.target, game.masking, list(game.players.names)) == (predicted, "mask", TOKENS)
 
 
 def test_without_mask_token_the_default_is_the_zero_embedding(causal, causal_tokenizer):
-    assert TokenGame(causal, causal_tokenizer, "good film").absent == "zero_embedding"
+    assert TokenGame(causal, causal_tokenizer, "good film").masking == "zero_embedding"
 
 
 def test_causal_payoff_is_about_the_next_token(causal, causal_tokenizer):
@@ -164,7 +164,7 @@ def test_a_nan_payoff_names_its_coalition(encoder, tokenizer):
         ({"target": -1}, "a class in 0..2"),
         ({"target": "positive"}, "a class in 0..2"),
         ({"payoff": "accuracy"}, "correctness, negative_entropy"),
-        ({"absent": "zeros"}, "mask, zero_embedding, drop"),
+        ({"masking": "zeros"}, "'mask', 'zero_embedding', 'drop'"),
         ({"players": "letters"}, "'tokens', 'words'"),
         ({"players": [(0, 9), (8, 29)]}, "2 spans that overlap"),
         ({"players": [(0, 9), (20, 29)]}, "0 spans that overlap"),
@@ -198,9 +198,9 @@ def test_truncates_when_asked(encoder, tokenizer):
 
 def test_mask_needs_a_mask_token_and_drop_a_readout_that_stays(causal, causal_tokenizer):
     with pytest.raises(InputError, match=r"no mask token.*zero_embedding"):
-        TokenGame(causal, causal_tokenizer, "good film", absent="mask")
+        TokenGame(causal, causal_tokenizer, "good film", masking="mask")
     with pytest.raises(InputError, match="still reads dropped positions"):
-        TokenGame(causal, causal_tokenizer, "good film", absent="drop")
+        TokenGame(causal, causal_tokenizer, "good film", masking="drop")
 
 
 def test_drop_on_a_causal_model_reads_the_last_present_position(causal, causal_tokenizer, monkeypatch):
@@ -215,7 +215,7 @@ def test_drop_on_a_causal_model_reads_the_last_present_position(causal, causal_t
         return encoded
 
     monkeypatch.setattr(token_game, "encode_text", with_first_special)
-    game = TokenGame(causal, causal_tokenizer, "good film", absent="drop", target=3)
+    game = TokenGame(causal, causal_tokenizer, "good film", masking="drop", target=3)
     ids = torch.tensor([causal_tokenizer("good film")["input_ids"]])
     with torch.no_grad():
         short = causal(input_ids=ids[:, :4]).logits[0, -1].double().log_softmax(-1)[3].item()

@@ -1,18 +1,18 @@
-"""Comparisons of explanation methods as tables for the terminal: agreement, faithfulness, layers."""
+"""Comparisons of explanation methods as tables for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from paper.layer_table import FLOW_METHODS, LayerTable
+from paper.propositions import Proposition
+from paper.study import FAITHFULNESS_SCORES, MeanScore, mean_score
 
-from lightning_attnflow.attribution.agreement import GroupingComparison, agreement
-from lightning_attnflow.attribution.layer_table import FLOW_METHODS, LayerTable
-from lightning_attnflow.attribution.method_audit import MethodAudit, worst_audits
-from lightning_attnflow.attribution.propositions import Proposition
-from lightning_attnflow.attribution.study import FAITHFULNESS_SCORES, MeanScore, mean_score
-from lightning_attnflow.errors import InputError, MissingDependencyError
+from lightning_attnflow._optional import require
+from lightning_attnflow.attribution import GroupingComparison, MethodAudit, agreement
+from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import AxiomCheck
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def layers_table(tables: Sequence[LayerTable]) -> Table:
             "tables",
             got=f"layers {[len(table.saturation) for table in tables]}",
             expected="at least one sentence, all of one model",
-            remedy="Make one table a model.",
         )
     table = _new_table(f"Spearman's rho with the absolute reference values, layer by layer ({len(tables)} sentences)")
     for heading in ("layer", *FLOW_METHODS, "saturation", "ambiguity"):
@@ -88,22 +87,37 @@ def _sentences(study: Scores) -> int:
 
 
 def _new_table(title: str) -> Table:
-    try:
-        from rich.table import Table
-    except ImportError as error:
-        raise MissingDependencyError(
-            "tables", got="no rich", expected="rich >= 13.7", remedy="pip install rich"
-        ) from error
-    return Table(title=title, title_justify="left")
+    table: Table = require("rich.table", extra="valuation", purpose="tables").Table(title=title, title_justify="left")
+    return table
+
+
+def worst_audits(audits: Iterable[MethodAudit]) -> dict[tuple[str, str], tuple[MethodAudit, AxiomCheck]]:
+    """Return the worst check over sentences for every (method, axiom), preferring checks that apply to a player.
+
+    Args:
+        audits: results of any methods and sentences.
+
+    Returns:
+        (method, axiom) -> the result and its check.
+    """
+    worst: dict[tuple[str, str], tuple[MethodAudit, AxiomCheck]] = {}
+    for audit in audits:
+        for check in audit.checks:
+            key = (audit.method, check.axiom)
+            if key not in worst or _severity(check) > _severity(worst[key][1]):
+                worst[key] = (audit, check)
+    return worst
+
+
+def _severity(check: AxiomCheck) -> tuple[bool, bool, float]:
+    return not check.holds, bool(check.witness), check.violation
 
 
 def audits_table(audits: Sequence[MethodAudit]) -> Table:
-    """Return a rich table of `audit_method` over sentences: per method and axiom the worst violation."""
+    """Return a rich table of the worst violation over sentences for each method and axiom."""
     worst = worst_audits(audits)
     n_texts = len({audit.text for audit in audits})
-    table = _new_table(
-        f"Which methods meet which axiom for their payoff (worst of {n_texts} sentences, all coalitions)"
-    )
+    table = _new_table(f"Axioms that each method satisfies for its game (worst of {n_texts} sentences, all coalitions)")
     for heading in ("method", "payoff"):
         table.add_column(heading)
     for heading in (*_AXIOMS, "gap to Shapley value"):
@@ -113,13 +127,13 @@ def audits_table(audits: Sequence[MethodAudit]) -> Table:
         own = [audit for audit in audits if audit.method == method]
         cells = [_verdict(worst[method, axiom][1]) if (method, axiom) in worst else "no payoff" for axiom in _AXIOMS]
         gap = max(audit.shapley_gap for audit in own)
-        answer = max((audit.verdict for audit in own), key=_VERDICTS.index)  # the least favourable
+        answer = max((audit.verdict for audit in own), key=_VERDICTS.index)  # the least favourable one
         table.add_row(method, own[0].payoff, *cells, f"{gap:.1e}", answer)
     return table
 
 
 def witnesses_table(audits: Sequence[MethodAudit]) -> Table:
-    """Return a rich table of the witnesses of all violated axioms: what to check by hand, and in which sentence."""
+    """Return a rich table of the witnesses of all violated axioms."""
     from rich.text import Text
 
     table = _new_table("Witnesses")
@@ -132,7 +146,7 @@ def witnesses_table(audits: Sequence[MethodAudit]) -> Table:
 
 
 def propositions_table(rows: Sequence[Proposition]) -> Table:
-    """Return a rich table of `propositions`: what the paper claims, what this sentence shows."""
+    """Return a rich table of `propositions`."""
     from rich.text import Text
 
     table = _new_table("The paper's propositions on one sentence")
@@ -144,13 +158,13 @@ def propositions_table(rows: Sequence[Proposition]) -> Table:
 
 
 def groupings_table(comparisons: Mapping[str, Sequence[GroupingComparison]]) -> Table:
-    """Return a rich table of values of words by two roads: sums of token values, and words as players.
+    """Return a rich table of the values of words, computed as sums of token values and in the quotient game.
 
     Args:
-        comparisons: method -> one comparison a sentence.
+        comparisons: method -> one comparison per sentence.
     """
-    table = _new_table("Values of words: sum of the tokens against the quotient game (mean over sentences)")
-    for heading in ("method", "largest gap of a word", "gap of the totals", "Spearman's rho of the two"):
+    table = _new_table("Values of words: sum of the tokens and quotient game (mean over sentences)")
+    for heading in ("method", "largest difference of a word", "difference of the totals", "Spearman's rho"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method, of_sentences in comparisons.items():
         gaps = mean_score([one.largest_gap for one in of_sentences])
@@ -162,7 +176,7 @@ def groupings_table(comparisons: Mapping[str, Sequence[GroupingComparison]]) -> 
 
 def _verdict(check: AxiomCheck) -> str:
     if not check.witness:
-        return "no case"
+        return "not applicable"
     if not check.holds:
         return f"FAILS {check.violation:.2g}"
     return f"holds ±{check.violation:.2g}" if "standard errors" in check.explanation else "holds"

@@ -1,4 +1,4 @@
-"""Explanation methods compared over many sentences: agreement with a reference, and faithfulness, with intervals."""
+"""Comparison of explanation methods over many sentences: agreement with a reference and faithfulness."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_seed
-from lightning_attnflow.attribution.agreement import Agreement, agreement
-from lightning_attnflow.attribution.attribution import TokenAttribution
-from lightning_attnflow.attribution.dispatch import explain_all
-from lightning_attnflow.attribution.faithfulness import ERASER_FRACTIONS, bootstrap_interval, faithfulness
-from lightning_attnflow.attribution.progress import show_if_slow
-from lightning_attnflow.attribution.registry import get_method
-from lightning_attnflow.attribution.token_game import TokenGame
+from lightning_attnflow._progress import track
+from lightning_attnflow.attribution import (
+    Agreement,
+    TokenAttribution,
+    TokenGame,
+    agreement,
+    bootstrap_interval,
+    explain_all,
+    faithfulness,
+)
+from lightning_attnflow.attribution.faithfulness import ERASER_FRACTIONS
+from lightning_attnflow.attribution.methods import get_method
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import CachedGame
 
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.attribution.dispatch import Options
 
 FAITHFULNESS_SCORES = ("aopc_comprehensiveness", "aopc_sufficiency", "mean_log_odds")
-_SCORED_WITH = ("target", "absent", "batch_size")
+_SCORED_WITH = ("target", "masking", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,9 @@ class MeanScore:
     """The mean of a score over sentences, with its bootstrap interval.
 
     Args:
-        mean, low, high: of the sentences where the score is defined; NaN if those are fewer than two.
-        n_sentences: how many those are.
-        n_undefined: sentences left out because the score is not defined there.
+        mean, low, high: over the sentences where the score is defined; NaN for fewer than two.
+        n_sentences: number of these sentences.
+        n_undefined: number of sentences where the score is undefined.
     """
 
     mean: float
@@ -53,10 +58,10 @@ class MeanScore:
 
 
 def mean_score(scores: Sequence[float] | NDArray[np.float64], *, confidence: float = 0.95, seed: int = 0) -> MeanScore:
-    """Average a score over sentences, leaving out, and counting, those where it is NaN.
+    """Average a score over the sentences where it is not NaN.
 
     Args:
-        scores: float (m,), one a sentence.
+        scores: float (m,), one per sentence.
         confidence: of the bootstrap interval.
         seed: of the bootstrap.
 
@@ -79,7 +84,7 @@ def agreement_study(
     """Average the rank correlation of every method with a reference method over sentences.
 
     Args:
-        explanations: for each sentence method -> attribution, as ``explain_all`` returns; all with the same methods.
+        explanations: results of ``explain_all``, one per sentence.
         reference: the method to compare with.
         seed: of the bootstrap.
 
@@ -87,7 +92,7 @@ def agreement_study(
         method -> ``kendall``, ``spearman`` (signed values) and ``kendall_absolute``, ``spearman_absolute``.
 
     Raises:
-        InputError: no sentence, or a sentence without the reference.
+        InputError: no sentence, or no reference.
     """
     found: dict[str, list[tuple[Agreement, Agreement]]] = {}
     for sentence in explanations:
@@ -96,7 +101,6 @@ def agreement_study(
                 "reference",
                 got=repr(reference),
                 expected=f"one of {', '.join(sentence)}",
-                remedy="Let explain_all compute the reference too.",
             )
         for method, attribution in sentence.items():
             signed, absolute = (
@@ -104,7 +108,7 @@ def agreement_study(
             )
             found.setdefault(method, []).append((signed, absolute))
     if not found:
-        raise InputError("explanations", got="none", expected="at least one sentence", remedy="Explain some.")
+        raise InputError("explanations", got="none", expected="at least one sentence")
     return {
         method: {
             "kendall": mean_score([signed.kendall for signed, _ in pairs], seed=seed),
@@ -128,30 +132,28 @@ def faithfulness_study(
 ) -> dict[str, dict[str, MeanScore]]:
     """Average the erasure scores of every method over sentences.
 
-    The class is the predicted one unless ``target`` names one; the players are tokens; ``random`` is added as a
-    method, a random order of the tokens, which every method should beat.
+    The players are tokens. The method ``random`` is added, a random permutation of the tokens as a lower bound.
 
     Args:
         model, tokenizer: as for ``explain``.
-        texts: sentences; a list that takes long shows a progress bar, a generator may show its own.
+        texts: sentences; a list is shown with a progress bar.
         methods: methods to compare.
-        fractions: shares of the tokens that count as top.
-        seed: of sampled methods, of ``random`` and of the bootstrap.
-        options: of the methods, each given to those that take it; the scores use ``target``, ``batch_size`` and
-            ``absent`` (how erased tokens look) too.
+        fractions: shares of the tokens that are erased.
+        seed: of sampled methods, ``random`` and the bootstrap.
+        options: as for ``explain_all``; ``target``, ``batch_size`` and ``masking`` also apply to the scores.
 
     Returns:
         method -> score (``aopc_comprehensiveness``, ``aopc_sufficiency``, ``mean_log_odds``) -> mean and interval.
 
     Raises:
-        InputError: no sentence, or what ``explain_all`` refuses.
+        InputError: no sentence, or an argument that ``explain_all`` does not accept.
     """
     scores: dict[str, list[list[float]]] = {}
     of_game: Any = {name: value for name, value in options.items() if name in _SCORED_WITH}
     taken = {option for method in methods for option in get_method(method).options}
     of_methods: Any = {name: value for name, value in options.items() if name in taken or name not in of_game}
     random = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
-    for text in show_if_slow(texts, "sentences") if isinstance(texts, Sequence) else texts:
+    for text in track(texts, "sentences") if isinstance(texts, Sequence) else texts:
         game = TokenGame(model, tokenizer, text, **of_game)
         explanations = explain_all(model, tokenizer, text, methods=methods, seed=seed, **of_methods)
         values = {name: attribution.without_special().values for name, attribution in explanations.items()}
@@ -161,7 +163,7 @@ def faithfulness_study(
             of_sentence = faithfulness(cached, ranked, fractions=fractions)
             scores.setdefault(name, []).append([getattr(of_sentence, score) for score in FAITHFULNESS_SCORES])
     if not scores:
-        raise InputError("texts", got="no sentence", expected="at least one", remedy="200 give usable intervals.")
+        raise InputError("texts", got="no sentence", expected="at least one")
     return {
         name: {
             score: mean_score(np.array(rows)[:, column], seed=seed) for column, score in enumerate(FAITHFULNESS_SCORES)

@@ -1,4 +1,4 @@
-"""Means over sentences: intervals, undefined scores counted, every method compared on the same game."""
+"""Mean scores over sentences, with intervals and numbers of undefined scores."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 
 import numpy as np
 import pytest
+from paper.study import agreement_study, faithfulness_study, mean_score
 
 from lightning_attnflow.attribution import TokenAttribution, TokenGame, explain, explain_all
 from lightning_attnflow.attribution.faithfulness import bootstrap_interval, faithfulness
-from lightning_attnflow.attribution.study import agreement_study, faithfulness_study, mean_score
 from lightning_attnflow.errors import InputError
 
 TEXTS = ["a fine film", "A greatly bad plot, not good!", "the dull film"]
 
 
-def test_mean_score_counts_what_is_undefined():
+def test_mean_score_counts_undefined_scores():
     score = mean_score([1.0, math.nan, 2.0, 3.0], seed=4)
     assert (score.mean, score.n_sentences, score.n_undefined) == (2.0, 3, 1)
     assert (score.low, score.high) == bootstrap_interval(np.array([1.0, 2.0, 3.0]), seed=4)
@@ -41,7 +41,7 @@ def test_agreement_study_averages_rank_correlations():
         agreement_study([])
 
 
-def test_faithfulness_study_is_the_mean_of_the_sentences(encoder, tokenizer):
+def test_faithfulness_study_is_the_mean_over_sentences(encoder, tokenizer):
     methods = ["leave_one_out", "rollout"]
     study = faithfulness_study(encoder, tokenizer, TEXTS, methods=methods)
     assert list(study) == ["leave_one_out", "rollout", "random"]
@@ -56,21 +56,22 @@ def test_faithfulness_study_is_the_mean_of_the_sentences(encoder, tokenizer):
     assert best >= study["random"]["aopc_comprehensiveness"].mean
 
 
-def test_faithfulness_study_erases_as_told_even_if_no_method_cares(encoder, tokenizer):
+def test_faithfulness_study_uses_the_masking_strategy(encoder, tokenizer):
     masked, dropped = (
-        faithfulness_study(encoder, tokenizer, TEXTS, methods=["rollout"], absent=absent) for absent in ("mask", "drop")
+        faithfulness_study(encoder, tokenizer, TEXTS, methods=["rollout"], masking=masking)
+        for masking in ("mask", "drop")
     )
     score = "aopc_comprehensiveness"
     assert masked["rollout"][score].mean != pytest.approx(dropped["rollout"][score].mean, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["leave_one_out", "rollout"])
-def test_faithfulness_study_scores_the_class_that_is_explained(encoder, tokenizer, method, monkeypatch):
+def test_faithfulness_study_scores_the_explained_class(encoder, tokenizer, method, monkeypatch):
     predicted = TokenGame(encoder, tokenizer, TEXTS[0]).target
     target = (predicted + 1) % 3
     seen = []
     monkeypatch.setattr(
-        "lightning_attnflow.attribution.study.TokenGame",
+        "paper.study.TokenGame",
         lambda *args, **options: seen.append(options) or TokenGame(*args, **options),
     )
     study = faithfulness_study(encoder, tokenizer, TEXTS[:2], methods=[method], target=target, batch_size=3)
@@ -83,7 +84,7 @@ def test_faithfulness_study_scores_the_class_that_is_explained(encoder, tokenize
     assert study[method]["mean_log_odds"].mean == pytest.approx(np.mean(expected), abs=1e-5)
 
 
-def test_faithfulness_study_refuses_an_empty_collection_and_what_is_no_seed(encoder, tokenizer):
+def test_faithfulness_study_rejects_no_sentences_and_invalid_seeds(encoder, tokenizer):
     with pytest.raises(InputError, match="no sentence"):
         faithfulness_study(encoder, tokenizer, [], methods=["rollout"])
     with pytest.raises(InputError, match="seed: got 'a'"):

@@ -6,16 +6,10 @@ import io
 
 import numpy as np
 import pytest
-from rich.console import Console
-
-from lightning_attnflow.attribution import TokenAttribution
-from lightning_attnflow.attribution.agreement import GroupingComparison
-from lightning_attnflow.attribution.layer_table import FLOW_METHODS, LayerTable
-from lightning_attnflow.attribution.method_audit import MethodAudit
-from lightning_attnflow.attribution.propositions import Proposition
-from lightning_attnflow.attribution.study import FAITHFULNESS_SCORES, MeanScore
-from lightning_attnflow.errors import InputError
-from lightning_attnflow.plots.study_tables import (
+from paper.layer_table import FLOW_METHODS, LayerTable
+from paper.propositions import Proposition
+from paper.study import FAITHFULNESS_SCORES, MeanScore
+from paper.study_tables import (
     agreement_table,
     audits_table,
     faithfulness_table,
@@ -24,6 +18,10 @@ from lightning_attnflow.plots.study_tables import (
     propositions_table,
     witnesses_table,
 )
+from rich.console import Console
+
+from lightning_attnflow.attribution import GroupingComparison, MethodAudit, TokenAttribution
+from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import FunctionGame, audit_axioms
 
 
@@ -49,7 +47,7 @@ def test_audits_show_verdicts_and_witnesses():
     table = printed(audits_table(audits))
     assert "yes" in row_of(table, "good")
     assert "FAILS 0.25" in row_of(table, "bad")
-    assert "no case" in row_of(table, "bad")  # no two players are interchangeable
+    assert "not applicable" in row_of(table, "bad")  # no two players are symmetric
     assert "no payoff" in row_of(table, "bad")  # additivity was not asked
     witnesses = printed(witnesses_table(audits))
     assert "'[MASK]' never changes the payoff and has value 0.25" in witnesses

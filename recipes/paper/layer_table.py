@@ -1,4 +1,4 @@
-"""What the flow into each layer is worth: its agreement with token Shapley values, with saturation beside it."""
+"""Agreement of the flow into each layer with a reference explanation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.attribution.agreement import agreement
-from lightning_attnflow.attribution.attribution import TokenAttribution
-from lightning_attnflow.attribution.sentence import Sentence
+from lightning_attnflow.attribution import Sentence, TokenAttribution, agreement
 from lightning_attnflow.flow import attention_flow
 
 FLOW_METHODS = ("pairwise", "shapley", "rollout")
@@ -23,11 +21,11 @@ class LayerTable:
 
     Args:
         spearman: method -> float (L,), Spearman's rho with the reference's absolute values for layers 0..L-1; NaN where
-            a layer ranks nobody.
+            a layer has constant values.
         kendall: the same for Kendall's tau-b.
-        saturation: float (L,), share of the tokens that one trivial cut decides.
+        saturation: float (L,), share of the tokens whose flow is decided by a trivial cut.
         ambiguity: float (L,), sum of the ranges over all maximum flows; 0 where the maximum flow is unique.
-        flows: float (L + 1, T), the Shapley flow of every layer, 0 the input and L what the prediction reads.
+        flows: float (L + 1, T), the Shapley flow of every layer, from the input to the readout.
     """
 
     spearman: Mapping[str, NDArray[np.float64]]
@@ -45,10 +43,10 @@ def layer_table(sentence: Sentence, reference: TokenAttribution) -> LayerTable:
         reference: an attribution of the sentence's tokens, compared by absolute value, since a flow has no sign.
 
     Returns:
-        One row a layer; layer L is left out, where everything flows from the readout itself.
+        Scores for all layers except L, which is the readout.
 
     Raises:
-        InputError: a reference for other players.
+        InputError: a reference of other players.
     """
     network = sentence.network()
     layers = range(network.n_layers)

@@ -1,4 +1,4 @@
-"""The propositions of the paper as numbers of one real sentence (Ethayarajh & Jurafsky 2021, sections 3 and 6)."""
+"""The propositions of Ethayarajh & Jurafsky (2021), sections 3 and 6, on one sentence."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.attribution.attention_methods import chosen_layer
-from lightning_attnflow.attribution.layer_reading import last_layer_with_flow
-from lightning_attnflow.attribution.sentence import Sentence
+from lightning_attnflow.attribution import Sentence, last_layer_with_flow
+from lightning_attnflow.attribution.methods.attention import check_flow_layer
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow import FlowGame, attention_flow
 from lightning_attnflow.shapley import CachedGame, FunctionGame, audit_axioms, exact_shapley, is_modular, leave_one_out
@@ -20,13 +19,13 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Proposition:
-    """One proposition, with an example from a sentence.
+    """One proposition with an example from a sentence.
 
     Args:
         name: ``Prop. 1`` and so on.
-        claim: what the paper says.
-        example: what this sentence shows, with the numbers to check.
-        size: the number that decides: a gap, a violation, an ambiguity.
+        claim: of the paper.
+        example: from this sentence, with its numbers.
+        size: the decisive number: a gap, a violation or an ambiguity.
     """
 
     name: str
@@ -36,36 +35,35 @@ class Proposition:
 
 
 def propositions(sentence: Sentence, *, layer: int | None = None, reading_tolerance: float = 0.02) -> list[Proposition]:
-    """Show Propositions 1 to 3 and the layer reading on one sentence.
+    """Evaluate Propositions 1 to 3 and the layer reading on one sentence.
 
     Args:
-        sentence: model and sentence; its players must be tokens, and few enough (12) for all coalitions.
+        sentence: model and sentence; its players must be at most 12 tokens.
         layer: of the flow; default three below the readout.
-        reading_tolerance: share of the total flow up to which a token counts as having none.
+        reading_tolerance: share of the total flow up to which a token has no flow.
 
     Returns:
-        Prop. 1, its extension to rollout, Prop. 2 twice (for the Shapley flow and read literally), Prop. 3, section 6.
+        Prop. 1, its extension to rollout, Prop. 2 for the Shapley flow and in the literal reading, Prop. 3, section 6.
 
     Raises:
-        InputError: a sentence of one position, or of too many players; a layer that does not exist.
+        InputError: a sentence of one position or of too many players, or an unknown layer.
     """
     tokens = sentence.encoded.tokens
     if len(tokens) < 2:
         raise InputError(
             "sentence",
             got=f"{sentence.text!r}, a single position",
-            expected="at least two positions, which attend to one another",
-            remedy="Pass a longer sentence.",
+            expected="at least two positions",
         )
     network = sentence.network()
-    layer = chosen_layer(layer, network.n_layers)
+    layer = check_flow_layer(layer, network.n_layers)
     raw = sentence.network(residual=0.0).capacities
     return [
-        _handed_out("Prop. 1", "attention received is no Shapley value", "receives", raw.mean(axis=0), tokens),
-        _handed_out(
+        _received("Prop. 1", "received attention is not a Shapley value", "receives", raw.mean(axis=0), tokens),
+        _received(
             "Prop. 1, rollout",
-            "nor is rollout, once the players are the queries too",
-            "gets in rollout from all positions",
+            "rollout is not a Shapley value if the players are also the queries",
+            "receives in rollout from all positions",
             reduce(np.matmul, network.capacities[::-1]),
             tokens,
         ),
@@ -75,15 +73,15 @@ def propositions(sentence: Sentence, *, layer: int | None = None, reading_tolera
     ]
 
 
-def _handed_out(name: str, claim: str, verb: str, matrix: FloatArray, tokens: tuple[str, ...]) -> Proposition:
+def _received(name: str, claim: str, verb: str, matrix: FloatArray, tokens: tuple[str, ...]) -> Proposition:
     """Rows of (T, T) sum to 1 in every coalition of queries and keys, so v(S) = |S| and all players are symmetric."""
     received = matrix.sum(axis=0)
     game = FunctionGame(lambda coalitions: coalitions.sum(axis=1) * 1.0, len(tokens))
     check = audit_axioms(game, received, tolerance=1e-6).symmetry
     least, most = sorted(check.witness, key=lambda player: received[player])
     example = (
-        f"{tokens[most]!r} {verb} {received[most]:.3f}, {tokens[least]!r} {received[least]:.3f}; but any coalition S "
-        f"hands out |S| within itself: either adds exactly 1, and symmetry demands equal values"
+        f"{tokens[most]!r} {verb} {received[most]:.3f}, {tokens[least]!r} {received[least]:.3f}; but the "
+        f"attention within a coalition S sums to |S|, so both contribute 1 and symmetry requires equal values"
     )
     return Proposition(name, claim, example, check.violation)
 
@@ -99,31 +97,31 @@ def _flow_is_shapley(sentence: Sentence, layer: int) -> list[Proposition]:
     widest = int((shapley.upper - shapley.lower)[0].argmax())
     members = ", ".join(repr(tokens[player]) for player in modularity.witness)
     unique = (
-        f"layer {layer}: values add up to {shapley.values[0].sum():.6f}, the maximum flow is {shapley.total[0]:.6f}; "
+        f"layer {layer}: values sum to {shapley.values[0].sum():.6f}, the maximum flow is {shapley.total[0]:.6f}; "
         f"largest distance to the exact Shapley value of the flow game {gap:.1e}"
     )
     literal = (
-        f"layer {layer}: one solver's flow is up to {single_gap:.3f} from it, since the maximum flow is not unique: "
-        f"{tokens[widest]!r} may have {shapley.lower[0, widest]:.3f} to {shapley.upper[0, widest]:.3f}. "
+        f"layer {layer}: one solver's flow is up to {single_gap:.3f} from it, because the maximum flow is not unique: "
+        f"{tokens[widest]!r} has between {shapley.lower[0, widest]:.3f} and {shapley.upper[0, widest]:.3f}. "
         + (
-            "The flow game is modular here, so both readings agree"
+            "The flow game is modular, so both readings agree"
             if modularity
-            else f"The game is not modular: {{{members}}} send {modularity.violation:.3f} less together than one by one"
+            else f"The game is not modular: the flow of {{{members}}} is {modularity.violation:.3f} below their sum"
         )
     )
     return [
         Proposition("Prop. 2", "attention flow is a Shapley value", unique, gap),
-        Proposition("Prop. 2, literal", "any one maximum flow is, of a modular game of its own", literal, single_gap),
+        Proposition("Prop. 2, literal", "every maximum flow is one, of a modular game", literal, single_gap),
     ]
 
 
 def _leave_one_out(sentence: Sentence) -> Proposition:
-    game = sentence.remembered_game()
+    game = sentence.cached_game()
     values, exact = leave_one_out(game), exact_shapley(game)
     worst = int(np.abs(values - exact.values).argmax())
     names = sentence.groups("present").names
     example = (
-        f"leave-one-out values add up to {values.sum():+.3f}, the log-probability changes by "
+        f"leave-one-out values sum to {values.sum():+.3f}, the log-probability changes by "
         f"{exact.v_full - exact.v_empty:+.3f}; {names[worst]!r} has {values[worst]:+.3f}, its Shapley value is "
         f"{exact.values[worst]:+.3f}"
     )
@@ -143,13 +141,13 @@ def _layer_reading(sentence: Sentence, tolerance: float) -> Proposition:
     read = "; ".join(
         f"{', '.join(map(repr, names))}: "
         + (
-            "never read"
+            "no flow"
             if layer < 0
-            else "read by the prediction"
+            else "flow up to the readout"
             if layer == top
-            else f"all taken before layer {layer + 1}"
+            else f"no flow from layer {layer + 1} on"
         )
         for layer, names in groups.items()
     )
     name = f"Section 6 (tolerance {tolerance:.0%} of the flow)"
-    return Proposition(name, "a token without flow from some layer on was read before it", read, tolerance)
+    return Proposition(name, "a token without flow from some layer on was used before it", read, tolerance)

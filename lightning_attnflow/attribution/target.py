@@ -1,0 +1,168 @@
+"""What is explained: the logits of a model, the target class and the payoff computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_attnflow._checks import is_integer
+from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.errors import CaptureError, InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Payoff = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+def probability(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """Probability of the target class, (m,), from logits (m, C)."""
+    return logits.softmax(dim=-1)[:, target]
+
+
+def log_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """Log-probability of the target class in nats, (m,), from logits (m, C)."""
+    return logits.log_softmax(dim=-1)[:, target]
+
+
+def logit_margin(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """Logit of the target class minus the largest other logit, (m,), from logits (m, C)."""
+    others = logits.clone()
+    others[:, target] = -torch.inf
+    return logits[:, target] - others.max(dim=-1).values
+
+
+def correctness(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """1 where the target class has the largest logit, else 0, (m,), from logits (m, C)."""
+    return (logits.argmax(dim=-1) == target).to(logits.dtype)
+
+
+def negative_entropy(logits: torch.Tensor, target: int) -> torch.Tensor:  # noqa: ARG001 - one signature for all
+    """Confidence of the model in any class, sum_c p_c log p_c in nats, (m,), from logits (m, C)."""
+    log_p = logits.log_softmax(dim=-1)
+    return (log_p.exp() * log_p).sum(dim=-1)
+
+
+PAYOFFS: dict[str, Payoff] = {
+    function.__name__: function
+    for function in (probability, log_probability, logit_margin, correctness, negative_entropy)
+}
+_STEP_PAYOFFS = ("correctness",)
+
+
+def get_payoff(payoff: str | Payoff, *, differentiable: bool = False) -> tuple[str, Payoff]:
+    """Return the name and the function of a payoff.
+
+    Args:
+        payoff: a name in ``PAYOFFS``, or a function (logits (m, C), target) -> (m,).
+        differentiable: reject payoffs whose gradient is 0 everywhere.
+
+    Raises:
+        InputError: an unknown payoff, or a step function where a gradient is needed.
+    """
+    if callable(payoff):
+        return getattr(payoff, "__name__", type(payoff).__name__), payoff
+    if not isinstance(payoff, str) or payoff not in PAYOFFS:
+        raise InputError("payoff", got=repr(payoff), expected=f"one of {', '.join(PAYOFFS)}, or a function")
+    if differentiable and payoff in _STEP_PAYOFFS:
+        raise InputError(
+            "payoff",
+            got=repr(payoff),
+            expected="a payoff with a gradient",
+            remedy="Pass payoff='log_probability' or 'logit_margin' to a gradient method.",
+        )
+    return payoff, PAYOFFS[payoff]
+
+
+def check_target(target: int | None, logits: torch.Tensor) -> int:
+    """Return the class of a payoff, by default the predicted class of logits (C,)."""
+    if target is None:
+        return int(logits.argmax())
+    if not is_integer(target) or not 0 <= target < len(logits):
+        raise InputError("target", got=repr(target), expected=f"a class in 0..{len(logits) - 1}")
+    return int(target)
+
+
+def transformer_of(model: Any) -> PreTrainedModel:
+    """Return the Hugging Face model of an encoder or decoder, or of the module around it.
+
+    Raises:
+        InputError: not a module, no Hugging Face model or several of them, or an encoder-decoder.
+    """
+    expected = "a Hugging Face model, or a module that contains one"
+    if not isinstance(model, torch.nn.Module):
+        raise InputError("model", got=type(model).__name__, expected=expected)
+    try:
+        transformer = find_transformer(model)
+    except CaptureError:
+        raise InputError("model", got=f"{type(model).__name__} without one", expected=expected) from None
+    if getattr(transformer.config, "is_encoder_decoder", False):
+        raise InputError(
+            "model",
+            got=f"{type(transformer).__name__}, an encoder-decoder",
+            expected="an encoder classifier or a decoder-only model",
+        )
+    return transformer
+
+
+class LogitReader:
+    """Logits (m, C) of m versions of one sentence.
+
+    Args:
+        model: a Hugging Face sequence classifier (C classes) or causal language model (C the vocabulary; logits of the
+            token after the last attended position), or a module that contains one.
+
+    Raises:
+        InputError: a model that is not supported.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = transformer_of(model)
+        self.is_causal_lm = bool(self.model.can_generate())
+        # A causal classifier without padding token finds the last token of a single row only. No row is padded here.
+        padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
+        self._row_by_row = not self.is_causal_lm and padding is None
+
+    @property
+    def embedding(self) -> torch.nn.Module:
+        """The word embedding."""
+        return self.model.get_input_embeddings()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of rows of the word embedding."""
+        weight: torch.Tensor = self.embedding.weight  # type: ignore[assignment]
+        return len(weight)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.model.parameters()).device
+
+    def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Return float64 logits (m, C) of a batch of m rows.
+
+        Raises:
+            InputError: the model returns no logits of at least two classes.
+        """
+        n_rows = len(next(iter(inputs.values())))
+        if self._row_by_row and n_rows > 1:
+            rows = [{key: value[row : row + 1] for key, value in inputs.items()} for row in range(n_rows)]
+            return torch.cat([self(**row) for row in rows])
+        output = self.model(**inputs)
+        logits: torch.Tensor | None = getattr(output, "logits", None)
+        if logits is not None and logits.ndim == 3 and self.is_causal_lm:  # (m, T, V)
+            positions = torch.arange(logits.shape[1], device=logits.device)
+            last = (inputs["attention_mask"] * positions).argmax(dim=1)  # of the attended positions
+            logits = logits[torch.arange(len(logits), device=logits.device), last]
+        if logits is None or logits.ndim != 2 or logits.shape[1] < 2:
+            raise InputError(
+                f"output of {type(self.model).__name__}",
+                got="no logits" if logits is None else f"logits of shape {tuple(logits.shape)}",
+                expected="logits (batch, classes >= 2), or (batch, T, vocabulary) of a causal language model",
+                remedy="Use AutoModelForSequenceClassification (num_labels >= 2) or AutoModelForCausalLM; attention "
+                "methods need no logits.",
+            )
+        return logits.double()

@@ -1,0 +1,140 @@
+"""`check_axioms` agrees with theory for each method, on a sentence with null players."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_attnflow.attribution import METHODS, Sentence, check_axioms
+from lightning_attnflow.attribution.axiom_check import _allowing, audit_method
+from lightning_attnflow.attribution.methods import game as game_methods
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.shapley import AxiomCheck, MaxPermutations, permutation_shapley
+
+# A [MASK] of the text is a null player, and two of them are symmetric.
+TEXT = "A greatly fine film [MASK] [MASK]"
+AXIOMS = ["efficiency", "null player", "symmetry", "additivity"]
+
+
+@pytest.fixture(scope="module")
+def sentence(encoder, tokenizer):
+    return Sentence(encoder, tokenizer, TEXT)
+
+
+def holding(sentence, method, **options):
+    audit = audit_method(sentence, method, **options)
+    return {check.axiom: check.holds for check in audit.checks}, audit
+
+
+@pytest.mark.parametrize("method", ["exact_shapley", "shapley", "kernel_shap"])
+def test_exact_shapley_values_satisfy_all_axioms(sentence, method):
+    holds, audit = holding(sentence, method)
+    assert holds == dict.fromkeys(AXIOMS, True)
+    assert audit.verdict == "yes"
+    assert audit.check("null player").witness  # the check applies to some player
+    assert audit.check("symmetry").witness
+
+
+def test_sampled_shapley_values_satisfy_the_axioms_within_their_errors(sentence, monkeypatch):
+    monkeypatch.setitem(
+        game_methods.ESTIMATORS,
+        "shapley",
+        lambda game, _budget, seed: permutation_shapley(game, stop=MaxPermutations(40), antithetic=False, seed=seed),
+    )
+    holds, audit = holding(sentence, "shapley")
+    assert holds["efficiency"]
+    assert holds["null player"]
+    assert holds["additivity"]
+    assert audit.verdict == "estimates it"
+    assert audit.stderr > 0
+
+
+def test_leave_one_out_violates_efficiency_only(sentence):
+    """Proposition 3."""
+    holds, audit = holding(sentence, "leave_one_out")
+    assert holds == {"efficiency": False, "null player": True, "symmetry": True, "additivity": True}
+    assert audit.verdict == "no"
+    assert "v(N) - v(empty)" in audit.witness(audit.check("efficiency"))
+
+
+def test_banzhaf_values_satisfy_null_player_symmetry_and_additivity(sentence):
+    holds, _ = holding(sentence, "banzhaf")
+    assert (holds["null player"], holds["symmetry"], holds["additivity"]) == (True, True, True)
+
+
+@pytest.mark.parametrize("method", ["saliency", "smooth_grad"])
+def test_gradient_norms_violate_all_axioms(sentence, method):
+    holds, audit = holding(sentence, method)
+    assert holds == dict.fromkeys(AXIOMS, False)
+    assert "'[MASK]' never changes the payoff" in audit.witness(audit.check("null player"))
+
+
+def test_integrated_gradients_satisfy_null_player_symmetry_and_additivity(sentence):
+    holds, _ = holding(sentence, "integrated_gradients")
+    assert holds["null player"]
+    assert holds["symmetry"]
+    assert holds["additivity"]
+
+
+def test_received_attention_violates_symmetry_only(sentence):
+    """Proposition 1: every player adds 1 to every coalition."""
+    holds, audit = holding(sentence, "received_attention")
+    assert holds == {"efficiency": True, "null player": True, "symmetry": False}
+    assert audit.check("additivity") is None
+
+
+def test_last_attention_row_is_a_shapley_value(sentence):
+    holds, audit = holding(sentence, "attention_last")
+    assert all(holds.values())
+    assert audit.verdict == "yes"
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_shapley_flow_is_efficient_in_every_layer_and_pairwise_flow_is_not(sentence, layer):
+    holds, audit = holding(sentence, "flow", layer=layer)
+    assert holds["efficiency"]
+    assert holds["additivity"]
+    assert audit.shapley_gap < 0.02  # four times the tolerance of sampled permutations
+    if layer < 3:
+        assert not holding(sentence, "flow_pairwise", layer=layer)[0]["efficiency"]
+
+
+def test_violations_within_four_standard_errors_are_accepted():
+    missed = AxiomCheck("symmetry", 0.02, (0, 1), False, True, "players 0 and 1 are interchangeable")
+    allowed = _allowing(missed, 0.006)
+    assert allowed.holds
+    assert allowed.explanation.endswith("within four standard errors (0.006)")
+    assert not _allowing(missed, 0.004).holds
+    assert not _allowing(missed, 0.0).holds
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_special_tokens_are_players_on_request(encoder, tokenizer, method):
+    told, usual, playing = (
+        audit_method(Sentence(encoder, tokenizer, "a fine film", special_tokens=policy), method)
+        for policy in ("present", None, "players")
+    )
+    assert told.tokens == usual.tokens
+    assert told.shapley_gap == pytest.approx(usual.shapley_gap)
+    of_attention = METHODS[method].family == "attention" and method != "attention_mean"  # the others use the token game
+    assert len(told.tokens) == (5 if of_attention else 3)
+    assert len(playing.tokens) == 5
+
+
+@pytest.mark.parametrize("layer", [1.5, "a", True, 9])
+def test_rejects_unknown_layers(sentence, layer):
+    with pytest.raises(InputError, match="layer"):
+        audit_method(sentence, "flow", layer=layer)
+
+
+def test_rejects_sentences_with_too_many_coalitions(encoder, tokenizer):
+    with pytest.raises(InputError, match="12 positions"):
+        audit_method(Sentence(encoder, tokenizer, "a " * 11), "saliency")
+    with pytest.raises(InputError, match="players='tokens'"):
+        audit_method(Sentence(encoder, tokenizer, "a film", players="words"), "saliency")
+
+
+def test_result_prints_one_line_per_axiom(encoder, tokenizer):
+    lines = str(check_axioms(encoder, tokenizer, "a fine film", method="leave_one_out")).splitlines()
+    assert lines[0] == "leave_one_out on token game, log-probability: Shapley value? no"
+    assert [line.split()[0] for line in lines[1:]] == ["efficiency", "null", "symmetry", "additivity"]
+    assert "FAILS" in lines[1]
