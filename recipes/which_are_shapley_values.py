@@ -35,7 +35,7 @@ from transformers.utils import logging as transformers_logging
 from lightning_attnflow.attribution import METHODS, SaturatedFlowWarning, Sentence, compare_groupings, explain_all
 from lightning_attnflow.attribution.axiom_check import audit_method
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.plots import bar_chart, save_tokens_html
+from lightning_attnflow.plots import tokens_html
 from lightning_attnflow.valuation import LabelledTexts, split_sentences
 
 # Axioms are checked on all coalitions of at most 12 positions: these tokens, [CLS], [SEP] and two masks.
@@ -148,8 +148,9 @@ def main(
     console.print(tables.faithfulness_table(scores))
 
     out.mkdir(parents=True, exist_ok=True)
-    page = save_tokens_html(out / "tokens.html", list(explanations[0].values()), title=audited[0])
-    bar_chart(explanations[0]["shapley"]).figure.savefig(out / "bars.png", dpi=150)
+    page = out / "tokens.html"
+    page.write_text(tokens_html(list(explanations[0].values()), title=audited[0]), encoding="utf-8")
+    explanations[0]["shapley"].plot().figure.savefig(out / "bars.png", dpi=150)
     console.print(f"coloured sentences {page}\nbar chart          {out / 'bars.png'}")
     return {"audits": audits, "agreements": agreements, "layers": layers, "scores": scores}
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from lightning_attnflow.plots.bars import bar_chart
+from lightning_attnflow.attribution.html import tokens_html
 from lightning_attnflow.plots.heatmap import flow_heatmap
 from lightning_attnflow.plots.intervals import interval_chart
 from lightning_attnflow.plots.sentence_flow import SentenceFlow, sentence_flow
 from lightning_attnflow.plots.tables import attribution_table, flow_table, top_words_table
-from lightning_attnflow.plots.tokens_html import save_tokens_html, tokens_html
 
 __all__ = [
     "SentenceFlow",
     "attribution_table",
-    "bar_chart",
     "flow_heatmap",
     "flow_table",
     "interval_chart",
-    "save_tokens_html",
     "sentence_flow",
     "tokens_html",
     "top_words_table",

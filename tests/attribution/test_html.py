@@ -1,4 +1,4 @@
-"""A page of coloured sentences shows every value and trusts no string."""
+"""HTML page of coloured sentences: values, escaping, colour scales."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from lightning_attnflow.attribution import TokenAttribution
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.plots.tokens_html import save_tokens_html, tokens_html
+from lightning_attnflow.plots import tokens_html
 
 
 def attribution(tokens=("<script>", "fine", "film"), values=(0.5, -0.25, 0.0), method="leave_one_out"):
@@ -31,29 +31,29 @@ class _Page(HTMLParser):
         self.texts.append(data)
 
 
-def test_every_token_is_there_with_its_value_and_nothing_is_executed():
+def test_pages_contain_all_values_and_escape_all_text():
     page = _Page(tokens_html([attribution(), attribution(method="flow")], title="<img src=x onerror=alert(1)>"))
     assert page.titles == ["+0.5000", "-0.2500", "+0.0000"] * 2
     assert page.texts.count("<script>") == 2
     assert not {"script", "img", "link", "iframe"} & set(page.tags)
 
 
-def test_rows_have_scales_of_their_own_unless_shared():
+def test_rows_have_separate_colour_scales_unless_shared():
     small, large = attribution(values=(0.1, 0.0, 0.0)), attribution(values=(1.0, 0.0, 0.0))
     assert tokens_html([small, large]).count(",1.00)") == 2
     assert tokens_html([small, large], shared_scale=True).count(",1.00)") == 1
     assert ",0.10)" in tokens_html([small, large], shared_scale=True)
 
 
-def test_special_tokens_are_framed():
+def test_special_tokens_have_a_frame():
     assert tokens_html(attribution(tokens=("[CLS]", "fine", "film"))).count("1px dashed") == 1
 
 
-def test_saves_utf8(tmp_path):
-    path = save_tokens_html(tmp_path / "page.html", attribution(tokens=("naïve", "film", "…")), title="é")
+def test_to_html_writes_utf8(tmp_path):
+    path = attribution(tokens=("naïve", "film", "…")).to_html(tmp_path / "page.html")
     assert "naïve" in path.read_text(encoding="utf-8")
 
 
-def test_refuses_an_empty_page():
+def test_empty_pages_are_refused():
     with pytest.raises(InputError, match="at least one"):
         tokens_html([])
