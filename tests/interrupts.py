@@ -1,4 +1,4 @@
-"""Ctrl-C in a test, also where a shell started the tests as a background job and with the signal ignored."""
+"""KeyboardInterrupt in tests, also if the tests run as a background job whose shell ignores SIGINT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt inside the block."""
+    """Raise KeyboardInterrupt on SIGINT within the context."""
     found = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Tiny random Hugging Face models of several architectures, built from their configs: nothing is downloaded."""
+"""Tiny random Hugging Face models of several architectures, built from their configs without downloads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SIZE = {"hidden_size": 16, "num_hidden_layers": N_LAYERS, "num_attention_heads"
 
 
 def _seeded(build: Callable[[], Any]) -> Any:
-    """Build a model with weights wide enough for attention to differ from uniform, from a fixed seed."""
+    """Build a model from a fixed seed, with weights large enough that attention is not uniform."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = build()
@@ -140,7 +140,7 @@ WORD_PIECES += [
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Return a word-piece tokenizer of BERT's kind whose ids all lie in the vocabulary of the models here."""
+    """Return a WordPiece tokenizer like that of BERT, whose ids are in the vocabulary of the models above."""
     pieces = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(WORD_PIECES)}, unk_token="[UNK]"))
     pieces.normalizer = normalizers.BertNormalizer(lowercase=False)
     pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

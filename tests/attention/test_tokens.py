@@ -1,4 +1,4 @@
-"""A sentence as the model sees it: words of tokenizers with and without a pre-split, and the positions of a model."""
+"""Words of tokenizers that do not split at white space, and the maximum length of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORDS = ("a", "fine", "film", "or", "not.")
 
 @pytest.fixture
 def unsplit_tokenizer():
-    """A tokenizer of the Llama kind: spaces are letters, and nothing is split before the merges."""
+    """Return a tokenizer like that of Llama: spaces are part of the vocabulary and the text is not split."""
     letters = {letter: index for index, letter in enumerate("\u2581abcdefghijklmnopqrstuvwxyz.\n")}
     pieces = [("f", "i"), ("\u2581", "fi"), ("n", "o"), ("\u2581", "no")]
     vocabulary = letters | {one + two: len(letters) + index for index, (one, two) in enumerate(pieces)}
@@ -27,7 +27,7 @@ def unsplit_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
 
 
-def test_words_of_a_tokenizer_without_a_pre_split_lie_between_white_space(unsplit_tokenizer):
+def test_words_are_separated_by_white_space_without_a_pre_tokenizer_split(unsplit_tokenizer):
     assert set(unsplit_tokenizer(TEXT).word_ids()) == {None, 0}
     encoded = encode_text(unsplit_tokenizer, TEXT)
     players = Players.of_text(encoded, "words", "present")
@@ -35,7 +35,7 @@ def test_words_of_a_tokenizer_without_a_pre_split_lie_between_white_space(unspli
     assert sorted(position for group in players.positions for position in group) == list(range(1, len(encoded)))
 
 
-def test_the_callback_finds_the_same_words(unsplit_tokenizer):
+def test_words_of_ids_equal_words_of_the_text(unsplit_tokenizer):
     ids = unsplit_tokenizer(TEXT)["input_ids"]
     players = Players.of_ids(ids, unsplit_tokenizer, words=True, known_text=TEXT)
     assert players.names == ("<s>", *WORDS)
@@ -43,11 +43,11 @@ def test_the_callback_finds_the_same_words(unsplit_tokenizer):
     assert players.positions == Players.of_text(encode_text(unsplit_tokenizer, TEXT), "words", "players").positions
 
 
-def test_one_word_stays_one_word(unsplit_tokenizer):
+def test_a_text_of_one_word_has_one_player(unsplit_tokenizer):
     assert Players.of_text(encode_text(unsplit_tokenizer, "unfilmic"), "words", "present").names == ("unfilmic",)
 
 
-def test_words_that_cannot_be_told_are_refused():
+def test_encodings_without_word_ids_and_offsets_raise_an_input_error():
     class Encoding(dict):
         def word_ids(self):
             return [None, None]
@@ -57,11 +57,11 @@ def test_words_that_cannot_be_told_are_refused():
         word_numbers(mute, "a film")
 
 
-def test_positions_of_roberta_begin_after_the_padding(unsplit_tokenizer):
+def test_maximum_length_of_roberta_excludes_positions_up_to_the_padding_index(unsplit_tokenizer):
     size = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
     config = RobertaConfig(vocab_size=len(unsplit_tokenizer), max_position_embeddings=20, pad_token_id=1, **size)
     model = RobertaForSequenceClassification(config).eval()
-    longest = explain(model, unsplit_tokenizer, "b" * 16, method="leave_one_out")  # with <s> and the space, 18
+    longest = explain(model, unsplit_tokenizer, "b" * 16, method="leave_one_out")  # 18 tokens with <s> and the space
     assert len(longest) == 17
     for n_letters in (17, 18):
         with pytest.raises(InputError, match="at most 18 tokens"):
@@ -69,7 +69,7 @@ def test_positions_of_roberta_begin_after_the_padding(unsplit_tokenizer):
         assert len(explain(model, unsplit_tokenizer, "b" * n_letters, method="leave_one_out", truncate=True)) == 17
 
 
-def test_a_word_that_is_all_white_space_has_the_name_of_its_token():
+def test_white_space_players_are_named_by_their_token():
     inner = Tokenizer(models.BPE({letter: index for index, letter in enumerate("abĊĠ")}, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoded = encode_text(PreTrainedTokenizerFast(tokenizer_object=inner), "ab\nb")

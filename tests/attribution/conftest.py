@@ -1,4 +1,4 @@
-"""Tiny random models with tokenizers built here: an encoder classifier and a causal language model."""
+"""Fixtures: tiny random models and their tokenizers, an encoder classifier and a causal language model."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def encoder(tokenizer):
     )
     model = BertForSequenceClassification(config).eval()
     with torch.no_grad():
-        model.classifier.weight.normal_()  # wide enough for tokens to matter
+        model.classifier.weight.normal_()  # weights large enough that tokens change the output
     return model
 
 

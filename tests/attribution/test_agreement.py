@@ -1,4 +1,4 @@
-"""Rank correlations against SciPy, and the two roads to values of words."""
+"""Rank correlations against SciPy, and the two groupings of tokens into words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def attribution(values, positions=None, special=None):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_matches_scipy_also_with_ties(seed):
+def test_rank_correlations_equal_scipy_also_with_ties(seed):
     random = np.random.default_rng(seed)
     one, two = random.integers(0, 5, size=(2, 8)).astype(float)
     result = agreement(attribution(one), attribution(two))
@@ -35,7 +35,7 @@ def test_matches_scipy_also_with_ties(seed):
     assert result.spearman == pytest.approx(stats.spearmanr(one, two).statistic, abs=1e-5)
 
 
-def test_absolute_and_special_tokens():
+def test_absolute_ranks_magnitudes_and_special_tokens_are_left_out():
     first = attribution([9.0, 1.0, -2.0, 3.0], special=[True, False, False, False])
     second = attribution([0.0, 0.1, 0.2, 0.3], special=[True, False, False, False])
     assert agreement(first, second).n_players == 3
@@ -43,18 +43,18 @@ def test_absolute_and_special_tokens():
     assert agreement(first, second).spearman == pytest.approx(0.5, abs=1e-5)
 
 
-def test_is_undefined_where_somebody_ranks_nobody():
+def test_agreement_is_nan_for_constant_values_and_a_single_player():
     constant = agreement(attribution([1.0, 1.0, 1.0]), attribution([1.0, 2.0, 3.0]))
     single = agreement(attribution([1.0]), attribution([2.0]))
     assert all(math.isnan(score) for score in (constant.kendall, constant.spearman, single.kendall, single.spearman))
 
 
-def test_refuses_other_players():
+def test_agreement_of_different_players_raises_an_input_error():
     with pytest.raises(InputError, match="same players"):
         agreement(attribution([1.0, 2.0]), attribution([1.0, 2.0], positions=((0,), (2,))))
 
 
-def test_both_roads_of_an_efficient_method_have_one_total(encoder, tokenizer):
+def test_both_groupings_of_an_efficient_method_have_the_same_total(encoder, tokenizer):
     both = compare_groupings(encoder, tokenizer, TEXT, method="exact_shapley")
     assert both.summed.tokens == both.quotient.tokens
     assert both.total_gap == pytest.approx(0, abs=1e-6)
@@ -64,12 +64,12 @@ def test_both_roads_of_an_efficient_method_have_one_total(encoder, tokenizer):
     assert both.quotient.total == pytest.approx(everybody_and_nobody[0] - everybody_and_nobody[1], abs=1e-6)
 
 
-def test_both_roads_differ_in_total_for_pairwise_flow(encoder, tokenizer):
+def test_groupings_of_pairwise_flow_have_different_totals(encoder, tokenizer):
     both = compare_groupings(encoder, tokenizer, TEXT, method="flow_pairwise", layer=2)
-    assert (both.quotient.values <= both.summed.values + 1e-9).all()  # submodular: together less than one by one
+    assert (both.quotient.values <= both.summed.values + 1e-9).all()  # the game is submodular
     assert both.total_gap > 1e-6
 
 
-def test_refuses_methods_with_one_road(encoder, tokenizer):
+def test_compare_groupings_rejects_methods_with_one_grouping(encoder, tokenizer):
     with pytest.raises(InputError, match="one of flow, flow_pairwise, leave_one_out"):
         compare_groupings(encoder, tokenizer, TEXT, method="saliency")

@@ -1,4 +1,4 @@
-"""The result type: aligned columns, sums over groups, escaped pictures of itself."""
+"""TokenAttribution: columns, groups, special tokens and HTML."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def attribution(**changes):
     return TokenAttribution(**{**facts, **changes})
 
 
-def test_grouped_values_are_sums():
+def test_grouped_adds_up_the_values_of_each_group():
     words = attribution().grouped([[0], [1, 2], [3]], ["[CLS]", "greatly", "fine"], "words")
     np.testing.assert_allclose(words.values, [0.4, -0.2, 0.2])
     np.testing.assert_allclose(words.stderr, [0.0, 0.3, 0.3])
@@ -34,29 +34,29 @@ def test_grouped_values_are_sums():
     assert (words.players, words.grouping) == ("words", "sum")
 
 
-def test_without_special_drops_rows_and_rescales_nothing():
+def test_without_special_drops_rows_without_rescaling():
     bare = attribution().without_special()
     assert bare.tokens == ("great", "##ly", "fine")
     np.testing.assert_allclose(bare.values, [0.1, -0.3, 0.2])
     np.testing.assert_allclose(bare.high, [0.2, -0.1, 0.4])
 
 
-def test_top_orders_by_absolute_value():
+def test_top_sorts_by_absolute_value():
     assert attribution().top(2) == [("[CLS]", 0.4), ("##ly", -0.3)]
 
 
-def test_efficiency_gap_is_none_without_a_game_and_the_difference_with_one():
+def test_efficiency_gap_is_none_without_a_game():
     assert attribution().efficiency_gap is None
     assert attribution(v_empty=-1.0, v_full=0.0).efficiency_gap == pytest.approx(1.0 - 0.4)
 
 
 @pytest.mark.parametrize("column", ["values", "stderr", "low", "high", "is_special", "positions"])
-def test_columns_must_align(column):
+def test_columns_of_different_lengths_raise_input_errors(column):
     with pytest.raises(InputError, match=column):
         attribution(**{column: getattr(attribution(), column)[:3]})
 
 
-def test_values_cannot_be_changed():
+def test_values_are_read_only():
     with pytest.raises(ValueError, match="read-only"):
         attribution().values[0] = 1.0
 
@@ -70,18 +70,18 @@ def test_html_escapes_tokens_and_captions():
     assert "a&amp;b" in page
 
 
-def test_colour_strength_follows_the_absolute_value_and_hue_the_sign():
+def test_opacity_is_the_absolute_value_and_hue_the_sign():
     page = colour_tokens(["a", "b", "c"], np.array([1.0, -0.5, 0.0]))
     assert "rgba(33,102,172,1.00)" in page
     assert "rgba(190,78,20,0.50)" in page
     assert "rgba(33,102,172,0.00)" in page
 
 
-def test_colours_of_a_sentence_of_zeros_are_transparent():
+def test_zero_values_are_transparent():
     assert colour_tokens(["a", "b"], np.zeros(2)).count(",0.00)") == 2
 
 
-def test_special_tokens_do_not_set_the_scale():
+def test_special_tokens_are_excluded_from_the_colour_scale():
     page = colour_tokens(["[CLS]", "a", "b"], np.array([9.0, 1.0, 0.5]), is_special=[True, False, False])
     assert page.count(",1.00)") == 2
     assert ",0.50)" in page
@@ -89,8 +89,8 @@ def test_special_tokens_do_not_set_the_scale():
 
 
 @pytest.mark.parametrize("value", np.linspace(-1, 1, 21))
-def test_text_has_contrast_on_every_ground(value):
-    """At least 4.5 to 1, what WCAG 2 asks of normal text."""
+def test_text_contrast_satisfies_wcag_2(value):
+    """The contrast ratio is at least 4.5, the WCAG 2 limit for normal text."""
     page = colour_tokens(["a", "scale"], np.array([value, 1.0]))
     opacity = round(abs(value), 2)
     ground = [255 - opacity * (255 - channel) for channel in ((33, 102, 172) if value >= 0 else (190, 78, 20))]

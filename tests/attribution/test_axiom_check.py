@@ -108,7 +108,7 @@ def test_violations_within_four_standard_errors_are_accepted():
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_special_tokens_are_players_on_request(encoder, tokenizer, method):
+def test_special_tokens_can_be_players(encoder, tokenizer, method):
     told, usual, playing = (
         audit_method(Sentence(encoder, tokenizer, "a fine film", special_tokens=policy), method)
         for policy in ("present", None, "players")

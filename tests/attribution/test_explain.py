@@ -1,4 +1,4 @@
-"""One call for every method: closed forms, shared policy, and a model left as found."""
+"""`explain` with every method: values, players, intervals, warnings and model state."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ GRADIENTS = [name for name, method in METHODS.items() if method.family == "gradi
 
 
 @pytest.fixture(autouse=True)
-def _few_layers_saturate():
-    """Random tiny models may saturate the layer that is used; what is warned of is tested on its own."""
+def _ignore_saturated_layers():
+    """Ignore warnings of saturated layers, which random models may have; one test checks the warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SaturatedFlowWarning)
         yield
@@ -50,7 +50,7 @@ def attentions(encoder, tokenizer):
     return [layer[0].double().numpy() for layer in layers]
 
 
-def test_the_package_name_can_be_called_and_shows_the_signature(encoder, tokenizer):
+def test_explain_of_the_package_has_the_signature_of_the_function(encoder, tokenizer):
     from lightning_attnflow import explain as from_package
 
     result = from_package(encoder, tokenizer, TEXT, method="rollout")
@@ -59,7 +59,7 @@ def test_the_package_name_can_be_called_and_shows_the_signature(encoder, tokeniz
     assert lightning_attnflow.attribution.TokenGame is TokenGame
 
 
-def test_sixteen_methods_of_three_families():
+def test_methods_are_complete_and_have_summaries():
     assert set(METHODS) == {
         *("attention_last", "attention_mean", "received_attention", "rollout", "flow", "flow_pairwise", "flow_single"),
         *("leave_one_out", "exact_shapley", "shapley", "kernel_shap", "banzhaf"),
@@ -69,7 +69,7 @@ def test_sixteen_methods_of_three_families():
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_on_an_encoder(encoder, tokenizer, method):
+def test_every_method_explains_an_encoder(encoder, tokenizer, method):
     result = explain(encoder, tokenizer, TEXT, method=method)
     assert result.method == method
     assert np.isfinite(result.values).all()
@@ -81,7 +81,7 @@ def test_every_method_on_an_encoder(encoder, tokenizer, method):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_on_a_causal_model(causal, causal_tokenizer, method):
+def test_every_method_explains_a_causal_model(causal, causal_tokenizer, method):
     result = explain(causal, causal_tokenizer, "good film", method=method)
     assert len(result) == 9
     assert np.isfinite(result.values).all()
@@ -97,7 +97,7 @@ def causal_classifier(causal):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_on_a_causal_classifier_that_knows_no_padding(causal_classifier, causal_tokenizer, method):
+def test_every_method_explains_a_causal_classifier_without_padding_token(causal_classifier, causal_tokenizer, method):
     result = explain(causal_classifier, causal_tokenizer, "good film", method=method)
     causal_classifier.config.pad_token_id = len(causal_tokenizer) - 1  # not in the text
     try:
@@ -109,7 +109,7 @@ def test_every_method_on_a_causal_classifier_that_knows_no_padding(causal_classi
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("players", ["words", [(0, 9), (9, 19), (19, 29)]], ids=["words", "spans"])
-def test_every_method_on_words_and_spans(encoder, tokenizer, method, players):
+def test_every_method_explains_words_and_spans(encoder, tokenizer, method, players):
     result = explain(encoder, tokenizer, TEXT, method=method, players=players, special_tokens="present")
     names = {
         "words": ("A", "greatly", "fine", "film", ",", "not", "bad", "!"),
@@ -121,7 +121,7 @@ def test_every_method_on_words_and_spans(encoder, tokenizer, method, players):
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - set(ATTENTION)))
-def test_special_tokens_can_play_everywhere(encoder, tokenizer, method):
+def test_special_tokens_can_be_players_in_game_and_gradient_methods(encoder, tokenizer, method):
     if method == "exact_shapley":
         result = explain(encoder, tokenizer, "fine film", method=method, special_tokens="players")
         assert result.tokens == ("[CLS]", "fine", "film", "[SEP]")
@@ -130,7 +130,7 @@ def test_special_tokens_can_play_everywhere(encoder, tokenizer, method):
     assert result.is_special.tolist() == [True] + [False] * N + [True]
 
 
-def test_raw_attention_is_read_off_the_matrices(encoder, tokenizer, attentions):
+def test_attention_methods_equal_entries_of_the_attention_matrices(encoder, tokenizer, attentions):
     heads = np.stack([layer.mean(axis=0) for layer in attentions])  # (L, T, T)
     last = explain(encoder, tokenizer, TEXT, method="attention_last")
     np.testing.assert_allclose(last.values, heads[-1, 0], atol=1e-6)
@@ -143,7 +143,7 @@ def test_raw_attention_is_read_off_the_matrices(encoder, tokenizer, attentions):
     assert average.total == pytest.approx(N + 2)
 
 
-def test_rollout_and_flow_are_those_of_the_network(encoder, tokenizer, attentions):
+def test_rollout_and_flow_equal_those_of_the_attention_network(encoder, tokenizer, attentions):
     network = AttentionNetwork.from_attentions(attentions)
     expected = attention_rollout(network, layers=[2])[0]
     result = explain(encoder, tokenizer, TEXT, method="rollout")
@@ -157,22 +157,22 @@ def test_rollout_and_flow_are_those_of_the_network(encoder, tokenizer, attention
         assert result.details["ambiguity"] == pytest.approx(of_network.ambiguity[0])
 
 
-def test_the_readout_of_a_causal_model_is_its_last_token(causal, causal_tokenizer):
+def test_readout_of_a_causal_model_is_the_last_token(causal, causal_tokenizer):
     automatic = explain(causal, causal_tokenizer, "good film", method="attention_last")
     last = explain(causal, causal_tokenizer, "good film", method="attention_last", readout="last")
     np.testing.assert_array_equal(automatic.values, last.values)
     first = explain(causal, causal_tokenizer, "good film", method="attention_last", readout="first")
-    np.testing.assert_allclose(first.values, [1] + [0] * 8, atol=1e-6)  # the first token attends to itself alone
+    np.testing.assert_allclose(first.values, [1] + [0] * 8, atol=1e-6)  # the first token attends only to itself
 
 
-def test_words_of_attention_are_sums_of_their_tokens(encoder, tokenizer):
+def test_values_of_words_are_sums_over_their_tokens(encoder, tokenizer):
     for method in ("attention_last", "received_attention", "rollout", "flow_single", "saliency"):
         tokens = explain(encoder, tokenizer, TEXT, method=method, special_tokens="present").values
         words = explain(encoder, tokenizer, TEXT, method=method, players="words", special_tokens="present").values
         np.testing.assert_allclose(words, [tokens[0], tokens[1] + tokens[2], *tokens[3:]], atol=1e-9)
 
 
-def test_exact_shapley_and_leave_one_out_are_those_of_the_game(encoder, tokenizer):
+def test_exact_shapley_and_leave_one_out_equal_those_of_the_token_game(encoder, tokenizer):
     game = TokenGame(encoder, tokenizer, TEXT)
     exact = explain(encoder, tokenizer, TEXT, method="exact_shapley")
     np.testing.assert_allclose(exact.values, exact_shapley(game).values, atol=1e-6)
@@ -197,7 +197,7 @@ def test_sampled_shapley_covers_the_exact_values(encoder, tokenizer):
 
 
 @pytest.mark.parametrize("method", ["shapley", "kernel_shap", "banzhaf"])
-def test_a_model_that_says_the_same_of_everything_gets_no_interval_from_few_evaluations(encoder, tokenizer, method):
+def test_constant_model_has_no_interval_with_few_evaluations(encoder, tokenizer, method):
     mute = copy.deepcopy(encoder)
     torch.nn.init.zeros_(mute.classifier.weight)
     text = "fine film , bad fine film , bad fine film , bad"
@@ -208,20 +208,20 @@ def test_a_model_that_says_the_same_of_everything_gets_no_interval_from_few_eval
     np.testing.assert_allclose(few.values, 0, atol=1e-12)
 
 
-def test_kernel_shap_with_every_coalition_is_exact(encoder, tokenizer):
+def test_kernel_shap_with_all_coalitions_is_exact(encoder, tokenizer):
     exact = explain(encoder, tokenizer, "fine film , bad", method="exact_shapley")
     kernel = explain(encoder, tokenizer, "fine film , bad", method="kernel_shap", budget=2**4)
     np.testing.assert_allclose(kernel.values, exact.values, atol=1e-8)
 
 
-def test_integrated_gradients_add_up_to_the_change_of_the_payoff(encoder, tokenizer):
+def test_integrated_gradients_satisfy_completeness(encoder, tokenizer):
     result = explain(encoder, tokenizer, TEXT, method="integrated_gradients", n_steps=200, payoff="probability")
     change = result.v_full - result.v_empty
     assert abs(result.efficiency_gap) < 0.02 * abs(change)
     assert result.masking == "mask"
 
 
-def test_gradient_methods_match_autograd(encoder, tokenizer):
+def test_gradient_methods_equal_autograd(encoder, tokenizer):
     encoding = tokenizer(TEXT, return_tensors="pt")
     vectors = encoder.get_input_embeddings()(encoding["input_ids"]).detach().requires_grad_()
     payoff = encoder(inputs_embeds=vectors).logits[0].double().log_softmax(-1)[1]
@@ -235,7 +235,7 @@ def test_gradient_methods_match_autograd(encoder, tokenizer):
 
 
 @pytest.mark.parametrize("method", ["flow", "shapley", "integrated_gradients", "smooth_grad"])
-def test_model_gradients_and_random_states_are_left_as_found(encoder, tokenizer, method):
+def test_model_gradients_and_random_states_are_restored(encoder, tokenizer, method):
     encoder.train()
     encoder.bert.pooler.eval()
     modes = [module.training for module in encoder.modules()]
@@ -257,21 +257,21 @@ def test_model_gradients_and_random_states_are_left_as_found(encoder, tokenizer,
 
 @pytest.mark.parametrize("method", ["flow", "leave_one_out", "saliency", "integrated_gradients"])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_the_same_values_inside_a_validation_loop(encoder, tokenizer, method, mode):
+def test_values_are_the_same_in_no_grad_and_inference_mode(encoder, tokenizer, method, mode):
     outside = explain(encoder, tokenizer, TEXT, method=method)
     with mode():
         inside = explain(encoder, tokenizer, TEXT, method=method)
     np.testing.assert_allclose(inside.values, outside.values, atol=1e-6)
 
 
-def test_gradients_of_a_model_made_in_inference_mode_are_refused(encoder, tokenizer):
+def test_gradients_of_a_model_created_in_inference_mode_raise_an_input_error(encoder, tokenizer):
     with torch.inference_mode():
         made_inside = type(encoder)(encoder.config).eval()
     with pytest.raises(InputError, match="inference"):
         explain(made_inside, tokenizer, TEXT, method="saliency")
 
 
-def test_a_saturated_layer_warns(encoder, tokenizer, attentions):
+def test_saturated_layers_give_a_warning(encoder, tokenizer, attentions):
     network = AttentionNetwork.from_attentions(attentions)
     saturation = attention_flow(network, method="pairwise").saturation
     layer = int(saturation.argmax())
@@ -282,7 +282,7 @@ def test_a_saturated_layer_warns(encoder, tokenizer, attentions):
         assert found[0].filename == __file__
 
 
-def test_ranges_of_summed_tokens_are_bounds_and_say_so(encoder, tokenizer):
+def test_ranges_of_summed_tokens_are_marked_as_bounds(encoder, tokenizer):
     ranges = {
         grouping: explain(encoder, tokenizer, TEXT, players="words", grouping=grouping, layer=1)
         for grouping in ("sum", "quotient")
@@ -297,7 +297,7 @@ def test_ranges_of_summed_tokens_are_bounds_and_say_so(encoder, tokenizer):
 
 @pytest.mark.parametrize("method", ["flow", "rollout", "leave_one_out", "saliency"])
 @pytest.mark.parametrize("players", ["tokens", "words"])
-def test_a_text_that_was_cut_says_so(encoder, tokenizer, method, players):
+def test_results_of_truncated_texts_contain_the_number_of_tokens(encoder, tokenizer, method, players):
     result = explain(encoder, tokenizer, "fine " * 40, method=method, players=players, truncate=True)
     assert (result.details["tokens_kept"], result.details["tokens_in_all"]) == (32, 42)
     assert "truncated: 32 of 42 tokens" in str(result)
@@ -307,7 +307,7 @@ def test_a_text_that_was_cut_says_so(encoder, tokenizer, method, players):
         assert "tokens_in_all" not in whole.details
 
 
-def test_explain_all_gives_each_method_what_it_takes(encoder, tokenizer):
+def test_explain_all_passes_options_to_the_methods_that_accept_them(encoder, tokenizer):
     results = explain_all(encoder, tokenizer, TEXT, methods=["leave_one_out", "flow"], payoff="probability", layer=3)
     assert list(results) == ["leave_one_out", "flow"]
     assert (results["leave_one_out"].payoff, results["leave_one_out"].layer) == ("probability", None)
@@ -317,7 +317,7 @@ def test_explain_all_gives_each_method_what_it_takes(encoder, tokenizer):
 
 
 @pytest.mark.parametrize("method", GRADIENTS)
-def test_gradients_of_a_model_of_half_precision(encoder, tokenizer, method):
+def test_gradient_methods_explain_a_bfloat16_model(encoder, tokenizer, method):
     exact = explain(encoder, tokenizer, TEXT, method=method, target=1)
     half = explain(copy.deepcopy(encoder).bfloat16(), tokenizer, TEXT, method=method, target=1)
     assert np.abs(half.values - exact.values).max() < 0.1 * np.abs(exact.values).max()

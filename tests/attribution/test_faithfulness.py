@@ -1,4 +1,4 @@
-"""Erasure scores against hand-made games, and bootstrap intervals against their definition."""
+"""Erasure scores of games with closed forms, and bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import FunctionGame
 
 
-def test_scores_of_a_game_that_depends_on_two_players():
+def test_scores_of_a_game_with_two_relevant_players_equal_closed_forms():
     game = FunctionGame(lambda c: np.log(0.1 + 0.6 * c[:, 0] + 0.2 * c[:, 1]), n_players=4)
     scores = faithfulness(game, np.array([3.0, 2.0, 1.0, 0.0]), fractions=(0.25, 0.5))
     np.testing.assert_allclose(scores.comprehensiveness, [0.6, 0.8])
@@ -28,7 +28,7 @@ def test_scores_of_a_game_that_depends_on_two_players():
     assert scores.mean_log_odds == pytest.approx((np.log(0.3 / 0.9) + np.log(0.1 / 0.9)) / 2)
 
 
-def test_the_true_order_beats_the_reverse_order():
+def test_true_ranking_scores_better_than_the_reversed_ranking():
     weights = np.array([0.4, 0.3, 0.15, 0.05])
     game = FunctionGame(lambda c: np.log(0.05 + c @ weights), n_players=4)
     right, wrong = faithfulness(game, weights), faithfulness(game, -weights)
@@ -38,7 +38,7 @@ def test_the_true_order_beats_the_reverse_order():
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
-def test_the_erased_and_the_kept_are_complements_of_the_stated_size(values):
+def test_erasure_coalitions_are_complements_of_the_given_sizes(values):
     coalitions = erasure_coalitions(np.array(values))
     without, alone = np.split(coalitions, 2)
     assert np.array_equal(without, ~alone)
@@ -49,7 +49,7 @@ def test_the_erased_and_the_kept_are_complements_of_the_stated_size(values):
             assert min(np.array(values)[row]) >= max(np.array(values)[~row])
 
 
-def test_bootstrap_interval_of_a_normal_mean_matches_the_normal_interval():
+def test_bootstrap_interval_of_normal_samples_equals_the_normal_interval():
     samples = np.random.default_rng(1).normal(size=(400, 2))
     low, high = bootstrap_interval(samples, n_resamples=4000)
     half = 1.96 * samples.std(axis=0) / np.sqrt(400)
@@ -57,7 +57,7 @@ def test_bootstrap_interval_of_a_normal_mean_matches_the_normal_interval():
     np.testing.assert_allclose(high, samples.mean(axis=0) + half, atol=0.012)
 
 
-def test_bootstrap_depends_on_its_seed_alone():
+def test_bootstrap_interval_depends_on_the_seed():
     samples = np.random.default_rng(2).normal(size=50)
     assert bootstrap_interval(samples, seed=3) == bootstrap_interval(samples, seed=3)
     assert bootstrap_interval(samples, seed=3) != bootstrap_interval(samples, seed=4)
@@ -75,6 +75,6 @@ def test_bootstrap_depends_on_its_seed_alone():
         lambda: faithfulness(FunctionGame(lambda c: c.sum(1), n_players=2), np.ones(3)),
     ],
 )
-def test_refuses_what_has_no_score(call):
+def test_invalid_arguments_raise_input_errors(call):
     with pytest.raises(InputError):
         call()

@@ -54,6 +54,6 @@ def test_to_html_writes_utf8(tmp_path):
     assert "naïve" in path.read_text(encoding="utf-8")
 
 
-def test_empty_pages_are_refused():
+def test_empty_pages_raise_an_input_error():
     with pytest.raises(InputError, match="at least one"):
         tokens_html([])

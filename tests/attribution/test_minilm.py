@@ -1,4 +1,4 @@
-"""A real encoder: where its flow saturates, which words its pieces form, and what peers say of its token game."""
+"""Attribution on MiniLM: saturated layers, maximum flows, words, and Shapley values compared with shapiq."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def minilm():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
-        model.classifier.weight.data.normal_()  # an untrained head, wide enough for tokens to matter
+        model.classifier.weight.data.normal_()  # untrained head; large weights so that tokens matter
     return model.eval(), AutoTokenizer.from_pretrained(MODEL_DIR)
 
 
-def test_the_input_layer_is_saturated_and_the_default_layer_is_not(minilm):
+def test_input_layer_is_saturated_and_default_layer_is_not(minilm):
     with pytest.warns(SaturatedFlowWarning, match=r"layer 0 of 6: .* layer=\d is not saturated"):
         saturated = explain(*minilm, LONGER, layer=0)
     with warnings.catch_warnings():
@@ -37,10 +37,10 @@ def test_the_input_layer_is_saturated_and_the_default_layer_is_not(minilm):
     assert saturated.details["saturation"] > default.details["saturation"]
     words = saturated.without_special().values
     deviations = np.abs(words - np.median(words))
-    assert np.median(deviations) < 0.1 * np.median(words)  # one constant plus one attention entry: says next to nothing
+    assert np.median(deviations) < 0.1 * np.median(words)  # saturated: a constant plus one attention entry
 
 
-def test_any_one_maximum_flow_is_an_accident_within_the_interval(minilm):
+def test_maximum_flows_lie_within_the_interval(minilm):
     single = explain(*minilm, LONGER, method="flow_single")
     shapley = explain(*minilm, LONGER, method="flow")
     rolled = explain(*minilm, LONGER, method="rollout")
@@ -51,7 +51,7 @@ def test_any_one_maximum_flow_is_an_accident_within_the_interval(minilm):
     assert shapley.details["ambiguity"] > 0.5
 
 
-def test_words_join_their_pieces(minilm):
+def test_words_group_their_word_pieces(minilm):
     result = explain(*minilm, TEXT, method="leave_one_out", players="words")
     assert result.tokens == ("Unbelievably", "moving", ".")
     assert len(result.positions[0]) > 1
@@ -60,7 +60,7 @@ def test_words_join_their_pieces(minilm):
     assert both.largest_gap > 0
 
 
-def test_shapiq_agrees_on_the_token_game(minilm):
+def test_exact_shapley_values_of_the_token_game_equal_shapiq(minilm):
     import shapiq
 
     game = CachedGame(TokenGame(*minilm, TEXT))
@@ -70,6 +70,6 @@ def test_shapiq_agrees_on_the_token_game(minilm):
     np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
-def test_every_public_name_is_there():
+def test_public_names_are_importable_and_unique():
     assert len(set(package.__all__)) == len(package.__all__)
     assert all(hasattr(package, name) for name in package.__all__)

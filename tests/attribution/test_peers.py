@@ -1,4 +1,4 @@
-"""captum and shapiq, asked about the same token game, say what we say."""
+"""Values of a token game compared with captum and shapiq."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightning_attnflow.shapley.exact import coalition_table, coalitions_of
 
 @pytest.fixture(scope="module")
 def game(encoder, tokenizer):
-    """A token game with every payoff remembered, so that all parties are told the same numbers."""
+    """Return a token game with cached values, so that all libraries receive identical numbers."""
     cached = CachedGame(TokenGame(encoder, tokenizer, "a greatly fine film"))
     coalition_table(cached)
     return cached
@@ -25,8 +25,8 @@ def as_captum_forward(game):
     return lambda present: torch.from_numpy(game(present.numpy() > 0.5))
 
 
-def test_captum_exact_shapley_values(game):
-    """captum adds up in float32, so the payoffs are made whole multiples of n!: then neither party rounds."""
+def test_exact_shapley_values_equal_captum(game):
+    """captum adds up in float32; payoffs that are integer multiples of n! avoid rounding."""
     from captum.attr import ShapleyValues
 
     whole = FunctionGame(lambda c: np.rint(game(c) * 1000) * math.factorial(game.n_players), game.n_players)
@@ -37,7 +37,7 @@ def test_captum_exact_shapley_values(game):
     np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=0)
 
 
-def test_captum_leave_one_out(game):
+def test_leave_one_out_equals_captum(game):
     from captum.attr import FeatureAblation
 
     from lightning_attnflow.shapley import leave_one_out
@@ -47,7 +47,7 @@ def test_captum_leave_one_out(game):
     np.testing.assert_allclose(leave_one_out(game), theirs, atol=1e-9)
 
 
-def test_shapiq_exact_shapley_values(game):
+def test_exact_shapley_values_equal_shapiq(game):
     import shapiq
 
     computer = shapiq.ExactComputer(game, game.n_players)
@@ -55,7 +55,7 @@ def test_shapiq_exact_shapley_values(game):
     np.testing.assert_allclose(exact_shapley(game).values, theirs, atol=1e-9)
 
 
-def test_captum_samples_within_the_standard_errors(game):
+def test_sampled_shapley_values_agree_with_captum_within_standard_errors(game):
     from captum.attr import ShapleyValueSampling
 
     n_permutations = 400
@@ -65,12 +65,12 @@ def test_captum_samples_within_the_standard_errors(game):
         sampler = ShapleyValueSampling(as_captum_forward(game))
         theirs = sampler.attribute(everybody, baselines=0.0, n_samples=n_permutations)[0].numpy()
     ours = permutation_shapley(game, stop=MaxPermutations(n_permutations), antithetic=False, seed=0)
-    joint = np.hypot(ours.stderr, ours.stderr)  # both are means over as many plain orders
+    joint = np.hypot(ours.stderr, ours.stderr)  # both are means over the same number of permutations
     assert (np.abs(ours.values - theirs) < 4 * joint + 1e-12).all()
     assert (np.abs(ours.values - exact_shapley(game).values) < 4 * ours.stderr + 1e-12).all()
 
 
-def test_shapiq_samples_within_the_standard_errors(game):
+def test_sampled_shapley_values_agree_with_shapiq_within_standard_errors(game):
     import shapiq
 
     n_permutations = 400
@@ -83,7 +83,7 @@ def test_shapiq_samples_within_the_standard_errors(game):
     assert (difference < 4 * np.sqrt(2) * ours.stderr + 1e-12).all()
 
 
-def test_the_table_of_payoffs_is_what_the_game_pays(game):
+def test_coalition_table_equals_the_values_of_the_game(game):
     table = coalition_table(game)
     rows = coalitions_of(np.arange(2**game.n_players), game.n_players)
     np.testing.assert_allclose(table, game(rows), atol=1e-12)

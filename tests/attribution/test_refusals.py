@@ -1,4 +1,4 @@
-"""What `explain` refuses, and what each error says."""
+"""Error messages of `explain` for invalid arguments."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ TEXT = "A greatly fine film, not bad!"
         ({"method": "saliency", "payoff": lambda logits, target: 1.0}, "got float"),  # noqa: ARG005
     ],
 )
-def test_refuses_what_a_method_does_not_take(encoder, tokenizer, keywords, message):
+def test_invalid_options_raise_input_errors(encoder, tokenizer, keywords, message):
     text = keywords.pop("text", TEXT)
     with pytest.raises(InputError, match=message):
         explain(encoder, tokenizer, text, **keywords)
@@ -67,14 +67,14 @@ def test_refuses_what_a_method_does_not_take(encoder, tokenizer, keywords, messa
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("seed", ["a", -1, 1.5])
-def test_every_method_refuses_what_is_no_seed_and_no_model(encoder, tokenizer, method, seed):
+def test_invalid_seeds_and_models_raise_input_errors_in_every_method(encoder, tokenizer, method, seed):
     with pytest.raises(InputError, match="seed: got"):
         explain(encoder, tokenizer, TEXT, method=method, seed=seed)
     with pytest.raises(InputError, match="model: got NoneType"):
         explain(None, tokenizer, TEXT, method=method)
 
 
-def test_missing_captum_is_reported_with_the_pip_command(encoder, tokenizer, monkeypatch):
+def test_error_without_captum_contains_the_pip_command(encoder, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(MissingDependencyError, match=r"lightning-attnflow\[gradients\]"):
         explain(encoder, tokenizer, TEXT, method="saliency")

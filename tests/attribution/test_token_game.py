@@ -1,4 +1,4 @@
-"""The token game pays exactly what the model says, one forward a distinct coalition, and leaves the model alone."""
+"""TokenGame: values of coalitions, payoffs, masking, players, model state and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def some_coalitions(seed: int = 0, m: int = 12, n: int = N) -> np.ndarray:
 
 
 def reference_logits(model, tokenizer, present: np.ndarray, masking: str) -> torch.Tensor:
-    """One coalition at a time, straight through the model."""
+    """Return the logits of one coalition, computed with the model directly."""
     encoding = tokenizer(TEXT, return_tensors="pt")
     keep = torch.tensor([True, *present.tolist(), True])
     with torch.no_grad():
@@ -38,7 +38,7 @@ def reference_logits(model, tokenizer, present: np.ndarray, masking: str) -> tor
 
 
 @pytest.mark.parametrize("masking", ["mask", "zero_embedding", "drop"])
-def test_pays_what_the_model_says_of_each_coalition(encoder, tokenizer, masking):
+def test_values_of_coalitions_equal_masked_forward_passes(encoder, tokenizer, masking):
     game = TokenGame(encoder, tokenizer, TEXT, masking=masking, target=2, batch_size=5)
     coalitions = some_coalitions()
     expected = [reference_logits(encoder, tokenizer, row, masking).log_softmax(-1)[2].item() for row in coalitions]
@@ -46,7 +46,7 @@ def test_pays_what_the_model_says_of_each_coalition(encoder, tokenizer, masking)
 
 
 @pytest.mark.parametrize("payoff", sorted(PAYOFFS))
-def test_payoffs_are_the_named_functions_of_the_logits(encoder, tokenizer, payoff):
+def test_named_payoffs_equal_their_definitions(encoder, tokenizer, payoff):
     coalitions = some_coalitions()
     logits = torch.stack([reference_logits(encoder, tokenizer, row, "mask") for row in coalitions]).numpy()
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -61,7 +61,7 @@ def test_payoffs_are_the_named_functions_of_the_logits(encoder, tokenizer, payof
     np.testing.assert_allclose(game(coalitions), expected, atol=1e-5)
 
 
-def test_a_payoff_may_be_a_function_of_logits_and_target(encoder, tokenizer):
+def test_payoff_can_be_a_function_of_logits_and_target(encoder, tokenizer):
     game = TokenGame(encoder, tokenizer, TEXT, payoff=lambda logits, target: logits[:, target] * 2, target=0)
     expected = 2 * reference_logits(encoder, tokenizer, np.ones(N, bool), "mask")[0].item()
     assert game(np.ones((1, N), bool))[0] == pytest.approx(expected, abs=1e-5)
@@ -73,11 +73,11 @@ def test_defaults_are_the_predicted_class_and_the_mask_token(encoder, tokenizer)
     assert (game.target, game.masking, list(game.players.names)) == (predicted, "mask", TOKENS)
 
 
-def test_without_mask_token_the_default_is_the_zero_embedding(causal, causal_tokenizer):
+def test_default_masking_without_a_mask_token_is_the_zero_embedding(causal, causal_tokenizer):
     assert TokenGame(causal, causal_tokenizer, "good film").masking == "zero_embedding"
 
 
-def test_causal_payoff_is_about_the_next_token(causal, causal_tokenizer):
+def test_payoff_of_a_causal_model_is_that_of_the_next_token(causal, causal_tokenizer):
     with torch.no_grad():
         ids = torch.tensor([causal_tokenizer("good film")["input_ids"]])
         logits = causal(input_ids=ids).logits[0, -1].double()
@@ -87,7 +87,7 @@ def test_causal_payoff_is_about_the_next_token(causal, causal_tokenizer):
     assert whole == pytest.approx(logits.log_softmax(-1).max().item(), abs=1e-5)
 
 
-def test_equal_coalitions_of_a_call_are_forwarded_once_in_batches_of_the_stated_size(encoder, tokenizer):
+def test_duplicate_coalitions_are_evaluated_once_in_batches_of_batch_size(encoder, tokenizer):
     game = TokenGame(encoder, tokenizer, TEXT, batch_size=4)
     sizes = []
     handle = encoder.register_forward_pre_hook(
@@ -103,11 +103,11 @@ def test_equal_coalitions_of_a_call_are_forwarded_once_in_batches_of_the_stated_
     np.testing.assert_array_equal(payoffs[::3], payoffs[1::3])
 
 
-def test_no_coalition_has_no_payoff(encoder, tokenizer):
+def test_empty_batch_of_coalitions_gives_no_values(encoder, tokenizer):
     assert TokenGame(encoder, tokenizer, TEXT)(np.empty((0, N), bool)).shape == (0,)
 
 
-def test_words_and_spans_move_all_their_positions(encoder, tokenizer):
+def test_words_and_spans_mask_all_their_positions(encoder, tokenizer):
     tokens = TokenGame(encoder, tokenizer, TEXT)
     words = TokenGame(encoder, tokenizer, TEXT, players="words")
     spans = TokenGame(encoder, tokenizer, TEXT, players=[(0, 9), (9, 19), (19, 29)])
@@ -122,13 +122,13 @@ def test_words_and_spans_move_all_their_positions(encoder, tokenizer):
     assert spans(np.array([[False, True, True]]))[0] == pytest.approx(last_two_spans, abs=1e-6)
 
 
-def test_special_tokens_play_when_asked(encoder, tokenizer):
+def test_special_tokens_can_be_players(encoder, tokenizer):
     game = TokenGame(encoder, tokenizer, TEXT, special_tokens="players")
     assert game.players.names == ("[CLS]", *TOKENS, "[SEP]")
     assert game.players.is_special.tolist() == [True] + [False] * N + [True]
 
 
-def test_model_and_random_states_are_left_as_found(encoder, tokenizer):
+def test_model_and_random_states_are_restored(encoder, tokenizer):
     encoder.train()
     encoder.bert.pooler.eval()
     modes = [module.training for module in encoder.modules()]
@@ -150,7 +150,7 @@ def test_works_in_inference_mode(encoder, tokenizer):
     np.testing.assert_allclose(inside, TokenGame(encoder, tokenizer, TEXT)(some_coalitions()), atol=1e-6)
 
 
-def test_a_nan_payoff_names_its_coalition(encoder, tokenizer):
+def test_error_for_a_nan_payoff_contains_the_coalition(encoder, tokenizer):
     game = TokenGame(encoder, tokenizer, TEXT, payoff=lambda logits, target: logits[:, target] * torch.nan)
     with pytest.raises(GameError, match="finite") as caught:
         evaluate(game, np.array([[True, False] + [False] * (N - 2)]))
@@ -173,7 +173,7 @@ def test_a_nan_payoff_names_its_coalition(encoder, tokenizer):
         ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_refuses_arguments_it_cannot_use(encoder, tokenizer, keywords, message):
+def test_invalid_arguments_raise_input_errors(encoder, tokenizer, keywords, message):
     with pytest.raises(InputError, match=message):
         TokenGame(encoder, tokenizer, TEXT, **keywords)
 
@@ -187,16 +187,16 @@ def test_refuses_arguments_it_cannot_use(encoder, tokenizer, keywords, message):
         (7, "str"),
     ],
 )
-def test_refuses_texts_it_cannot_read_whole(encoder, tokenizer, text, message):
+def test_empty_and_too_long_texts_raise_input_errors(encoder, tokenizer, text, message):
     with pytest.raises(InputError, match=message):
         TokenGame(encoder, tokenizer, text)
 
 
-def test_truncates_when_asked(encoder, tokenizer):
+def test_truncate_shortens_long_texts(encoder, tokenizer):
     assert TokenGame(encoder, tokenizer, "a " * 31, truncate=True).n_players == 30
 
 
-def test_mask_needs_a_mask_token_and_drop_a_readout_that_stays(causal, causal_tokenizer):
+def test_mask_and_drop_are_rejected_for_a_causal_model_without_special_tokens(causal, causal_tokenizer):
     with pytest.raises(InputError, match=r"no mask token.*zero_embedding"):
         TokenGame(causal, causal_tokenizer, "good film", masking="mask")
     with pytest.raises(InputError, match="still reads dropped positions"):
@@ -204,7 +204,7 @@ def test_mask_needs_a_mask_token_and_drop_a_readout_that_stays(causal, causal_to
 
 
 def test_drop_on_a_causal_model_reads_the_last_present_position(causal, causal_tokenizer, monkeypatch):
-    """With a first token that always stays, dropping the tail is the same as never having written it."""
+    """If the first token is always present, dropping the last tokens gives the logits of the shortened text."""
     from lightning_attnflow.attribution import token_game
 
     encode = token_game.encode_text
@@ -223,19 +223,19 @@ def test_drop_on_a_causal_model_reads_the_last_present_position(causal, causal_t
     assert game(first_four)[0] == pytest.approx(short, abs=1e-5)
 
 
-def test_refuses_models_without_class_logits(encoder, tokenizer):
+def test_models_without_class_logits_raise_input_errors(encoder, tokenizer):
     with pytest.raises(InputError, match="Hugging Face model"):
         TokenGame(torch.nn.Linear(2, 2), tokenizer, TEXT)
     with pytest.raises(InputError, match="AutoModelForSequenceClassification"):
         TokenGame(encoder.bert, tokenizer, TEXT)
 
 
-def test_a_call_needs_memory_for_positions_not_for_players_times_positions(encoder, tokenizer):
+def test_memory_of_a_call_does_not_grow_with_players_times_positions(encoder, tokenizer):
     game = TokenGame(encoder, tokenizer, "fine " * 30, payoff=lambda logits, target: logits[:, target])
     coalitions = some_coalitions(m=4000, n=30)
-    game._logits = lambda present: torch.zeros(len(present), 3)  # the model's own memory is not the question
+    game._logits = lambda present: torch.zeros(len(present), 3)  # exclude the memory of the model
     tracemalloc.start()
     game(coalitions)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 15 * coalitions.nbytes  # a bool (m, n, T) alone is 32 times as large
+    assert peak < 15 * coalitions.nbytes  # a bool array (m, n, T) would be 32 times as large

@@ -22,7 +22,7 @@ class Module(pl.LightningModule):
 
 
 class SentenceTransformerLike(torch.nn.Sequential):
-    """Modules in the order of SentenceTransformer: the Hugging Face model in ``auto_model``, then pooling."""
+    """Modules in the layout of SentenceTransformer: the Hugging Face model in ``auto_model``, then pooling."""
 
     def __init__(self, encoder):
         transformer = torch.nn.Module()

@@ -123,14 +123,14 @@ def test_automatic_readout_for_left_and_right_padding(
     np.testing.assert_allclose(flow.values[-1], expected)
 
 
-def test_sentences_of_one_token(tmp_path: Path) -> None:
+def test_sentences_of_one_token_have_zero_entropy_and_no_rollout_agreement(tmp_path: Path) -> None:
     row = {"input_ids": torch.tensor([7]), "attention_mask": torch.tensor([1]), "labels": torch.tensor(0)}
     logged = validated(tmp_path, new_monitor(method="shapley"), [DataLoader([row, row], 2)])
     assert logged["attnflow/entropy/layer_00"] == 0
     assert not any("rollout_agreement" in name for name in logged)  # undefined for one token
 
 
-def test_every_n_epochs_and_drift(tmp_path: Path) -> None:
+def test_drift_is_logged_from_the_second_measured_epoch(tmp_path: Path) -> None:
     seen: list[tuple[int, list[str]]] = []
 
     class Watched(AttentionFlowMonitor):
@@ -184,7 +184,7 @@ class Recorder(Logger):
         """Ignore hyperparameters."""
 
 
-def test_three_loggers(tmp_path: Path) -> None:
+def test_metrics_and_media_are_written_to_three_loggers(tmp_path: Path) -> None:
     board, table, recorder = TensorBoardLogger(tmp_path / "tb"), CSVLogger(tmp_path / "csv"), Recorder()
     monitor = new_monitor(probes=[PROBE, "a bad film"])
     trainer(tmp_path, callbacks=[monitor], logger=[board, table, recorder], max_epochs=1).fit(Classifier())
@@ -221,8 +221,8 @@ def read_batch(batch: Any) -> dict[str, Any]:
     return {key: batch[key] for key in ("input_ids", "attention_mask")}
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Lightning's own use of jsonargparse
-def test_lightning_cli_with_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by Lightning's use of jsonargparse
+def test_lightning_cli_reads_the_monitor_from_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["script.py"])
     models.tokenizer().save_pretrained(tmp_path / "tokenizer")
     config = tmp_path / "config.yaml"

@@ -27,7 +27,7 @@ class NoModel(Classifier):
         self.net = torch.nn.Linear(1, 1)
 
 
-def test_several_or_no_models_are_refused_unless_one_is_named(tmp_path: Path) -> None:
+def test_several_or_no_models_raise_errors_unless_model_is_given(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"got 2; .*model='net' \(BertForSequenceClassification\) or model='teacher'"):
         trainer(tmp_path, callbacks=[new_monitor()]).fit(TwoModels())
     with pytest.raises(CaptureError, match="no Hugging Face model in it"):
@@ -65,7 +65,7 @@ def test_wrapped_models_give_the_same_flow(tmp_path: Path, wrapper: Any) -> None
     assert float(run.callback_metrics["attnflow/entropy/layer_00"]) == plain["attnflow/entropy/layer_00"]
 
 
-def test_too_long_probes_are_refused_before_training(tmp_path: Path) -> None:
+def test_too_long_probes_raise_an_input_error_before_training(tmp_path: Path) -> None:
     short = Classifier()
     short.net = models.bert_classifier(max_position_embeddings=16)
     with pytest.raises(InputError, match=r"probes\[1\]: got 22 tokens; expected at most 16 tokens"):
@@ -92,7 +92,7 @@ def test_a_failure_warns_once_and_training_continues(tmp_path: Path) -> None:
         ({"input_ids": torch.tensor([2, 5]), "attention_mask": torch.tensor([0, 0])}, r"mask: got .* 0 real tokens"),
     ],
 )
-def test_unreadable_batches_are_refused(tmp_path: Path, batch: Any, message: str) -> None:
+def test_unsupported_batches_raise_input_errors(tmp_path: Path, batch: Any, message: str) -> None:
     class Silent(Classifier):
         def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
             """Accept any batch."""
@@ -102,7 +102,7 @@ def test_unreadable_batches_are_refused(tmp_path: Path, batch: Any, message: str
         trainer(tmp_path, callbacks=[new_monitor()]).validate(Silent(), DataLoader(rows, 2), verbose=False)
 
 
-def test_inputs_reads_the_batch(tmp_path: Path) -> None:
+def test_inputs_function_returns_the_model_inputs_of_a_batch(tmp_path: Path) -> None:
     def read(batch: Any) -> dict[str, torch.Tensor]:
         return {"input_ids": batch["input_ids"][:, :6]}
 
@@ -130,12 +130,12 @@ def test_inputs_reads_the_batch(tmp_path: Path) -> None:
         ({"on_error": "ignore"}, r"on_error: got 'ignore'"),
     ],
 )
-def test_invalid_arguments_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_raise_input_errors(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         new_monitor(**settings)
 
 
-def test_readout_and_head_out_of_range_are_refused_in_the_run(tmp_path: Path) -> None:
+def test_readout_and_head_out_of_range_raise_input_errors_during_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="readout: got position 99"):
         validated(tmp_path, new_monitor(readout=99))
     with pytest.raises(InputError, match=r"heads: got 7; expected an integer in 0\.\.1"):

@@ -25,7 +25,7 @@ SENTENCES = [
 
 
 def dataset(n_sentences: int = 12, *, left: bool = False) -> list[dict[str, torch.Tensor]]:
-    """Return tokenised sentences, all padded to 12 tokens, with labels."""
+    """Return tokenised sentences, all padded to 16 tokens, with labels."""
     tokenizer = models.tokenizer()
     texts = [f"{SENTENCES[index % 5]} {SENTENCES[(index // 5) % 5]}" for index in range(n_sentences)]
     tokenizer.padding_side = "left" if left else "right"

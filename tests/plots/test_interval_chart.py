@@ -101,13 +101,13 @@ def test_pyplot_has_no_new_figure(flow):
         ({"marks": {str(i): np.zeros(4) for i in range(MAX_MARKS + 1)}}, f"at most {MAX_MARKS}"),
     ],
 )
-def test_invalid_arguments_are_refused(flow, change, message):
+def test_invalid_arguments_raise_input_errors(flow, change, message):
     arguments = {"labels": LABELS, "marks": {}, "layer": 0} | change
     with pytest.raises(InputError, match=message):
         interval_chart(flow, **arguments)
 
 
-def test_lower_ends_above_upper_ends_are_refused():
+def test_lower_bounds_above_upper_bounds_raise_an_input_error():
     from matplotlib.figure import Figure
 
     with pytest.raises(InputError, match=r"above upper 0\.2 for 'b'"):

@@ -33,7 +33,7 @@ def test_each_row_is_the_flow_of_one_layer(model, players):
     np.testing.assert_allclose(flow.rollout.sum(axis=1), attention_rollout(network).sum(axis=1))
 
 
-def test_it_equals_the_flow_of_the_monitor(model):
+def test_sentence_flow_equals_the_flow_of_the_monitor(model):
     tokenizer = models.tokenizer()
     settings = FlowSettings(method="shapley", readout="auto", heads="mean", residual=0.5, words=True, seed=0)
     batch = tokenizer(TEXT, return_tensors="pt")
@@ -45,7 +45,7 @@ def test_it_equals_the_flow_of_the_monitor(model):
     np.testing.assert_allclose(flow.rollout, measured.rollout, atol=1e-6)
 
 
-def test_heat_map_and_tables_accept_it(model):
+def test_heat_map_and_tables_accept_a_sentence_flow(model):
     flow = sentence_flow(model, models.tokenizer(), TEXT)
     (axes,) = flow_heatmap(flow).axes
     assert [text.get_text() for text in axes.texts if text.get_gid() == "word"] == list(flow.labels)

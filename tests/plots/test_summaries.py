@@ -26,7 +26,7 @@ def test_summaries_are_in_range_and_independent_of_scale(values: np.ndarray, oth
     np.testing.assert_allclose(shares(values).sum(axis=1), 1.0)
 
 
-def test_closed_forms() -> None:
+def test_summaries_equal_closed_forms() -> None:
     values = [[0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
     np.testing.assert_allclose(normalised_entropy(values), [1.0, 0.5, 0.0])
     np.testing.assert_allclose(special_share(values, [True, False, False, True]), [0.5, 0.5, 0.0])
@@ -55,6 +55,6 @@ def test_rank_correlation_equals_scipy(values: np.ndarray, others: np.ndarray) -
         (lambda: drift([[0.5, 0.5]], [[0.5, 0.25, 0.25]]), r"previous: got shape \(1, 3\)"),
     ],
 )
-def test_invalid_flows_are_refused(call: object, message: str) -> None:
+def test_invalid_flows_raise_input_errors(call: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""The main recipe end to end on a small scale: it learns, logs, draws and prints; and it refuses what it cannot use."""
+"""The fine-tuning recipe on a small data set: accuracy, logs, figure, output and error messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "finetune_sentiment.py"
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch):
-    """Return a function that runs the recipe as its command line does."""
+    """Return a function that runs the recipe with command-line arguments."""
 
     def run(*arguments: str) -> None:
         monkeypatch.setattr(sys, "argv", [str(RECIPE), *arguments])
@@ -25,7 +25,7 @@ def run(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write 60 sentences whose label is one word of them."""
+    """Write 60 sentences whose label depends on one word."""
     path = tmp_path_factory.mktemp("data") / "opinions.csv"
     things = ["film", "book", "song", "game", "play", "dish", "trip", "talk", "story", "car"]
     words = [("fine", "awful"), ("lovely", "boring"), ("brilliant", "terrible")]
@@ -35,7 +35,9 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:.*smaller than the logging interval", "ignore:.*Experiment logs directory")
-def test_it_learns_a_file_of_the_users_own_and_shows_it(run, small_file: Path, tmp_path: Path, capsys, caplog) -> None:
+def test_recipe_trains_on_a_csv_file_and_writes_figure_log_and_checkpoint(
+    run, small_file: Path, tmp_path: Path, capsys, caplog
+) -> None:
     columns = ["--data", str(small_file), "--text_column", "sentence", "--label_column", "liked"]
     sizes = ["--train_size", "40", "--val_size", "20", "--epochs", "4", "--batch_size", "8", "--lr", "5e-4"]
     with caplog.at_level("INFO"):
@@ -66,7 +68,7 @@ def test_it_learns_a_file_of_the_users_own_and_shows_it(run, small_file: Path, t
         (["--label_column", "liked", "--text_column", "sentence", "--colour", "red"], "colour"),
     ],
 )
-def test_bad_input_ends_with_a_message(run, small_file: Path, arguments: list[str], message: str, capsys) -> None:
+def test_invalid_input_exits_with_a_message(run, small_file: Path, arguments: list[str], message: str, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         run("--data", str(small_file), *arguments)
     assert stopped.value.code not in (0, None)

@@ -1,4 +1,4 @@
-"""The recipe on real MiniLM attention: many maximum flows, each inside the range, and what it prints says so."""
+"""The recipe on MiniLM: several maximum flows, each within the range, and the printed output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def default(tmp_path_factory):
     return flow_is_not_unique.main(output=picture), picture
 
 
-def test_every_flow_is_a_maximum_flow(default):
+def test_all_flows_are_maximum_flows_within_the_range(default):
     result, _ = default
     flow, flows = result["flow"], result["flows"]
     assert set(flows) >= REQUIRED
@@ -27,7 +27,7 @@ def test_every_flow_is_a_maximum_flow(default):
         assert (values <= flow.upper[0] + 1e-9).all()
 
 
-def test_solvers_disagree_on_the_default_sentence(default):
+def test_solvers_give_different_flows_on_the_default_sentence(default):
     result, _ = default
     assert result["tokens"] == ["[CLS]", "this", "movie", "was", "great", "!", "[SEP]"]
     flows, flow = result["flows"], result["flow"]
@@ -38,7 +38,7 @@ def test_solvers_disagree_on_the_default_sentence(default):
     assert len(result["distinct"]) >= 3
 
 
-def test_lower_layers_are_saturated_and_the_flow_next_to_the_readout_is_unique(default):
+def test_first_layer_is_saturated_and_flow_of_the_last_layers_is_unique(default):
     flow = default[0]["flow"]
     assert flow.saturation[0] == 1.0
     assert flow.binding_cut[0].tolist() == ["readout"] + ["inflow"] * 6
@@ -46,7 +46,7 @@ def test_lower_layers_are_saturated_and_the_flow_next_to_the_readout_is_unique(d
     assert flow.ambiguity[0] > 1.9
 
 
-def test_prints_and_draws_what_it_returns(tmp_path, capsys):
+def test_printed_numbers_equal_the_result_and_the_figure_is_written(tmp_path, capsys):
     picture = tmp_path / "flow.png"
     result = flow_is_not_unique.main(text="A [bold] film.", layer=4, output=picture)
     printed = capsys.readouterr().out
@@ -59,7 +59,7 @@ def test_prints_and_draws_what_it_returns(tmp_path, capsys):
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
-def test_agreement_and_what_is_left_out_are_said(tmp_path, capsys, monkeypatch):
+def test_output_states_missing_solvers_and_a_unique_flow(tmp_path, capsys, monkeypatch):
     class Missing(flow_is_not_unique.FlowGame):
         def __init__(self, network, layer, *, solver):
             if solver == "igraph":
@@ -75,7 +75,7 @@ def test_agreement_and_what_is_left_out_are_said(tmp_path, capsys, monkeypatch):
     assert not {"igraph", "rollout"} & set(result["flows"])
 
 
-def test_a_layer_that_does_not_exist_is_an_error(tmp_path):
+def test_unknown_layers_raise_an_input_error(tmp_path):
     with pytest.raises(InputError, match="layer"):
         flow_is_not_unique.main(layer=7, output=tmp_path / "flow.png")
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import pytest
 from lightning_attnflow.errors import InputError
 
 
-def test_the_reviews_are_the_published_ones() -> None:
+def test_reviews_have_the_published_counts_and_ratings() -> None:
     reviews = movie_reviews.load_movie_reviews()
     assert len(reviews) == 10603  # 10,605 lines, two texts occur twice
     assert all(-4 <= rating <= 4 and text for text, rating in reviews)

@@ -1,4 +1,4 @@
-"""The scores of the benchmark of noise detection against their definitions."""
+"""Scores of the noise detection benchmark, compared with their definitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.noise_detection import lower_cluster, mean_and_interval
 from scipy import stats
 
 
-def test_the_lower_cluster_is_that_of_the_best_split() -> None:
+def test_lower_cluster_is_that_of_the_optimal_two_means_split() -> None:
     values = np.random.default_rng(0).normal(size=9).round(2)
     values[:3] -= 2
 
@@ -23,7 +23,7 @@ def test_the_lower_cluster_is_that_of_the_best_split() -> None:
     assert (lower_cluster(values) == low).all()
 
 
-def test_the_interval_is_that_of_student() -> None:
+def test_interval_is_the_student_t_interval() -> None:
     numbers = [0.7, 0.8, 0.75, 0.9]
     half = stats.sem(numbers) * stats.t.ppf(0.975, 3)
     mean, _, shown = mean_and_interval(numbers).split()

@@ -1,4 +1,4 @@
-"""The tables of a comparison of methods print every row, and names with brackets as they are."""
+"""Tables of the paper recipe: rows, intervals, sorting, and names with brackets."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def row_of(text, name):
     return next(line for line in text.splitlines() if line.startswith(f"│ {name}"))
 
 
-def test_audits_show_verdicts_and_witnesses():
+def test_audit_tables_contain_verdicts_and_witnesses():
     audits = [audit("good", [0.0, 1.0]), audit("bad", [0.25, 0.5])]
     table = printed(audits_table(audits))
     assert "yes" in row_of(table, "good")
     assert "FAILS 0.25" in row_of(table, "bad")
     assert "not applicable" in row_of(table, "bad")  # no two players are symmetric
-    assert "no payoff" in row_of(table, "bad")  # additivity was not asked
+    assert "no payoff" in row_of(table, "bad")  # additivity was not checked
     witnesses = printed(witnesses_table(audits))
     assert "'[MASK]' never changes the payoff and has value 0.25" in witnesses
     assert "good" not in witnesses
 
 
-def test_scores_come_with_intervals_and_best_first():
+def test_score_tables_contain_intervals_and_start_with_the_best_method():
     def scores(mean, names):
         return {name: MeanScore(mean, mean - 0.1, mean + 0.1, 5, 1) for name in names}
 
@@ -67,7 +67,7 @@ def test_scores_come_with_intervals_and_best_first():
     assert "undefined for 1" in table
 
 
-def test_layers_have_saturation_beside_agreement():
+def test_layer_table_contains_saturation_and_agreement():
     def sentence(n_layers):
         rho = {method: np.linspace(0, 0.5, n_layers) for method in FLOW_METHODS}
         return LayerTable(rho, rho, np.linspace(1, 0, n_layers), np.ones(n_layers), np.ones((n_layers + 1, 2)))
@@ -79,7 +79,7 @@ def test_layers_have_saturation_beside_agreement():
         layers_table([sentence(3), sentence(4)])
 
 
-def test_propositions_and_groupings():
+def test_proposition_and_grouping_tables_contain_their_values():
     table = printed(propositions_table([Proposition("Prop. 1", "a claim", "'[CLS]' receives 2", 1.0)]))
     assert "'[CLS]' receives 2" in table
     one, two = (TokenAttribution(("a", "b"), np.array(v), "x", ((1,), (2,))) for v in ([0.1, 0.2], [0.1, 0.4]))

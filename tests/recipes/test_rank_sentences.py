@@ -10,7 +10,7 @@ from pathlib import Path
 RECIPE = Path(__file__).parents[2] / "recipes" / "rank_sentences.py"
 
 
-def test_the_recipe_ranks_movie_sentences(tmp_path: Path) -> None:
+def test_recipe_ranks_movie_sentences_and_writes_its_files(tmp_path: Path) -> None:
     sizes = ["--train_size", "20", "--validation_size", "20", "--test_size", "20", "--permutations", "20"]
     places = ["--output", str(tmp_path / "out"), "--cache_dir", str(tmp_path / "cache")]
     done = subprocess.run([sys.executable, RECIPE, *sizes, *places], capture_output=True, text=True, timeout=600)

@@ -1,4 +1,4 @@
-"""The recipe runs on a few sentences and its tables say what theory says."""
+"""The recipe on a few sentences: axiom checks, studies, figures and errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main():
 @pytest.fixture(scope="module")
 def result(main, tmp_path_factory):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Lightning and captum say of a training on 32 sentences
+        warnings.simplefilter("ignore")  # warnings of Lightning and captum for a training set of 32 sentences
         out = tmp_path_factory.mktemp("pictures")
         return main(quick=True, budget=60, out=out), out
 
@@ -35,7 +35,7 @@ def holds(result, method, axiom):
     return all(audit.check(axiom).holds for audit in result["audits"] if audit.method == method)
 
 
-def test_axioms_come_out_as_the_paper_says(result):
+def test_axiom_checks_agree_with_the_paper(result):
     result, _ = result
     assert all(
         holds(result, "exact_shapley", axiom) for axiom in ("efficiency", "null player", "symmetry", "additivity")
@@ -48,7 +48,7 @@ def test_axioms_come_out_as_the_paper_says(result):
     assert all(audit.check("null player").witness and audit.check("symmetry").witness for audit in masked)
 
 
-def test_studies_cover_every_method(result):
+def test_studies_contain_every_method(result):
     result, _ = result
     assert result["agreements"]["exact_shapley"]["spearman"].mean == pytest.approx(1, abs=1e-4)
     assert set(result["scores"]) == {*result["agreements"], "random"}
@@ -56,13 +56,13 @@ def test_studies_cover_every_method(result):
     assert len(result["layers"]) == 2
 
 
-def test_writes_its_pictures(result):
+def test_figures_are_written(result):
     _, out = result
     page = (out / "tokens.html").read_text(encoding="utf-8")
     assert page.count("integrated_gradients of") == 1
     assert (out / "bars.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_checkpoint_that_is_not_there_is_said(main, tmp_path):
+def test_a_missing_checkpoint_raises_an_input_error(main, tmp_path):
     with pytest.raises(InputError, match=r"no config\.json.*finetune_sentiment"):
         main(checkpoint=tmp_path / "nowhere")

@@ -233,7 +233,7 @@ def test_groups_are_valued_as_players() -> None:
         DataShapley(game, groups=[[0, 1]])
 
 
-def test_one_player_and_two() -> None:
+def test_games_of_one_and_two_players() -> None:
     one = DataShapley(FunctionGame(lambda c: c.sum(axis=1) * 3.0, 1), stop=MaxPermutations(4)).fit().result
     assert one.values.tolist() == [3.0]
     two = DataShapley(FunctionGame(lambda c: c @ np.array([1.0, 2.0]), 2), stop=MaxPermutations(4)).fit().result

@@ -117,7 +117,7 @@ def test_another_database_is_unchanged(tmp_path: Path) -> None:
         run(path)
 
 
-def test_a_ledger_of_another_format_is_refused(tmp_path: Path) -> None:
+def test_a_ledger_of_another_format_raises_an_error(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     run(path)
     with sqlite3.connect(path) as connection:

@@ -61,7 +61,7 @@ def test_the_error_names_the_file_and_the_line(tmp_path: Path, name: str, conten
         read_sentences(tmp_path / name)
 
 
-def test_missing_and_undecodable_files(tmp_path: Path) -> None:
+def test_missing_and_undecodable_files_raise_input_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_sentences(tmp_path / "none.csv")
     (tmp_path / "latin.csv").write_bytes("text,label\ntr\xe8s bien,1\n".encode("latin-1"))
@@ -78,7 +78,7 @@ def test_columns_must_have_one_entry_per_text() -> None:
         LabelledTexts(("a", "b"), (0, 1), ("x",))
 
 
-def test_class_names_and_selection() -> None:
+def test_class_names_and_select_return_labels_and_rows() -> None:
     sentences = LabelledTexts.of(["a", "b", "c"], ["y", "n", "y"], rows=[5, 6, 9])
     assert sentences.class_names() == ["y", "n", "y"]
     assert sentences.select([2, 1]) == LabelledTexts(("c", "b"), (1, 0), ("n", "y"), (9, 6))
