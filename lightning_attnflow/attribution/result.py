@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 _FORMAT_VERSION = 1
 _ARRAYS = ("values", "stderr", "low", "high")
-MAXIMUM_FLOWS, BOUNDS_ON_MAXIMUM_FLOWS = "maximum flows", "bounds on maximum flows"
+MAXIMUM_FLOWS, BOUNDS_ON_MAXIMUM_FLOWS = "range over maximum flows", "bounds of the range over maximum flows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,8 @@ class TokenAttribution:
         grouping: how tokens were combined into a player, ``sum`` or ``quotient``; None for tokens.
         stderr: float (n,), standard errors of sampled methods, else None.
         low, high: float (n,) or None; ``interval`` describes them.
-        interval: ``confidence 0.95``; ``maximum flows`` (range over all maximum flows); ``bounds on maximum flows``
-            (sums of the ranges of several tokens, which contain the range of the word but may be wider); or None.
+        interval: ``95% interval``, ``range over maximum flows``, ``bounds of the range over maximum flows`` (sums of the
+            ranges of several tokens, which contain the range of the word but may be wider), or None.
         v_empty, v_full: value of the empty and the full coalition, None for methods without a game.
         details: further numbers by name (evaluations, saturation, ambiguity).
 
@@ -160,7 +160,7 @@ class TokenAttribution:
         parts += [f"layer {self.layer}"] if self.layer is not None else []
         parts += [f"{self.payoff} of class {self.target}"] if self.payoff is not None else []
         parts += [f"masking: {self.masking}"] if self.masking is not None else []
-        parts += [f"interval: {self.interval}"] if self.interval is not None else []
+        parts += [self.interval] if self.interval is not None else []
         if "tokens_in_all" in self.details:
             parts += [f"truncated: {self.details['tokens_kept']:.0f} of {self.details['tokens_in_all']:.0f} tokens"]
         return ", ".join(parts)

@@ -186,7 +186,7 @@ def test_exact_shapley_and_leave_one_out_equal_those_of_the_token_game(encoder, 
 def test_sampled_shapley_covers_the_exact_values(encoder, tokenizer):
     exact = explain(encoder, tokenizer, TEXT, method="exact_shapley")
     sampled = explain(encoder, tokenizer, TEXT, method="shapley", budget=300, confidence=0.999)
-    assert sampled.interval == "confidence 0.999"
+    assert sampled.interval == "99.9% interval"
     assert (sampled.low <= exact.values).all()
     assert (exact.values <= sampled.high).all()
     assert sampled.details["evaluations"] <= 300
@@ -287,12 +287,12 @@ def test_ranges_of_summed_tokens_are_marked_as_bounds(encoder, tokenizer):
         grouping: explain(encoder, tokenizer, TEXT, players="words", grouping=grouping, layer=1)
         for grouping in ("sum", "quotient")
     }
-    assert ranges["sum"].interval == "bounds on maximum flows"
-    assert ranges["quotient"].interval == "maximum flows"
+    assert ranges["sum"].interval == "bounds of the range over maximum flows"
+    assert ranges["quotient"].interval == "range over maximum flows"
     assert (ranges["sum"].low <= ranges["quotient"].low + 1e-9).all()
     assert (ranges["sum"].high >= ranges["quotient"].high - 1e-9).all()
     alone = explain(encoder, tokenizer, "a fine film", players="words", grouping="sum", layer=1)
-    assert alone.interval == "maximum flows"  # every word is one token
+    assert alone.interval == "range over maximum flows"  # every word is one token
 
 
 @pytest.mark.parametrize("method", ["flow", "rollout", "leave_one_out", "saliency"])

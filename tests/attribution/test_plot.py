@@ -16,7 +16,7 @@ ATTRIBUTION = TokenAttribution(
     is_special=np.array([True, False, False, False]),
     low=np.array([0.3, -0.5, 0.0, 0.2]),
     high=np.array([0.5, -0.2, 0.1, 0.2]),
-    interval="confidence 0.95",
+    interval="95% interval",
     payoff="log_probability",
     target=1,
 )

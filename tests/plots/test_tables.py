@@ -74,7 +74,7 @@ def test_attribution_table_shows_tokens_values_and_intervals():
         is_special=np.array([True, False, False]),
         low=np.array([0.4, -0.5, 0.0]),
         high=np.array([0.6, 0.0, 0.0]),
-        interval="confidence 0.95",
+        interval="95% interval",
     )
     lines = printed(attribution).splitlines()
     row = {line.split("│")[1].strip(): line for line in lines if line.startswith("│")}
