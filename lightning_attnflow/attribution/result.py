@@ -42,8 +42,8 @@ class TokenAttribution:
         grouping: how tokens were combined into a player, ``sum`` or ``quotient``; None for tokens.
         stderr: float (n,), standard errors of sampled methods, else None.
         low, high: float (n,) or None; ``interval`` describes them.
-        interval: ``95% interval``, ``range over maximum flows``, ``bounds of the range over maximum flows`` (sums of the
-            ranges of several tokens, which contain the range of the word but may be wider), or None.
+        interval: ``95% interval``, ``range over maximum flows``, ``bounds of the range over maximum flows`` (sums
+            of the ranges of several tokens, which contain the range of the word but may be wider), or None.
         v_empty, v_full: value of the empty and the full coalition, None for methods without a game.
         details: further numbers by name (evaluations, saturation, ambiguity).
 

@@ -87,7 +87,8 @@ def _register_sampled(solve: Callable[[Game, int, int], ShapleyResult], name: st
             low, high = result.interval(confidence)
             if not np.isfinite([low, high]).all():  # too few samples for standard errors
                 return result, {}
-            return result, {"stderr": result.stderr, "low": low, "high": high, "interval": f"{100 * confidence:g}% interval"}
+            named = f"{100 * confidence:g}% interval"
+            return result, {"stderr": result.stderr, "low": low, "high": high, "interval": named}
 
         game_options = {"payoff": payoff, "target": target, "masking": masking, "batch_size": batch_size}
         return _solve(sentence, name, run, grouping, game_options)
