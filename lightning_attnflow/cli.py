@@ -147,7 +147,7 @@ def _explain(arguments: Namespace) -> None:
     options = {name: arguments[name] for name in ("target", "layer") if arguments[name] is not None}
     with _quiet_transformers():
         model, tokenizer = load_model(arguments.model, needs_head=True)
-        attribution: Any = explain(
+        attribution = explain(
             model,
             tokenizer,
             arguments.text,

@@ -55,7 +55,6 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0
     return err if code else out
 
 
-@pytest.mark.skipif(not hasattr(TokenAttribution, "to_html"), reason="to come")
 def test_explain_prints_the_prediction_and_the_table(checkpoints: Path, capsys, tmp_path: Path) -> None:
     page, values = tmp_path / "page.html", tmp_path / "values.npz"
     printed = output(
