@@ -11,69 +11,98 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Arrays = dict[str, NDArray[Any]]
 
 
-def save_result(
-    path: str | Path, kind: str, version: int, *, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, Any]
-) -> Path:
-    """Write a result and return the path of the file.
+class SavedResult:
+    """Base of result dataclasses: stores array fields as arrays and the others as JSON.
 
-    Args:
-        path: file to write; the suffix ``.npz`` is added if it is missing.
-        kind: name of the result class.
-        version: of the format.
-        arrays: numeric, bool or string arrays.
-        metadata: JSON values.
+    Classes with other fields override `_to_parts` and `_from_parts`.
     """
-    path = Path(path)
-    if path.suffix != ".npz":
-        path = path.with_name(f"{path.name}.npz")
-    header = np.array(json.dumps({"kind": kind, "version": version, **metadata}))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, metadata=header, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+
+    _format_version: ClassVar[int] = 1
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result to a NumPy ``.npz`` file without pickle and return the path of the file.
+
+        Args:
+            path: file to write; the suffix ``.npz`` is added if it is missing.
+        """
+        arrays, metadata = self._to_parts()
+        metadata = {"kind": type(self).__name__, "version": self._format_version, **metadata}
+        path = Path(path)
+        if path.suffix != ".npz":
+            path = path.with_name(f"{path.name}.npz")
+        header = np.array(json.dumps(metadata, default=_to_json))
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, allow_pickle=False, metadata=header, **arrays)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file written by :meth:`save` of the same class.
+
+        Args:
+            path: the file; the suffix ``.npz`` may be omitted.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            InputError: the file is not a saved result of this class and version.
+        """
+        path = Path(path)
+        if not path.exists() and path.with_name(f"{path.name}.npz").exists():
+            path = path.with_name(f"{path.name}.npz")
+        arrays: Arrays = {}
+        if zipfile.is_zipfile(path) or not path.exists():
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        metadata = json.loads(str(arrays.pop("metadata"))) if "metadata" in arrays else {}
+        found = metadata.pop("kind", None), metadata.pop("version", None)
+        if found != (cls.__name__, cls._format_version):
+            got = "no saved result" if found[0] is None else f"a {found[0]} of version {found[1]}"
+            raise InputError(str(path), got=got, expected=f"a {cls.__name__} of version {cls._format_version}")
+        return cls._from_parts(arrays, metadata)
+
+    def _to_parts(self) -> tuple[Arrays, dict[str, Any]]:
+        """The arrays and the JSON values to save."""
+        values = {field.name: getattr(self, field.name) for field in fields(cast("Any", self))}
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        return arrays, {name: value for name, value in values.items() if name not in arrays}
+
+    @classmethod
+    def _from_parts(cls, arrays: Arrays, metadata: dict[str, Any]) -> Self:
+        """The inverse of `_to_parts`; lists become tuples."""
+        return cls(**arrays, **{name: _to_tuple(value) for name, value in metadata.items()})
 
 
-def load_result(path: str | Path, kind: str, version: int) -> tuple[Arrays, dict[str, Any]]:
-    """Read the arrays and the metadata of a saved result.
+def _to_json(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
-    Args:
-        path: the file; the suffix ``.npz`` may be omitted.
-        kind: name of the result class.
-        version: of the format.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        InputError: the file is not a saved result of this class and version.
-    """
-    path = Path(path)
-    if not path.exists() and path.with_name(f"{path.name}.npz").exists():
-        path = path.with_name(f"{path.name}.npz")
-    arrays: Arrays = {}
-    if zipfile.is_zipfile(path) or not path.exists():
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    metadata = json.loads(str(arrays.pop("metadata"))) if "metadata" in arrays else {}
-    found = metadata.pop("kind", None), metadata.pop("version", None)
-    if found != (kind, version):
-        got = "no saved result" if found[0] is None else f"a {found[0]} of version {found[1]}"
-        raise InputError(str(path), got=got, expected=f"a {kind} of version {version}")
-    return arrays, metadata
+def _to_tuple(value: Any) -> Any:
+    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value
 
 
 def to_dataframe(columns: Mapping[str, Any]) -> Any:

@@ -15,8 +15,8 @@ def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None
     """Return the share of the readout that reaches every position, layer by layer.
 
     For rows and a readout that are probabilities, the result sums to 1 in every layer and is one of the maximum flows:
-    the flow at (l, j) is split over the edges below by row j, and since no node carries more than 1, no edge carries
-    more than its capacity.
+    the flow at (l, j) is split over the edges below by row j, and since no node has a flow above 1, no edge has more
+    than its capacity.
 
     Args:
         network: the attention network of one sentence.

@@ -16,6 +16,7 @@ from lightning_attnflow.errors import InputError
 
 PlayersArgument = str | Sequence[tuple[int, int]]
 SPECIAL_POLICIES = ("present", "players")
+_FAST, _LOAD_FAST = "a fast tokenizer, which provides words or offsets", "Load it with AutoTokenizer.from_pretrained()."
 _NO_LIMIT = 10**9  # tokenizers without a limit report a huge number (1e30)
 
 
@@ -60,12 +61,7 @@ def encode_text(tokenizer: Any, text: str, *, max_length: int | None = None, tru
     if not isinstance(text, str):
         raise InputError("text", got=type(text).__name__, expected="one string")
     if not getattr(tokenizer, "is_fast", False):
-        raise InputError(
-            "tokenizer",
-            got=type(tokenizer).__name__,
-            expected="a fast tokenizer, which provides offsets and words",
-            remedy="Load it with AutoTokenizer.from_pretrained(...).",
-        )
+        raise InputError("tokenizer", got=type(tokenizer).__name__, expected=_FAST, remedy=_LOAD_FAST)
     limit = int(min(max_length or _NO_LIMIT, getattr(tokenizer, "model_max_length", _NO_LIMIT)))
     encoding = _encoding(tokenizer, text)
     n_tokens = len(encoding["input_ids"])
@@ -132,12 +128,7 @@ def word_numbers(encoding: Any, text: str) -> tuple[int | None, ...]:
         return tuple(words)
     spans = encoding["offset_mapping"]
     if any(end <= start for (start, end), mark in zip(spans, special, strict=True) if not mark):
-        raise InputError(
-            "tokenizer",
-            got="a token with neither a word nor offsets",
-            expected="a fast tokenizer that reports the word or the offsets of every token",
-            remedy="Load it with AutoTokenizer.from_pretrained(...).",
-        )
+        raise InputError("tokenizer", got="a token with neither a word nor offsets", expected=_FAST, remedy=_LOAD_FAST)
     return tuple(None if mark else _word_at(text, start) for (start, _), mark in zip(spans, special, strict=True))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._figures import NEUTRAL, OPPOSES, SUPPORTS, value_bars
-from lightning_attnflow._results import load_result, save_result, to_dataframe
+from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.attribution.html import colour_tokens, tokens_html
 from lightning_attnflow.errors import InputError
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float64]
-_FORMAT_VERSION = 1
 _ARRAYS = ("values", "stderr", "low", "high")
 MAXIMUM_FLOWS, BOUNDS_ON_MAXIMUM_FLOWS = "range over maximum flows", "bounds of the range over maximum flows"
 
 
 @dataclass(frozen=True, eq=False)
-class TokenAttribution:
+class TokenAttribution(SavedResult):
     """Values of the n players of one sentence.
 
     Args:
@@ -165,26 +164,6 @@ class TokenAttribution:
             parts += [f"truncated: {self.details['tokens_kept']:.0f} of {self.details['tokens_in_all']:.0f} tokens"]
         return ", ".join(parts)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the attribution to an ``.npz`` file and return its path."""
-        names = (*_ARRAYS, "is_special")
-        arrays = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        others = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in names}
-        return save_result(path, "TokenAttribution", _FORMAT_VERSION, arrays=arrays, metadata=_plain(others))
-
-    @classmethod
-    def load(cls, path: str | Path) -> TokenAttribution:
-        """Read an attribution written by ``save``.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            InputError: the file is not a saved ``TokenAttribution``.
-        """
-        arrays, metadata = load_result(path, "TokenAttribution", _FORMAT_VERSION)
-        tokens, positions = tuple(metadata.pop("tokens")), tuple(map(tuple, metadata.pop("positions")))
-        columns: dict[str, Any] = {**arrays}
-        return cls(tokens=tokens, positions=positions, **metadata, **columns)
-
     def to_pandas(self) -> Any:
         """Return a DataFrame with one row per player.
 
@@ -230,12 +209,3 @@ class TokenAttribution:
     def _columns(self, change: Callable[[FloatArray], FloatArray]) -> dict[str, Any]:
         columns = {name: getattr(self, name) for name in _ARRAYS}
         return {name: None if column is None else change(column) for name, column in columns.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Convert NumPy numbers, mappings and sequences to JSON values."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._results import load_result, save_result, to_dataframe
+from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.attention.network import Floats
 from lightning_attnflow.errors import InputError
 
@@ -20,12 +19,9 @@ if TYPE_CHECKING:
 SATURATION_THRESHOLD = 0.5
 """A layer whose saturation is at least this large is saturated."""
 
-_METADATA = ("layers", "method", "game", "solver", "seed", "labels")
-_VERSION = 1
-
 
 @dataclass(frozen=True, eq=False)
-class AttentionFlow:
+class AttentionFlow(SavedResult):
     """Attention flow of a sentence. Rows are the layers in ``layers``, columns the players: positions or groups.
 
     Attributes:
@@ -108,27 +104,6 @@ class AttentionFlow:
         if isinstance(labels, str) or len(labels) != n:
             raise InputError("labels", got=f"{len(labels)} names", expected=f"{n}, one per player")
         return replace(self, labels=tuple(map(str, labels)))
-
-    def save(self, path: str | Path) -> Path:
-        """Write the flow to an ``.npz`` file and return its path."""
-        names = [field.name for field in fields(self)]
-        arrays = {name: getattr(self, name) for name in names if name not in _METADATA}
-        metadata = {name: getattr(self, name) for name in _METADATA}
-        return save_result(path, type(self).__name__, _VERSION, arrays=arrays, metadata=metadata)
-
-    @classmethod
-    def load(cls, path: str | Path) -> AttentionFlow:
-        """Read a flow written by `save`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            InputError: the file is not a saved `AttentionFlow`.
-        """
-        arrays, metadata = load_result(path, cls.__name__, _VERSION)
-        loaded: dict[str, Any] = {**arrays, **metadata, "layers": tuple(metadata["layers"])}
-        if loaded["labels"] is not None:
-            loaded["labels"] = tuple(loaded["labels"])
-        return cls(**loaded)
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with one row per layer and player.

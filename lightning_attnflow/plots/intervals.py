@@ -34,7 +34,7 @@ _STYLES = (  # marker and colour; distinguishable without colour, palette of Oka
     ("*", "#8c6d31"),
 )
 _TITLE_CHARACTERS, _SUBTITLE_CHARACTERS, _NAME_CHARACTERS = 88, 104, 38  # longer lines are wrapped
-_RANGE, _HATCHED = "range over all maximum flows", "decided by a trivial cut: not importance"
+_RANGE, _HATCHED = "range over all maximum flows", "trivial cut: not importance"
 MAX_MARKS = len(_STYLES)
 
 
@@ -72,7 +72,7 @@ def interval_chart(
         >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
         >>> figure = interval_chart(attention_flow(network), ["good", "film"], {"one flow": [1.0, 0.0]})
         >>> figure.get_suptitle()
-        'good carries between 40% and 100% of the maximum flow'
+        'The flow through good is between 40% and 100% of the maximum flow'
     """
     new_figure = require("matplotlib.figure", extra="plots", purpose="interval_chart").Figure
     percent = require("matplotlib.ticker", extra="plots", purpose="interval_chart").PercentFormatter(xmax=1.0)
@@ -113,11 +113,11 @@ def finding(flow: AttentionFlow, labels: Sequence[str], layer: int, marks: Mappi
     least, most, *single = (f"{share:.0%}" for share in shares)
     if least == most:
         return f"In layer {layer} the maximum flow is unique"
-    carried = sorted(set(single), key=lambda percent: float(percent[:-1]))
-    if len(carried) < 2:
-        return f"{labels[token]} carries between {least} and {most} of the maximum flow"
-    answers = f"{', '.join(carried[:-1])} or {carried[-1]}"
-    return f"{labels[token]} carries {answers} of the maximum flow, depending on the solver"
+    distinct = sorted(set(single), key=lambda percent: float(percent[:-1]))
+    if len(distinct) < 2:
+        return f"The flow through {labels[token]} is between {least} and {most} of the maximum flow"
+    answers = f"{', '.join(distinct[:-1])} or {distinct[-1]}"
+    return f"The flow through {labels[token]} is {answers} of the maximum flow, depending on the solver"
 
 
 def distinct_flows(flows: Mapping[str, ArrayLike], *, tolerance: float = 1e-6) -> dict[str, NDArray[np.float64]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._results import load_result, save_result, to_dataframe
+from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
 from lightning_attnflow.attention.rollout import attention_rollout
 from lightning_attnflow.attention.tokens import Players, PlayersArgument
@@ -20,12 +19,9 @@ from lightning_attnflow.flow.result import SATURATION_THRESHOLD, AttentionFlow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FORMAT_VERSION = 1
-_ARRAYS = ("special", "values", "lower", "upper", "rollout", "ambiguity", "saturation")
-
 
 @dataclass(frozen=True, eq=False)
-class SentenceFlow:
+class SentenceFlow(SavedResult):
     """Attention flow of one sentence over the words, for every layer.
 
     Layer k is the flow into the positions of layer k: 0 is the input, L is the readout.
@@ -42,6 +38,8 @@ class SentenceFlow:
         text: the sentence, if known.
         key: identifies the sentence across validations; equal for equal tokens.
     """
+
+    _format_version: ClassVar[int] = 2
 
     labels: tuple[str, ...]
     special: NDArray[np.bool_]
@@ -93,24 +91,6 @@ class SentenceFlow:
     def is_saturated(self, layer: int) -> bool:
         """Whether trivial cuts decide most tokens of a layer, so that its flow does not measure importance."""
         return float(self.saturation[layer]) >= SATURATION_THRESHOLD
-
-    def save(self, path: str | Path) -> Path:
-        """Write the flow to an ``.npz`` file and return its path."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS} | {"labels": np.array(self.labels, dtype=np.str_)}
-        metadata = {"text": self.text, "key": self.key}
-        return save_result(path, "SentenceFlow", _FORMAT_VERSION, arrays=arrays, metadata=metadata)
-
-    @classmethod
-    def load(cls, path: str | Path) -> SentenceFlow:
-        """Read a flow written by ``save``.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            InputError: the file is not a saved ``SentenceFlow``.
-        """
-        arrays, metadata = load_result(path, "SentenceFlow", _FORMAT_VERSION)
-        labels: Any = arrays.pop("labels").tolist()
-        return cls(tuple(labels), **arrays, text=metadata["text"], key=metadata["key"])
 
     def to_pandas(self) -> Any:
         """Return a DataFrame with one row for each layer and player.

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_confidence, check_integer
 from lightning_attnflow._figures import value_bars
-from lightning_attnflow._results import load_result, save_result, to_dataframe
+from lightning_attnflow._results import Arrays, SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.intervals import (
     MIN_IDENTICAL_SAMPLES,
@@ -29,11 +28,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FloatArray = NDArray[np.float64]
-_VERSION = 2  # of the file format
 
 
 @dataclass(frozen=True, eq=False)
-class ShapleyResult:
+class ShapleyResult(SavedResult):
     """Values of the players of one game, with standard errors and the state needed to merge runs.
 
     Args:
@@ -60,6 +58,8 @@ class ShapleyResult:
         >>> result.values.tolist(), result.efficiency_gap
         ([2.0, 2.0], 0.0)
     """
+
+    _format_version: ClassVar[int] = 2
 
     values: FloatArray
     stderr: FloatArray
@@ -159,36 +159,9 @@ class ShapleyResult:
             statistics=statistics,
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Write the result to a NumPy ``.npz`` file without pickle.
-
-        Args:
-            path: file to write; the suffix ``.npz`` is added if it is missing.
-
-        Returns:
-            The path of the file.
-        """
-        arrays, metadata = self._to_parts()
-        return save_result(path, type(self).__name__, _VERSION, arrays=arrays, metadata=metadata)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a file written by :meth:`save` of the same class.
-
-        Args:
-            path: the file; the suffix ``.npz`` may be omitted.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            InputError: the file is not a saved result of this class and version.
-        """
-        return cls._from_parts(*load_result(path, cls.__name__, _VERSION))
-
-    def _to_parts(self) -> tuple[dict[str, ArrayLike], dict[str, Any]]:
-        """Arrays and JSON metadata of a saved result; subclasses add theirs."""
-        arrays: dict[str, ArrayLike] = {"values": self.values, "stderr": self.stderr, "counts": self.counts}
-        metadata = {name: getattr(self, name) for name in ("v_empty", "v_full", "method", "seed", "degrees", "groups")}
-        metadata |= {name: int(getattr(self, name)) for name in ("n_evaluations", "n_permutations", "n_truncated")}
+    def _to_parts(self) -> tuple[Arrays, dict[str, Any]]:
+        arrays, metadata = super()._to_parts()
+        del metadata["statistics"], metadata["bounds"]
         metadata["truncation"] = None if self.truncation is None else asdict(self.truncation)
         if self.statistics is not None:
             arrays |= {f"statistics_{name}": array for name, array in self.statistics.to_arrays().items()}
@@ -197,21 +170,14 @@ class ShapleyResult:
         return arrays, metadata
 
     @classmethod
-    def _from_parts(cls, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> Self:
-        """The inverse of `_to_parts`; ignores what it does not know."""
-        numbers = ("v_empty", "v_full", "method", "degrees", "n_evaluations", "n_permutations", "n_truncated")
-        seed, groups, truncation = (metadata[name] for name in ("seed", "groups", "truncation"))
-        return cls(
-            values=arrays["values"],
-            stderr=arrays["stderr"],
-            counts=arrays["counts"],
-            seed=tuple(seed) if isinstance(seed, list) else seed,
-            groups=None if groups is None else tuple(tuple(group) for group in groups),
-            truncation=None if truncation is None else Truncation(**truncation),
-            statistics=SampleStatistics.from_arrays(arrays, "statistics_"),
-            bounds=(arrays["bounds"][0], arrays["bounds"][1]) if "bounds" in arrays else None,
-            **{name: metadata[name] for name in numbers},
-        )
+    def _from_parts(cls, arrays: Arrays, metadata: dict[str, Any]) -> Self:
+        truncation = metadata["truncation"]
+        composed = {
+            "truncation": None if truncation is None else Truncation(**truncation),
+            "statistics": SampleStatistics.from_arrays(arrays, "statistics_"),
+            "bounds": tuple(arrays["bounds"]) if "bounds" in arrays else None,
+        }
+        return super()._from_parts({name: arrays[name] for name in ("values", "stderr", "counts")}, metadata | composed)
 
     def to_pandas(self, *, confidence: float = 0.95) -> Any:
         """A DataFrame with the columns value, stderr, low, high and count, one row per player.

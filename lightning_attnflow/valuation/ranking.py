@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow import _results
 from lightning_attnflow._checks import check_choice, check_integer
 from lightning_attnflow._figures import value_bars
 from lightning_attnflow._optional import require
+from lightning_attnflow._results import Arrays, SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.ranking_display import SIGNS, html_page, rich_table
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 FloatArray = NDArray[np.float64]
-
-_VERSION = 1  # of the saved format
 
 
 class RankingRow(NamedTuple):
@@ -56,7 +54,7 @@ class RankingRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ranking(Sequence[RankingRow]):
+class Ranking(SavedResult, Sequence[RankingRow]):
     """Training examples sorted by value, the highest first; ties by index.
 
     Args:
@@ -152,34 +150,16 @@ class Ranking(Sequence[RankingRow]):
         signs = self.column("sign")
         return {sign: signs.count(sign) for sign in SIGNS}
 
-    def save(self, path: str | Path) -> Path:
-        """Write the ranking as ``.npz`` and return the path. Labels are stored as JSON values.
-
-        Args:
-            path: file to write; the suffix ``.npz`` is added if it is missing.
-
-        Raises:
-            InputError: a label is no JSON value.
-        """
+    def _to_parts(self) -> tuple[Arrays, dict[str, Any]]:
         try:
             labels = json.dumps(self.column("label"))
         except TypeError as error:
             raise InputError("labels", got=str(error), expected="strings, numbers or None") from error
         arrays = {name: np.array(self.column(name)) for name in RankingRow._fields if name != "label"}
-        return _results.save_result(path, "Ranking", _VERSION, arrays=arrays, metadata={"labels": json.loads(labels)})
+        return arrays, {"labels": json.loads(labels)}
 
     @classmethod
-    def load(cls, path: str | Path) -> Ranking:
-        """Read a ranking written by :meth:`save`.
-
-        Args:
-            path: the file; the suffix ``.npz`` may be omitted.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            InputError: the file is not a saved ranking of this version.
-        """
-        arrays, metadata = _results.load_result(path, "Ranking", _VERSION)
+    def _from_parts(cls, arrays: Arrays, metadata: dict[str, Any]) -> Ranking:
         columns = {name: column.tolist() for name, column in arrays.items()} | {"label": metadata["labels"]}
         rows = zip(*(columns[name] for name in RankingRow._fields), strict=True)
         return cls(tuple(RankingRow(*row) for row in rows))
@@ -190,7 +170,7 @@ class Ranking(Sequence[RankingRow]):
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        return _results.to_dataframe({name: self.column(name) for name in RankingRow._fields})
+        return to_dataframe({name: self.column(name) for name in RankingRow._fields})
 
     def to_csv(self, path: str | Path) -> Path:
         """Write all rows with a header and numbers in full precision; return the path.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow import _results
 from lightning_attnflow._checks import check_integer, check_seed
 from lightning_attnflow._figures import new_axes
+from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game
 from lightning_attnflow.shapley.game import evaluate
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-_VERSION = 1  # of the saved format
 _STYLES = {  # colour (Okabe & Ito) and dash of each line
     "lowest value first": ("#0072B2", "-"),
     "highest value first": ("#D55E00", "--"),
@@ -31,7 +29,7 @@ _STYLES = {  # colour (Okabe & Ito) and dash of each line
 
 
 @dataclass(frozen=True, eq=False)
-class RemovalCurve:
+class RemovalCurve(SavedResult):
     """Scores after removing fractions of the players.
 
     Args:
@@ -89,34 +87,13 @@ class RemovalCurve:
         scores = evaluate(game, remaining.reshape(-1, game.n_players)).reshape(len(permutations), -1)
         return cls(removed_fractions, scores[0], scores[1], scores[2:])
 
-    def save(self, path: str | Path) -> Path:
-        """Write the curve as ``.npz`` and return the path.
-
-        Args:
-            path: file to write; the suffix ``.npz`` is added if it is missing.
-        """
-        return _results.save_result(path, "RemovalCurve", _VERSION, arrays=vars(self), metadata={})
-
-    @classmethod
-    def load(cls, path: str | Path) -> RemovalCurve:
-        """Read a curve written by :meth:`save`.
-
-        Args:
-            path: the file; the suffix ``.npz`` may be omitted.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            InputError: the file is not a saved curve of this version.
-        """
-        return cls(**_results.load_result(path, "RemovalCurve", _VERSION)[0])
-
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with one row for each fraction; ``random`` is the mean over the permutations.
 
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        return _results.to_dataframe({**vars(self), "random": self.random.mean(axis=0)})
+        return to_dataframe({**vars(self), "random": self.random.mean(axis=0)})
 
     def plot(self, *, score: str = "score", title: str = "", ax: Axes | None = None) -> Axes:
         """Draw the three curves and a band that contains 90% of the random permutations.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from lightning_attnflow._results import Arrays
 from lightning_attnflow.shapley import PermutationEstimate, ShapleyResult, Truncation, draw_permutations
 from lightning_attnflow.shapley.intervals import permutation_interval
 from lightning_attnflow.shapley.statistics import SampleStatistics
@@ -112,19 +112,18 @@ class DataShapleyResult(ShapleyResult):
         below, above = np.hypot(self.values - low, bias - bias_low), np.hypot(high - self.values, bias_high - bias)
         return np.minimum(centre - below, self.values), np.maximum(centre + above, self.values)
 
-    def _to_parts(self) -> tuple[dict[str, ArrayLike], dict[str, Any]]:
+    def _to_parts(self) -> tuple[Arrays, dict[str, Any]]:
         arrays, metadata = super()._to_parts()
-        metadata["training_variance"] = self.training_variance
+        del metadata["audit"]
         if self.audit is not None:
             arrays |= {f"audit_{name}": array for name, array in self.audit.statistics.to_arrays().items()}
         return arrays, metadata
 
     @classmethod
-    def _from_parts(cls, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> Self:
+    def _from_parts(cls, arrays: Arrays, metadata: dict[str, Any]) -> Self:
         audited = SampleStatistics.from_arrays(arrays, "audit_")
         audit = None if audited is None else TruncationAudit(audited)
-        plain = super()._from_parts(arrays, metadata)
-        return replace(plain, audit=audit, training_variance=metadata["training_variance"])
+        return super()._from_parts(arrays, metadata | {"audit": audit})
 
     def __add__(self, other: ShapleyResult) -> ShapleyResult:
         """Merge the results of two independent runs of one configuration.

@@ -21,7 +21,6 @@ UNBOUNDED = 2**62
 Words = NDArray[np.uint64]
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
-_LOW_BITS = np.uint64(63)
 
 
 class Residual(NamedTuple):
