@@ -15,10 +15,6 @@ _CLASSIFIER = "ForSequenceClassification"
 def load_model(name: str | Path, *, needs_head: bool) -> tuple[Any, Any]:
     """Return the model and the tokenizer of a checkpoint.
 
-    Args:
-        name: directory of a saved model, or its name on the Hugging Face Hub.
-        needs_head: whether a classification or language-modelling head is required.
-
     Raises:
         InputError: there is no such checkpoint, its head or other weights are missing, or it has no tokenizer.
     """

@@ -81,9 +81,6 @@ def value_bars(
         xlabel: what is measured, with its unit.
         title: of the axes.
         ax: axes to draw on; default: those of a new figure.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
     """
     if ax is None:
         ax = new_axes(6.0, 0.8 + 0.28 * max(1, len(values)))
@@ -131,9 +128,6 @@ def layer_heat_map(
         value_label: label of the colour bar.
         title: of the axes.
         ax: axes to draw on; default: those of a new figure.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
     """
     n_rows, n_columns = values.shape
     is_hatched = np.zeros(n_rows, dtype=bool) if hatched is None else np.asarray(hatched, dtype=bool)

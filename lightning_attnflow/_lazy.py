@@ -10,13 +10,7 @@ from importlib import import_module
 def lazy_exports(
     package: str, homes: Mapping[str, str], *, submodules: tuple[str, ...] = ()
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and ``__dir__`` of a package whose names are imported on first use.
-
-    Args:
-        package: name of the package.
-        homes: public name -> module below ``package`` that defines it.
-        submodules: modules of the package that are imported on first use as well.
-    """
+    """Return the ``__getattr__`` and ``__dir__`` of a package whose names are imported on first use."""
 
     def resolve(name: str) -> object:
         if name in submodules:

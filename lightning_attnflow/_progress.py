@@ -17,15 +17,7 @@ _active = False  # nested bars are not drawn
 
 
 class ProgressBar:
-    """A progress bar on standard error, drawn after a delay; see ``progress_bar``.
-
-    Args:
-        stack: exit stack that closes the bar.
-        total: number of steps; None if unknown.
-        description: text in front of the bar.
-        unit: name of the steps.
-        always: draw immediately and on any kind of output; requires rich.
-    """
+    """A progress bar on standard error, drawn after a delay; see ``progress_bar``."""
 
     def __init__(self, stack: ExitStack, total: float | None, description: str, unit: str, always: bool) -> None:
         self._stack, self._total, self._description, self._unit = stack, total, description, unit

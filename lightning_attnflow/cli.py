@@ -52,9 +52,6 @@ class _Parser(ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``attnflow``.
 
-    Args:
-        arguments: command-line arguments; default: ``sys.argv[1:]``.
-
     Returns:
         Exit code: 0, 2 after an error, 130 after Ctrl-C.
     """

@@ -114,10 +114,6 @@ def word_numbers(encoding: Any, text: str) -> tuple[int | None, ...]:
     Words are the tokenizer's own pre-tokens. Tokenizers without pre-tokenisation (Llama) report the whole text as one
     word; then words are separated by white space.
 
-    Args:
-        encoding: of a fast tokenizer, with ``offset_mapping`` and ``special_tokens_mask``.
-        text: the tokenised text.
-
     Raises:
         InputError: the tokenizer reports neither a word nor offsets for a token.
     """
@@ -199,12 +195,6 @@ class Players:
 
         Without a known text the ids are decoded. Words need a text that tokenises to exactly these ids; otherwise every
         token is a player.
-
-        Args:
-            ids: token ids with special tokens and without padding.
-            tokenizer: None names tokens by their ids.
-            words: group the tokens of a word.
-            known_text: the text of the ids.
         """
         ids = [int(token) for token in ids]
         alone = tuple((position,) for position in range(len(ids)))

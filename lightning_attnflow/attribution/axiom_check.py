@@ -30,7 +30,7 @@ from lightning_attnflow.shapley import (
     audit_axioms,
     exact_shapley,
 )
-from lightning_attnflow.shapley.axioms import MAX_EXHAUSTIVE_PLAYERS, AxiomCheck
+from lightning_attnflow.shapley.axioms import MAX_EXHAUSTIVE_PLAYERS, AxiomCheck, additivity_of
 from lightning_attnflow.shapley.exact import coalition_table
 
 FloatArray = NDArray[np.float64]
@@ -220,12 +220,8 @@ def _alone(game: Game) -> FloatArray:
 
 def _additivity_of_payoffs(values: Callable[[Any], FloatArray]) -> AxiomCheck:
     """Additivity of a method that takes a payoff but no game, for two payoffs and their sum."""
-    first, second, both = values(log_probability), values(_other_class), values(_sum_of_payoffs)
-    gaps = np.abs(both - first - second)
-    worst = int(gaps.argmax())
-    explanation = f"player {worst} has {first[worst]:.6g} and {second[worst]:.6g} alone, {both[worst]:.6g} in the sum"
-    holds = bool(gaps[worst] <= AUDIT_TOLERANCE * np.abs(np.stack([first, second, both])).max())
-    return AxiomCheck("additivity", float(gaps[worst]), (worst,), holds, True, explanation)
+    first, second, both = (values(payoff) for payoff in (log_probability, _other_class, _sum_of_payoffs))
+    return additivity_of(first, second, both, tolerance=AUDIT_TOLERANCE)
 
 
 def _other_class(logits: torch.Tensor, target: int) -> torch.Tensor:

@@ -86,11 +86,7 @@ def check_target(target: int | None, logits: torch.Tensor) -> int:
 
 
 def transformer_of(model: Any) -> PreTrainedModel:
-    """Return the Hugging Face model of an encoder or decoder, or of the module around it.
-
-    Raises:
-        InputError: not a module, no Hugging Face model or several of them, or an encoder-decoder.
-    """
+    """Return the Hugging Face model of an encoder or decoder, or of the module around it."""
     expected = "a Hugging Face model, or a module that contains one"
     if not isinstance(model, torch.nn.Module):
         raise InputError("model", got=type(model).__name__, expected=expected)

@@ -27,11 +27,7 @@ _REMEDY = (
 
 
 def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> dict[str, list[int]]:
-    """Tokenise one probe sentence, with special tokens and without truncation.
-
-    Raises:
-        InputError: no token other than special ones, or more tokens than the tokenizer allows.
-    """
+    """Tokenise one probe sentence, with special tokens and without truncation."""
     encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
     check_tokens(name, text, encoding.pop("special_tokens_mask"))
     check_length(name, len(encoding["input_ids"]), tokenizer.model_max_length)
@@ -40,11 +36,6 @@ def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> di
 
 def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader | None) -> dict[str, Any]:
     """Return the keyword arguments of the model from a validation batch.
-
-    Args:
-        batch: a batch of the dataloader, on the device of the model.
-        transformer: the model; the signature of its forward determines the keys.
-        reader: the user's function from a batch to the arguments; None selects the known keys of a mapping.
 
     Raises:
         InputError: no usable ``input_ids``, or padding without an attention mask.

@@ -76,15 +76,7 @@ def measure(
     settings: FlowSettings,
     texts: Mapping[tuple[int, ...], str] | None = None,
 ) -> Measured:
-    """Capture the attention of all batches and compute the flows of all sentences together.
-
-    Args:
-        transformer: the model.
-        batches: keyword arguments of the model, one forward pass each.
-        tokenizer: for words and names; None names tokens by their ids.
-        settings: arguments of the flow.
-        texts: known texts by token ids; other sentences are decoded.
-    """
+    """Capture the attention of all batches and compute the flows of all sentences together."""
     captured = [capture_attention(transformer, batch) for batch in batches]
     masks = [real_tokens(batch) for batch in batches]
     readout, reason = settings.readout, "set by the user"

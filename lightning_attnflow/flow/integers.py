@@ -78,11 +78,7 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
 
 
 def scale_of(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> float:
-    """Return the number of units in a flow of 1, see `quantise`.
-
-    Raises:
-        InputError: all capacities are so small that the number overflows.
-    """
+    """Return the number of units in a flow of 1, see `quantise`."""
     largest = max(float(network.capacities.max()), float(network.readout.sum()))
     exponent = bits - math.ceil(math.log2(largest))
     if exponent >= sys.float_info.max_exp:

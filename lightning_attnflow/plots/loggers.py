@@ -118,13 +118,6 @@ def log_media(
 ) -> bool:
     """Log a heat map and a table of each sentence, and a histogram of all flows for each layer.
 
-    Args:
-        loggers: adapters from ``media_loggers``.
-        sentences: sentences logged individually, by name.
-        flows: all sentences, for the histograms.
-        note: text below each table.
-        step: training step.
-
     Returns:
         Whether heat maps were drawn; False without matplotlib.
     """

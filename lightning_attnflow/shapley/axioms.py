@@ -136,13 +136,13 @@ def audit_additivity(
         True
     """
     if number_of_players(game_a) != number_of_players(game_b):
-        raise InputError(
-            "games",
-            got=f"{game_a.n_players} and {game_b.n_players} players",
-            expected="the same number",
-        )
+        raise InputError("games", got=f"{game_a.n_players} and {game_b.n_players} players", expected="the same number")
     both = FunctionGame(lambda coalitions: game_a(coalitions) + game_b(coalitions), game_a.n_players)
-    of_both, of_a, of_b = (_values(method(game)) for game in (both, game_a, game_b))
+    return additivity_of(*(_values(method(game)) for game in (game_a, game_b, both)), tolerance=tolerance)
+
+
+def additivity_of(of_a: FloatArray, of_b: FloatArray, of_both: FloatArray, *, tolerance: float) -> AxiomCheck:
+    """Check additivity of the values (n,) of two games and of their sum."""
     if len(of_both) == 0:
         return AxiomCheck("additivity", 0.0, (), True, True, "there are no players")
     gaps = np.abs(of_both - of_a - of_b)

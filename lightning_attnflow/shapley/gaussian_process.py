@@ -73,10 +73,8 @@ class Kernel:
 
         covariance = np.zeros(n + 1)
         for size in range(1, n + 1):
-            inside, outside = (
-                np.arange(size)[:, None],
-                np.arange(n - size + 1)[None, :],
-            )  # numbers of the other players of a prefix S
+            # numbers of the other players of a prefix S
+            inside, outside = np.arange(size)[:, None], np.arange(n - size + 1)[None, :]
             before = inside + outside
             chance = np.exp(log_choose(size - 1, inside) + log_choose(n - size, outside) - log_choose(n - 1, before))
             overlap = 1 - 2 * (size - inside + outside) / n

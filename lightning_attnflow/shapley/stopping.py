@@ -24,10 +24,8 @@ class Progress(Protocol):
 
     @property
     def n_permutations(self) -> int: ...
-
     @property
     def permutations_per_sample(self) -> int: ...
-
     @property
     def max_evaluations_per_sample(self) -> int: ...
 
@@ -111,8 +109,20 @@ class _Either(Stop):
         return self.left.error_if_unreachable(progress) or self.right.error_if_unreachable(progress)
 
 
+class _CountLimit(Stop):
+    """A limit whose distance in samples is known."""
+
+    limit: int
+
+    def __post_init__(self) -> None:
+        check_integer(type(self).__name__, self.limit)
+
+    def max_samples(self, progress: Progress) -> float:
+        return self.samples_until_next_check(progress)
+
+
 @dataclass(frozen=True)
-class MaxPermutations(Stop):
+class MaxPermutations(_CountLimit):
     """Stop after this many permutations; an antithetic pair counts as two.
 
     Args:
@@ -121,24 +131,18 @@ class MaxPermutations(Stop):
 
     limit: int
 
-    def __post_init__(self) -> None:
-        check_integer("MaxPermutations", self.limit)
-
     def is_met(self, progress: Progress) -> bool:
         return progress.n_permutations + progress.permutations_per_sample > self.limit
 
     def samples_until_next_check(self, progress: Progress) -> float:
         return (self.limit - progress.n_permutations) // progress.permutations_per_sample
 
-    def max_samples(self, progress: Progress) -> float:
-        return self.samples_until_next_check(progress)
-
     def error_if_unreachable(self, progress: Progress) -> InputError | None:
         return _below_minimum("MaxPermutations", self.limit, progress.permutations_per_sample)
 
 
 @dataclass(frozen=True)
-class MaxEvaluations(Stop):
+class MaxEvaluations(_CountLimit):
     """Stop before this many evaluations of the game, including v(empty) and v(N), are exceeded.
 
     Args:
@@ -147,17 +151,11 @@ class MaxEvaluations(Stop):
 
     limit: int
 
-    def __post_init__(self) -> None:
-        check_integer("MaxEvaluations", self.limit)
-
     def is_met(self, progress: Progress) -> bool:
         return progress.n_evaluations + progress.max_evaluations_per_sample > self.limit
 
     def samples_until_next_check(self, progress: Progress) -> float:
         return (self.limit - progress.n_evaluations) // max(1, progress.max_evaluations_per_sample)
-
-    def max_samples(self, progress: Progress) -> float:
-        return self.samples_until_next_check(progress)
 
     def error_if_unreachable(self, progress: Progress) -> InputError | None:
         return _below_minimum(

@@ -42,15 +42,7 @@ CREATE TABLE claims (
 
 
 class LedgerFile:
-    """SQLite file with the tables of a ledger.
-
-    Args:
-        path: path of the file.
-        may_create: whether to create a missing file.
-
-    Raises:
-        LedgerError: the file cannot be read or written, is damaged, or is not a ledger.
-    """
+    """SQLite file with the tables of a ledger."""
 
     def __init__(self, path: str | Path, *, may_create: bool) -> None:
         self.path = Path(path)

@@ -14,14 +14,7 @@ _SECONDS_BETWEEN_INTERVALS = 1.0  # intervals of thousands of players are too sl
 
 
 class RunProgress:
-    """Reports the expected runtime, the completed samples and the number of players whose sign is decided.
-
-    Args:
-        bar: progress bar.
-        stop: stopping criterion.
-        estimate: estimate that is updated during the run.
-        n_jobs: number of workers.
-    """
+    """Reports the expected runtime, the completed samples and the number of players whose sign is decided."""
 
     def __init__(self, bar: ProgressBar, stop: Stop, estimate: PermutationEstimate, n_jobs: int) -> None:
         self._bar, self._stop, self._estimate = bar, stop, estimate
@@ -69,13 +62,6 @@ def runtime_text(
     seconds: float, n_evaluations: int, *, n_samples: float, permutations_per_sample: int, n_jobs: int
 ) -> str:
     """Describe the expected runtime.
-
-    Args:
-        seconds: duration of one evaluation.
-        n_evaluations: evaluations of one sample.
-        n_samples: maximum number of samples; infinite if unknown.
-        permutations_per_sample: 1, or 2 for antithetic pairs.
-        n_jobs: number of workers.
 
     Example:
         >>> runtime_text(0.0002, 600, n_samples=500, permutations_per_sample=2, n_jobs=1)

@@ -17,16 +17,7 @@ _SAMPLES_PER_WORKER = 4  # claimed together: few enough to share the work, enoug
 
 
 class WorkQueue:
-    """Samples of a run in the order of their indices.
-
-    Args:
-        source: computes the samples of given indices in their order.
-        ledger: ledger of the run, or None.
-        seed: seed of the run.
-        permutations_per_sample: 1, or 2 for antithetic pairs.
-        n_players: number of players.
-        n_jobs: number of workers of the source.
-    """
+    """Samples of a run in the order of their indices."""
 
     def __init__(
         self,

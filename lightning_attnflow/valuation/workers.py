@@ -33,12 +33,7 @@ class WorkersDiedError(AttnFlowError, RuntimeError):
 
 
 def check_workers(n_jobs: object, backend: str) -> int:
-    """Return the number of workers, at most the number of cores of this machine unless the backend is Ray.
-
-    Raises:
-        InputError: ``n_jobs`` is neither -1 nor >= 1, or there is no such backend.
-        MissingDependencyError: the backend is not installed.
-    """
+    """Return the number of workers, at most the number of cores of this machine unless the backend is Ray."""
     check_choice("backend", backend, BACKENDS)
     if not is_integer(n_jobs) or (n_jobs < 1 and n_jobs != -1):
         raise InputError("n_jobs", got=repr(n_jobs), expected="an integer >= 1, or -1 for all cores")
@@ -59,14 +54,7 @@ def check_workers(n_jobs: object, backend: str) -> int:
 def sample_source(
     game: Game, settings: SampleSettings, n_jobs: int, backend: str
 ) -> Iterator[Callable[[Sequence[int]], Iterator[PermutationSample]]]:
-    """Yield a function that computes the samples of given indices in their order.
-
-    Args:
-        game: the game; worker processes need one that can be pickled.
-        settings: settings of the run.
-        n_jobs: number of workers; 1 works in this process.
-        backend: loky, threading or ray.
-    """
+    """Yield a function that computes the samples of given indices in their order."""
     if n_jobs == 1 or backend == "threading":
         with torch_threads(settings.threads):
             if n_jobs == 1:

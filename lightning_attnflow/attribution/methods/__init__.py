@@ -83,11 +83,7 @@ def register_method(name: str | None = None, *, family: str = "user") -> Callabl
 
 
 def get_method(name: str) -> Method:
-    """Return a method by name.
-
-    Raises:
-        InputError: an unknown name.
-    """
+    """Return a method by name."""
     if not isinstance(name, str) or name not in METHODS:
         raise InputError("method", got=repr(name), expected=f"one of {', '.join(METHODS)}")
     return METHODS[name]

@@ -34,14 +34,7 @@ ESTIMATORS: dict[str, Estimator] = {}
 
 
 def solve_game(method: str, game: Game, *, budget: int | None = None, seed: int = 0) -> Values:
-    """Apply a method of the game family to any game.
-
-    Args:
-        method: a name in ``ESTIMATORS``.
-        game: the game.
-        budget: evaluations of a sampled method; default as in ``explain``.
-        seed: of a sampled method.
-    """
+    """Apply a method of the game family to any game."""
     return ESTIMATORS[method](game, _default_budget(game.n_players) if budget is None else budget, seed)
 
 

@@ -72,16 +72,7 @@ def separable_values(sent: Ints, readout: Ints) -> LayerValues:
 
 
 class LayerSolver:
-    """Values of coalitions of one layer, from the layer above if its bounds are tight, otherwise by maximum flows.
-
-    Args:
-        nets: the residual networks of the threads.
-        players: of this layer.
-        above: bounds of the layer above.
-        limit: the sum of the readout.
-        sizes_above: size bounds of the positions of the layer above.
-        threads: share the maximum flows.
-    """
+    """Values of coalitions of one layer, from the layer above if its bounds are tight, otherwise by maximum flows."""
 
     def __init__(
         self,

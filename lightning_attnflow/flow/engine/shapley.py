@@ -35,14 +35,7 @@ class Estimate(NamedTuple):
 
 
 def shapley_values(game: LayerGame, tolerance: float, seed: int, stop: Flags) -> Estimate:
-    """Return the Shapley value of every player of a layer.
-
-    Args:
-        game: the layer with its exact values.
-        tolerance: half-width of the 95% interval at which sampling stops, in units.
-        seed: of the permutations, together with the layer.
-        stop: (1,), set to 1 by another thread to stop.
-    """
+    """Return the Shapley value of every player of a layer."""
     values, n = game.values, len(game.values.alone)
     if (values.alone == values.leave_one_out).all():
         return _exact(values.alone.astype(np.float64))
