@@ -83,9 +83,6 @@ def progress_bar(
         unit: name of the steps, shown after their number.
         always: draw immediately and on any kind of output; requires rich.
 
-    Raises:
-        MissingDependencyError: ``always=True`` and rich is not installed.
-
     Example:
         >>> with progress_bar(10, "counting") as bar:
         ...     bar.advance(10)

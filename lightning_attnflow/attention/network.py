@@ -225,11 +225,7 @@ def _merged(layer: NDArray[Any], index: int, length: int, kept: NDArray[np.intp]
 
 def _check_rows(probabilities: Floats, index: int) -> None:
     if not np.isfinite(probabilities).all() or (probabilities < 0).any():
-        raise InputError(
-            f"attentions[{index}]",
-            got="NaN, infinite or negative entries",
-            expected="probabilities",
-        )
+        raise InputError(f"attentions[{index}]", got="NaN, infinite or negative entries", expected="probabilities")
     sums = probabilities.sum(axis=2)
     worst = np.unravel_index(int(np.abs(sums - 1.0).argmax()), sums.shape)
     if abs(float(sums[worst]) - 1.0) > ROW_SUM_TOLERANCE:

@@ -52,11 +52,7 @@ def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None
 
 
 def check_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
-    """Return layers of positions as a list, all of 0..L for None.
-
-    Raises:
-        InputError: not a sequence of integers in 0..L.
-    """
+    """Return layers of positions as a list, all of 0..L for None."""
     if layers is None:
         return list(range(n_layers + 1))
     wanted = list(layers) if isinstance(layers, Iterable) else []

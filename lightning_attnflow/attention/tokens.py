@@ -167,9 +167,6 @@ class Players:
             players: ``tokens``; ``words`` (see `word_numbers`); or spans, pairs (first character, one past the last)
                 that contain every token once.
             special_tokens: ``present`` or ``players``.
-
-        Raises:
-            InputError: an unknown kind or policy; spans that overlap, are empty or miss a token.
         """
         check_choice("special_tokens", special_tokens, SPECIAL_POLICIES)
         groups: dict[int, list[int]] = {}

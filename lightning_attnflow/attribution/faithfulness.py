@@ -60,9 +60,6 @@ def erasure_coalitions(values: FloatArray, fractions: Sequence[float] = ERASER_F
     Returns:
         bool (2 k, n): k rows without the top players, then k rows of the top players alone.
 
-    Raises:
-        InputError: a fraction outside (0, 1], or values that are not finite.
-
     Example:
         >>> erasure_coalitions(np.array([0.1, 0.7, 0.2]), fractions=[0.5]).astype(int).tolist()
         [[1, 0, 0], [0, 1, 1]]

@@ -20,9 +20,6 @@ def resolve_masking(masking: str | None, tokenizer: Any) -> str:
             ``drop`` (exclude from attention), or None: ``mask`` if the tokenizer has a mask token, else
             ``zero_embedding``.
         tokenizer: its ``mask_token_id`` is read.
-
-    Raises:
-        InputError: an unknown strategy, or ``mask`` without a mask token.
     """
     mask_id = getattr(tokenizer, "mask_token_id", None)
     if masking is None:

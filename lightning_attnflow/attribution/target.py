@@ -58,9 +58,6 @@ def get_payoff(payoff: str | Payoff, *, differentiable: bool = False) -> tuple[s
     Args:
         payoff: a name in ``PAYOFFS``, or a function (logits (m, C), target) -> (m,).
         differentiable: reject payoffs whose gradient is 0 everywhere.
-
-    Raises:
-        InputError: an unknown payoff, or a step function where a gradient is needed.
     """
     if callable(payoff):
         return getattr(payoff, "__name__", type(payoff).__name__), payoff
@@ -109,9 +106,6 @@ class LogitReader:
     Args:
         model: a Hugging Face sequence classifier (C classes) or causal language model (C the vocabulary; logits of the
             token after the last attended position), or a module that contains one.
-
-    Raises:
-        InputError: a model that is not supported.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -138,11 +132,7 @@ class LogitReader:
         return next(self.model.parameters()).device
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return float64 logits (m, C) of a batch of m rows.
-
-        Raises:
-            InputError: the model returns no logits of at least two classes.
-        """
+        """Return float64 logits (m, C) of a batch of m rows."""
         n_rows = len(next(iter(inputs.values())))
         if self._row_by_row and n_rows > 1:
             rows = [{key: value[row : row + 1] for key, value in inputs.items()} for row in range(n_rows)]

@@ -56,9 +56,6 @@ def quantise(network: AttentionNetwork, bits: int = DEFAULT_BITS) -> IntegerNetw
         network: the network.
         bits: size of the largest capacity and of the largest possible flow.
 
-    Raises:
-        InputError: capacities that are too small, see `scale_of`.
-
     Example:
         >>> import numpy as np
         >>> integers = quantise(AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]]), np.array([1.0, 0.0])), bits=4)

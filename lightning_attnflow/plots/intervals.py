@@ -149,17 +149,12 @@ def draw_intervals(
         labels: n names.
         lower, upper: (n,) ends of the bars.
         marks: name -> (n,), at most ``MAX_MARKS``.
-
-    Raises:
-        InputError: arrays of the wrong length, lower above upper, a NaN, or too many marks.
     """
     low, high = _checked("lower", lower, labels), _checked("upper", upper, labels)
     if (low > high + 1e-9).any():
         worst = int((low - high).argmax())
         raise InputError(
-            "lower",
-            got=f"{low[worst]:g} above upper {high[worst]:g} for {labels[worst]!r}",
-            expected="lower <= upper",
+            "lower", got=f"{low[worst]:g} above upper {high[worst]:g} for {labels[worst]!r}", expected="lower <= upper"
         )
     if len(marks) > MAX_MARKS:
         raise InputError(

@@ -54,12 +54,7 @@ class SentenceFlow(SavedResult):
 
     @classmethod
     def from_flow(
-        cls,
-        network: AttentionNetwork,
-        flow: AttentionFlow,
-        players: Players,
-        *,
-        key: str = "",
+        cls, network: AttentionNetwork, flow: AttentionFlow, players: Players, *, key: str = ""
     ) -> SentenceFlow:
         """Create the flow of a sentence from an ``AttentionFlow`` of all layers.
 

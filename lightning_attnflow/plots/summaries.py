@@ -17,9 +17,6 @@ Floats = NDArray[np.float64]
 def shares(values: ArrayLike) -> Floats:
     """Return values (layers, n) divided by their sum over the players.
 
-    Raises:
-        InputError: not two axes, a negative or non-finite value, or a layer without flow.
-
     Example:
         >>> shares([[1.0, 3.0]]).tolist()
         [[0.25, 0.75]]

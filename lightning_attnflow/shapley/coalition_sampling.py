@@ -102,9 +102,6 @@ def draw_strata(
 
     Returns:
         One stratum for each size 1 .. n // 2.
-
-    Raises:
-        InputError: the budget is below the minimum.
     """
     minimum = minimum_budget(n_players)
     remedy = f"{n_players} players need at least {minimum}; permutation_shapley needs fewer."

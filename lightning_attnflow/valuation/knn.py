@@ -67,11 +67,7 @@ def knn_game(
     """Return the game whose Shapley values :func:`knn_shapley` computes, for tests of estimators.
 
     Args:
-        features: float (n, d).
-        labels: int (n,).
-        validation_features: float (m, d).
-        validation_labels: int (m,).
-        k: number of neighbours.
+        features, labels, validation_features, validation_labels, k: as for :func:`knn_shapley`.
 
     Example:
         >>> game = knn_game([[0.0], [1.0], [5.0]], [0, 0, 1], [[0.2], [4.0]], [0, 1], k=1)

@@ -93,13 +93,8 @@ class Ranking(SavedResult, Sequence[RankingRow]):
             InputError: a length is not n.
         """
         low, high = (values, values) if interval is None else interval
-        for name, given in (
-            ("texts", texts),
-            ("labels", labels),
-            ("rows", rows),
-            ("interval", low),
-            ("interval", high),
-        ):
+        columns = (("texts", texts), ("labels", labels), ("rows", rows), ("interval", low), ("interval", high))
+        for name, given in columns:
             if given is not None and len(given) != len(values):
                 raise InputError(name, got=len(given), expected=f"{len(values)}, one for each player")
         ranked = [

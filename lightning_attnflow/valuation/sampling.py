@@ -72,11 +72,7 @@ class PermutationSample:
 
 
 def evaluate_sample(game: Game, settings: SampleSettings, index: int) -> PermutationSample:
-    """Evaluate a sample; the result depends on the arguments only.
-
-    Raises:
-        GameError: the game raises an exception or returns an invalid payoff; the error names the coalition.
-    """
+    """Evaluate a sample; the result depends on the arguments only."""
     n = game.n_players
     permutations = draw_permutations(settings.seed, [index], n, antithetic=settings.antithetic)[0]  # (k, n)
     is_audited = settings.is_audited(index)

@@ -44,8 +44,7 @@ def check_workers(n_jobs: object, backend: str) -> int:
     cores = _cores()
     if n_jobs > cores:
         warnings.warn(
-            f"n_jobs: got {n_jobs}, but this machine has {cores} cores; {cores} workers are used.",
-            stacklevel=3,
+            f"n_jobs: got {n_jobs}, but this machine has {cores} cores; {cores} workers are used.", stacklevel=3
         )
     return cores if n_jobs == -1 else min(n_jobs, cores)
 

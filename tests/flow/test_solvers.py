@@ -21,7 +21,13 @@ from lightning_attnflow.flow import FlowGame
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.flow.solvers import SOLVERS, EdgeSolver, MaxFlow, Solver, get_solver, native
 from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, Residual, edges_of, maximise, pack_nodes, residual_of, undo
-from lightning_attnflow.flow.solvers.protocol import cut_capacity, source_side
+from lightning_attnflow.flow.solvers.protocol import source_side
+
+
+def cut_capacity(capacities: np.ndarray, readout: np.ndarray, side: np.ndarray) -> int:
+    """Return the capacity of the edges that leave ``side``, bool (K + 2, T), as returned by `source_side`."""
+    layers = sum(int(capacity[~side[index + 1]][:, side[index]].sum()) for index, capacity in enumerate(capacities))
+    return layers + (0 if side[-1, 0] else int(readout[side[-2]].sum()))
 
 
 def shortest_paths(tails: np.ndarray, heads: np.ndarray, capacities: np.ndarray, source: int, sink: int) -> list[float]:

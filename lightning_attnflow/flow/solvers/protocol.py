@@ -188,12 +188,6 @@ def source_side(capacities: Ints, readout: Ints, sources: Bools, solution: MaxFl
             return reached
 
 
-def cut_capacity(capacities: Ints, readout: Ints, side: Bools) -> int:
-    """Return the capacity of the edges that leave ``side``, bool (K + 2, T), as returned by `source_side`."""
-    layers = sum(int(capacity[~side[index + 1]][:, side[index]].sum()) for index, capacity in enumerate(capacities))
-    return layers + (0 if side[-1, 0] else int(readout[side[-2]].sum()))
-
-
 def without_positions(capacities: Ints, readout: Ints, layer: int, positions: Bools) -> tuple[Ints, Ints]:
     """Return copies of the capacities and the readout without any edge at ``positions``, bool (T,), of ``layer``."""
     remaining, read = capacities.copy(), readout.copy()

@@ -156,12 +156,8 @@ class FrozenEncoderUtility:
         """
         from lightning_attnflow.valuation.features import encode_texts
 
-        encoding: dict[str, Any] = {
-            "cache_dir": cache_dir,
-            "pooling": pooling,
-            "max_length": max_length,
-            "batch_size": encode_batch_size,
-        }
+        encoding: dict[str, Any] = {"cache_dir": cache_dir, "pooling": pooling, "max_length": max_length}
+        encoding["batch_size"] = encode_batch_size
         train = encode_texts(model, tokenizer, texts, **encoding)
         validation = encode_texts(model, tokenizer, validation_texts, **encoding)
         return cls(train, labels, validation, validation_labels, **options)

@@ -50,11 +50,7 @@ class Design:
         centred = features - centre
         scale = float(centred.square().sum(dim=1).mean().sqrt())
         if not scale > 0:
-            raise InputError(
-                "features",
-                got="the same row for every sentence",
-                expected="rows that differ",
-            )
+            raise InputError("features", got="the same row for every sentence", expected="rows that differ")
         rows = torch.cat([centred / scale, torch.full((len(features), 1), _CONSTANT, dtype=torch.float64)], dim=1)
         variances, directions = torch.linalg.eigh(rows.T @ rows)  # ascending
         kept = variances > variances[-1] * _NEGLIGIBLE
@@ -219,23 +215,13 @@ def _newton(gram: Tensor, targets: Tensor, offset: Tensor, l2: float) -> Tensor:
 
 
 def fit_by_gradient_descent(
-    rows: Tensor,
-    targets: Tensor,
-    present: Tensor,
-    *,
-    offset: Tensor,
-    l2: float,
-    lr: float,
-    batches: list[list[Tensor]],
+    rows: Tensor, targets: Tensor, present: Tensor, *, offset: Tensor, l2: float, lr: float, batches: list[list[Tensor]]
 ) -> Tensor:
     """Train every model by gradient descent on ``mean log-loss + l2 / (2 |S|) |w|^2`` from weights 0.
 
     Args:
         rows: float64 (n, d + 1).
-        targets: float64 (n, H) in {0, 1}.
-        present: float64 (n, H), 1 where the row belongs to the coalition of the model.
-        offset: float64 (H,), logit of the base rate of the class of each model.
-        l2: penalty.
+        targets, present, offset, l2: as for `fit_logistic_regressions`.
         lr: step size.
         batches: for each epoch its batches of row indices. A model uses the rows of a batch that belong to its
             coalition and skips a batch without any.

@@ -22,9 +22,6 @@ def score_function(metric: str | Metric) -> Score:
         metric: accuracy, balanced_accuracy, f1 (mean over classes), log_loss (negated), auc, or a function of labels
             int64 (m,) and probabilities float64 (m, C), both NumPy arrays, that returns a number.
 
-    Raises:
-        InputError: there is no such metric.
-
     Example:
         >>> logits = torch.tensor([[[0.0, 1.0]], [[0.0, -1.0]]], dtype=torch.float64)  # two sentences, one classifier
         >>> float(score_function("accuracy")(logits, torch.tensor([1, 1])))

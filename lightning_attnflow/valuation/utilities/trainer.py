@@ -240,10 +240,7 @@ def _length(name: str, data: Any) -> int:
         data.__getitem__  # noqa: B018  an iterable data set has none
     except (TypeError, AttributeError) as error:
         raise InputError(
-            name,
-            got=type(data).__name__,
-            expected="a map-style data set",
-            remedy="It needs __len__ and __getitem__.",
+            name, got=type(data).__name__, expected="a map-style data set", remedy="It needs __len__ and __getitem__."
         ) from error
     if length < 1:
         raise InputError(name, got="an empty data set", expected="at least one example")
