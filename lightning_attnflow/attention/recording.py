@@ -1,0 +1,95 @@
+"""Recording of queries, keys, values, weights and contexts of every attention layer, with gradients.
+
+transformers looks the attention function of a layer up by the name in the config. For the time of a recording the model
+uses a function of this module, which computes softmax attention like the eager implementation and stores its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_NAME = "attnflow_recording"
+_records: ContextVar[list[AttentionRecord] | None] = ContextVar("attention_records", default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionRecord:
+    """Tensors of one attention layer for a batch; keys and values are repeated for grouped queries.
+
+    Args:
+        query: (B, heads, T, d), after rotary embeddings.
+        key: (B, heads, T, d), after rotary embeddings.
+        value: (B, heads, T, d).
+        weights: (B, heads, T, T) attention probabilities, [query, key].
+        context: (B, heads, T, d), ``weights @ value``.
+        score_slope: (B, heads, T, T) or a number, derivative of the attention score by ``query @ key``: the scaling
+            and, with a soft cap, its slope.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    weights: Tensor
+    context: Tensor
+    score_slope: Tensor | float
+
+
+@contextmanager
+def record_attention(model: PreTrainedModel) -> Iterator[list[AttentionRecord]]:
+    """Record every attention layer of the forward passes inside the context, in order.
+
+    The list stays empty for models that do not use the attention interface of transformers. The caller restores the
+    attention implementation of the model, for instance with ``eval_mode``.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register(_NAME, _recording_attention)
+    AttentionMaskInterface.register(_NAME, eager_mask)  # without it padding and causal masks would be dropped
+    model.set_attn_implementation(_NAME)
+    records: list[AttentionRecord] = []
+    token = _records.set(records)
+    try:
+        yield records
+    finally:
+        _records.reset(token)
+
+
+def _recording_attention(
+    module: nn.Module,  # noqa: ARG001 part of the interface
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    **unused: Any,  # noqa: ARG001 dropout is 0 in eval mode; the rest concerns fused kernels
+) -> tuple[Tensor, Tensor]:
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scores = query @ key.transpose(2, 3) * scaling  # (B, heads, T, T)
+    slope: Tensor | float = scaling
+    if softcap is not None:
+        capped = torch.tanh(scores / softcap)
+        scores, slope = softcap * capped, scaling * (1 - capped.detach() ** 2)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(torch.float32, scores.dtype)).to(query.dtype)
+    context = weights @ value
+    records = _records.get()
+    if records is not None:
+        records.append(AttentionRecord(query, key, value, weights, context, slope))
+    return context.transpose(1, 2).contiguous(), weights
