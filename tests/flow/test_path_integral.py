@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.flow.conductance import _Points, _step_values, integrate_path
+from lightning_attnflow.flow.path_integral import _Points, _step_values, integrate_path
 
 N_TOKENS = 6
 SIZE = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}

@@ -1,0 +1,318 @@
+"""Integrals of the conductance of layers, positions and attention edges along a path of input embeddings.
+
+Let x_0(a), a in [0, 1], be a path of input embeddings from a baseline to the sentence, x_l(a) the hidden states after
+layer l and y(a) the payoff. The value of position i at layer l, and the flow from position i of layer l - 1 to
+position j of layer l, are
+
+    R_l[i]    = integral of < dx_l[i]/da, dy/dx_l[i] > da
+    E_l[j, i] = integral of < (dx_l[j]/dx_{l-1}[i]) dx_{l-1}[i]/da, dy/dx_l[j] > da.
+
+By the chain rule sum_i R_l[i] = y(1) - y(0) at every layer, sum_i E_l[j, i] = R_l[j] and sum_j E_l[j, i] = R_{l-1}[i].
+R_0 is integrated gradients (Sundararajan, Taly & Yan 2017), R_l layer conductance (Dhamdhere, Sundararajan & Yan 2018).
+Positions are mixed in attention only, so that for i != j, with the gradient g_j at the context of query j,
+
+    E_l[j, i] = integral of sum over heads of a_ji (<g_j, v'_i> + <g_j, v_i - context_j> <q_j, k'_i> slope) da.
+
+The integrals are sums over intervals of the path. An interval is integrated by the trapezoidal rule on its halves and
+on the whole, extrapolated (Richardson). Its conservation error, the sum of its values minus the change of y, is known
+exactly; the intervals with the largest errors are halved until the error of the sum is below the tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_attnflow._checks import check_integer, check_positive
+from lightning_attnflow._state import eval_mode
+from lightning_attnflow.attention.recording import AttentionRecord, record_attention
+from lightning_attnflow.errors import CaptureError, InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Floats = NDArray[np.float64]
+Payoff = Callable[[Tensor], Tensor]  # logits of m inputs -> (m,)
+
+_FIRST_INTERVALS = 2  # of two steps each: five points
+_BATCH_POSITIONS = 4096  # positions in one forward pass
+
+
+@dataclass(frozen=True, eq=False)
+class PathIntegral:
+    """Node and edge integrals of one sentence.
+
+    Args:
+        values: float64 (L + 1, T), R.
+        edges: float64 (L, T, T), E ``[layer, query, key]``; None if the attention could not be recorded.
+        total: y(1) - y(0).
+        conservation_error: float64 (L + 1,), ``|sum_i R_l[i] - total|`` over the total variation ``sum_i |R_l[i]|``.
+        edge_error: float64 (L,), largest ``|sum_j E_l[j, i] - R_{l-1}[i]|`` over the total variation of layer l - 1.
+        n_steps: steps of the path; the model was evaluated at one point more.
+    """
+
+    values: Floats
+    edges: Floats | None
+    total: float
+    conservation_error: Floats
+    edge_error: Floats | None
+    n_steps: int
+
+
+def integrate_path(
+    model: PreTrainedModel,
+    path: Callable[[Tensor], Tensor],
+    inputs: Mapping[str, Tensor],
+    payoff: Payoff,
+    *,
+    tolerance: float = 0.01,
+    max_steps: int = 256,
+    edges: bool = True,
+) -> PathIntegral:
+    """Integrate the conductance of all positions along a path of input embeddings.
+
+    Args:
+        model: a Hugging Face model with logits and hidden states.
+        path: maps points a (m,) in [0, 1] to word embeddings (m, T, D).
+        inputs: the other keyword arguments of the model, (1, T) each.
+        payoff: maps logits to (m,).
+        tolerance: bound of ``conservation_error``.
+        max_steps: bound of the steps, >= 4.
+        edges: whether to compute the edges too.
+
+    Raises:
+        InputError: an argument out of range; the payoff is not finite, or does not depend on the embeddings.
+        CaptureError: the model returns no hidden states.
+    """
+    check_positive("tolerance", tolerance)
+    check_integer("max_steps", max_steps, minimum=2 * _FIRST_INTERVALS)
+    with (
+        eval_mode(model),
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        _recorder(model, wanted=edges) as records,
+    ):
+        points = _Points(model, path, inputs, payoff, records)
+        intervals = _refined(points, tolerance, max_steps)
+    values = _total(intervals)
+    total = points.payoff(1.0) - points.payoff(0.0)
+    variation = np.abs(values).sum(axis=1)
+    matrices = _edges(points, intervals, values) if edges and points[0.0].attention else None
+    return PathIntegral(
+        values=values,
+        edges=matrices,
+        total=total,
+        conservation_error=np.abs(values.sum(axis=1) - total) / variation,
+        edge_error=None
+        if matrices is None
+        else np.abs(matrices.sum(axis=1) - values[:-1]).max(axis=1) / variation[:-1],
+        n_steps=points.n_points - 1,
+    )
+
+
+class _Layer(NamedTuple):
+    """Attention tensors of one layer at one point, (heads, T, d) or (heads, T, T)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    weights: Tensor
+    slope: Tensor | float
+    gradient: Tensor  # of the payoff by the context
+    centre: Tensor  # <gradient_j, context_j>, (heads, T, 1)
+
+
+class _Point(NamedTuple):
+    payoff: float
+    states: Tensor  # (L + 1, T, D)
+    gradients: Tensor  # (L + 1, T, D)
+    attention: list[_Layer]
+
+
+class _Points:
+    """Forward and backward passes at points of the path; each point is evaluated once."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        path: Callable[[Tensor], Tensor],
+        inputs: Mapping[str, Tensor],
+        payoff: Payoff,
+        records: list[AttentionRecord],
+    ) -> None:
+        self._model, self._path, self._inputs, self._payoff, self._records = model, path, inputs, payoff, records
+        self._points: dict[float, _Point] = {}
+
+    def __getitem__(self, position: float) -> _Point:
+        return self._points[position]
+
+    @property
+    def n_points(self) -> int:
+        return len(self._points)
+
+    def payoff(self, position: float) -> float:
+        return self._points[position].payoff
+
+    def evaluate(self, positions: Sequence[float]) -> None:
+        """Evaluate the points that are not known yet, in batches of bounded size."""
+        new = [position for position in positions if position not in self._points]
+        n_positions = next(iter(self._inputs.values())).shape[1]
+        at_once = max(1, _BATCH_POSITIONS // n_positions)
+        for start in range(0, len(new), at_once):
+            self._evaluate_batch(new[start : start + at_once])
+
+    def _evaluate_batch(self, positions: Sequence[float]) -> None:
+        device = next(iter(self._inputs.values())).device
+        embeddings = self._path(torch.tensor(positions, dtype=torch.float64, device=device)).detach().requires_grad_()
+        inputs = {name: tensor.expand(len(positions), *tensor.shape[1:]) for name, tensor in self._inputs.items()}
+        self._records.clear()
+        output = self._model(inputs_embeds=embeddings, output_hidden_states=True, return_dict=True, **inputs)
+        states = output.hidden_states
+        if not states:
+            raise CaptureError(
+                type(self._model).__name__, got="no hidden states", expected="the hidden states of every layer"
+            )
+        payoffs = self._payoff(output.logits)
+        if not torch.isfinite(payoffs).all():
+            raise InputError("payoff", got="NaN or infinity on the path", expected="finite numbers")
+        contexts = [record.context for record in self._records]
+        if not payoffs.requires_grad:
+            raise InputError("payoff", got="no gradient", expected="a differentiable function of the logits")
+        gradients = torch.autograd.grad(payoffs.sum(), [*states, *contexts], allow_unused=True)
+        if any(gradient is None for gradient in gradients):
+            raise CaptureError(
+                type(self._model).__name__,
+                got="hidden states that the logits do not depend on",
+                expected="hidden states of the layers between embeddings and logits",
+            )
+        stacked = torch.stack([state.detach() for state in states], dim=1)  # (m, L + 1, T, D)
+        backward = torch.stack(gradients[: len(states)], dim=1)
+        layers = [
+            (record, gradient, (gradient * record.context.detach()).sum(-1, keepdim=True))
+            for record, gradient in zip(self._records, gradients[len(states) :], strict=True)
+        ]
+        for row, position in enumerate(positions):
+            attention = [
+                _Layer(
+                    record.query[row].detach(),
+                    record.key[row].detach(),
+                    record.value[row].detach(),
+                    record.weights[row].detach(),
+                    record.score_slope[row] if isinstance(record.score_slope, Tensor) else record.score_slope,
+                    gradient[row],
+                    centre[row],
+                )
+                for record, gradient, centre in layers
+            ]
+            self._points[position] = _Point(float(payoffs[row].detach()), stacked[row], backward[row], attention)
+        self._records.clear()
+
+
+class _Interval(NamedTuple):
+    """An interval of the path with its midpoint evaluated."""
+
+    start: float
+    end: float
+    values: Floats  # (L + 1, T)
+    error: Floats  # (L + 1,), sum of the values minus the change of the payoff
+
+    @property
+    def middle(self) -> float:
+        return (self.start + self.end) / 2
+
+
+def _refined(points: _Points, tolerance: float, max_steps: int) -> list[_Interval]:
+    """Halve the intervals with the largest conservation errors until the error of the sum is below the tolerance."""
+    borders = [index / _FIRST_INTERVALS for index in range(_FIRST_INTERVALS + 1)]
+    points.evaluate([*borders, *((left + right) / 2 for left, right in pairwise(borders))])
+    intervals = [_integrated(points, left, right) for left, right in pairwise(borders)]
+    while True:
+        variation = np.abs(_total(intervals)).sum(axis=1)
+        if not variation.all():
+            raise InputError(
+                "text",
+                got="a path along which the payoff does not change",
+                expected="a payoff that depends on the tokens",
+            )
+        errors = np.array([interval.error for interval in intervals]) / variation  # (intervals, L + 1)
+        room = (max_steps + 1 - points.n_points) // 2  # halving an interval takes two more points
+        if np.abs(errors.sum(axis=0)).max() <= tolerance or room < 1:
+            return intervals
+        worst = np.abs(errors).max(axis=1)
+        order = np.argsort(-worst, kind="stable")
+        remainder = np.cumsum(worst[order][::-1])[::-1]  # of this and all smaller errors
+        halved = set(order[: min(room, max(1, int((remainder > tolerance / 2).sum())))].tolist())
+        halves = [
+            half
+            for index, interval in enumerate(intervals)
+            for half in (
+                [(interval.start, interval.middle), (interval.middle, interval.end)] if index in halved else [interval]
+            )
+        ]
+        points.evaluate([(half[0] + half[1]) / 2 for half in halves if not isinstance(half, _Interval)])
+        intervals = [half if isinstance(half, _Interval) else _integrated(points, *half) for half in halves]
+
+
+def _integrated(points: _Points, start: float, end: float) -> _Interval:
+    left, middle, right = points[start], points[(start + end) / 2], points[end]
+    values = _extrapolated(_step_values, left, middle, right).cpu().numpy()
+    return _Interval(start, end, values, values.sum(axis=1) - (right.payoff - left.payoff))
+
+
+def _extrapolated(step: Callable[[_Point, _Point], Tensor], left: _Point, middle: _Point, right: _Point) -> Tensor:
+    """Richardson extrapolation of the trapezoidal rule with one and with two steps."""
+    return (4 * (step(left, middle) + step(middle, right)) - step(left, right)) / 3
+
+
+def _step_values(left: _Point, right: _Point) -> Tensor:
+    """Node values of one step, (L + 1, T)."""
+    change = right.states.double() - left.states.double()
+    return (change * (left.gradients.double() + right.gradients.double())).sum(-1) / 2
+
+
+def _edges(points: _Points, intervals: Sequence[_Interval], values: Floats) -> Floats:
+    """Edges (L, T, T) of all intervals; the diagonal is what the other keys leave of the query's value."""
+    matrices = np.zeros((len(values) - 1, values.shape[1], values.shape[1]))
+    for interval in intervals:
+        ends = points[interval.start], points[interval.middle], points[interval.end]
+        matrices += _extrapolated(_step_edges, *ends).cpu().numpy()
+    diagonal = np.arange(values.shape[1])
+    matrices[:, diagonal, diagonal] = 0.0
+    matrices[:, diagonal, diagonal] = values[1:] - matrices.sum(axis=2)
+    return matrices
+
+
+def _step_edges(left: _Point, right: _Point) -> Tensor:
+    """Edges between different positions of one step, (L, T, T); the diagonal carries no meaning."""
+    layers = []
+    for before, after in zip(left.attention, right.attention, strict=True):
+        key_change, value_change = (after.key - before.key).mT, (after.value - before.value).mT  # (heads, d, T)
+        ends = []
+        for layer in (before, after):
+            by_value = layer.gradient @ value_change  # (heads, T, T)
+            by_score = (layer.gradient @ layer.value.mT - layer.centre) * (layer.query @ key_change) * layer.slope
+            ends.append((layer.weights * (by_value + by_score)).double().sum(dim=0))
+        layers.append((ends[0] + ends[1]) / 2)
+    return torch.stack(layers)
+
+
+def _total(intervals: Sequence[_Interval]) -> Floats:
+    total: Floats = np.sum([interval.values for interval in intervals], axis=0)
+    return total
+
+
+@contextmanager
+def _recorder(model: PreTrainedModel, *, wanted: bool) -> Iterator[list[AttentionRecord]]:
+    if not wanted:
+        yield []
+        return
+    with record_attention(model) as records:
+        yield records
