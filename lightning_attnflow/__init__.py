@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.attention.capture import capture_attention
     from lightning_attnflow.attention.network import AttentionNetwork
     from lightning_attnflow.attention.rollout import attention_rollout
-    from lightning_attnflow.attribution import explain
+    from lightning_attnflow.attribution import conductance_flow, explain
     from lightning_attnflow.callbacks import AttentionFlowMonitor
     from lightning_attnflow.flow.attention_flow import attention_flow
     from lightning_attnflow.valuation import DataShapley
@@ -30,6 +30,7 @@ _HOMES = {
     "attention_flow": "flow",
     "attention_rollout": "attention",
     "capture_attention": "attention",
+    "conductance_flow": "attribution",
     "explain": "attribution",
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "attribution",
     "callbacks",
     "capture_attention",
+    "conductance_flow",
     "errors",
     "explain",
     "flow",

@@ -112,9 +112,10 @@ def layer_heat_map(
     note: str = "",
     value_label: str = "",
     title: str = "",
+    signed: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw values >= 0 as a heat map with one colour scale, the first row at the bottom.
+    """Draw values as a heat map with one colour scale, the first row at the bottom.
 
     The colour scale ends at the largest value that is not hatched. With at most 24 columns, the cells contain the
     values.
@@ -127,15 +128,25 @@ def layer_heat_map(
         note: text on neighbouring hatched rows.
         value_label: label of the colour bar.
         title: of the axes.
+        signed: colour positive values blue and negative values orange; otherwise all values are >= 0.
         ax: axes to draw on; default: those of a new figure.
     """
     n_rows, n_columns = values.shape
     is_hatched = np.zeros(n_rows, dtype=bool) if hatched is None else np.asarray(hatched, dtype=bool)
     if ax is None:
         ax = new_axes(2.0 + 0.62 * max(4, min(n_columns, MAX_NUMBERED)), 1.3 + 0.36 * max(2, n_rows))
-    image = require("matplotlib.cm", extra="plots", purpose="figures").ScalarMappable(cmap="Blues")
-    image.set_clim(0.0, float(values[~is_hatched].max(initial=0.0)) or 1.0)
-    numbers = [[f"{value:.2f}" if value > 0 else "" for value in row] for row in values]
+    colours = require("matplotlib.colors", extra="plots", purpose="figures").LinearSegmentedColormap
+    image = require("matplotlib.cm", extra="plots", purpose="figures").ScalarMappable(
+        cmap=colours.from_list("signed", [OPPOSES, "white", SUPPORTS]) if signed else "Blues"
+    )
+    largest = float(np.abs(values[~is_hatched]).max(initial=0.0)) or 1.0
+    image.set_clim(-largest if signed else 0.0, largest)
+    number = "{:+.2f}" if signed else "{:.2f}"
+    shown = np.abs(values) >= (0.005 if signed else np.finfo(np.float64).tiny)
+    numbers = [
+        [number.format(value) if show else "" for value, show in zip(*row, strict=True)]
+        for row in zip(values, shown, strict=True)
+    ]
     draw_cells(ax, image.to_rgba(values)[..., :3], numbers, hatched=is_hatched, note=note, size=8)
     style: dict[str, Any] = {"parse_math": False, "fontfamily": word_fonts()}
     ax.set_yticks(range(n_rows), labels=list(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightning_attnflow.attribution.agreement import Agreement, GroupingComparison, agreement, compare_groupings
 from lightning_attnflow.attribution.axiom_check import MethodAudit, check_axioms
+from lightning_attnflow.attribution.conductance import conductance_flow, conductance_flows
 from lightning_attnflow.attribution.dispatch import explain, explain_all
 from lightning_attnflow.attribution.faithfulness import Faithfulness, bootstrap_interval, faithfulness
 from lightning_attnflow.attribution.html import colour_tokens, tokens_html
@@ -31,6 +32,8 @@ __all__ = [
     "check_axioms",
     "colour_tokens",
     "compare_groupings",
+    "conductance_flow",
+    "conductance_flows",
     "default_layer",
     "explain",
     "explain_all",

@@ -11,6 +11,7 @@ from lightning_attnflow._progress import track
 from lightning_attnflow.attention.tokens import PlayersArgument
 from lightning_attnflow.attribution.methods import METHODS, check_options, get_method
 from lightning_attnflow.attribution.methods import attention as _attention  # noqa: F401 - registers its methods
+from lightning_attnflow.attribution.methods import conductance as _conductance  # noqa: F401
 from lightning_attnflow.attribution.methods import flow as _flow  # noqa: F401
 from lightning_attnflow.attribution.methods import game as _game  # noqa: F401
 from lightning_attnflow.attribution.methods import gradient as _gradient  # noqa: F401
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         tolerance: float
         solver: str | Solver | EdgeFunction
         n_steps: int
+        max_steps: int
         n_samples: int
         noise: float
 

@@ -113,7 +113,7 @@ class LogitReader:
         self.is_causal_lm = bool(self.model.can_generate())
         # A causal classifier without padding token finds the last token of a single row only. No row is padded here.
         padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
-        self._row_by_row = not self.is_causal_lm and padding is None
+        self.row_by_row = not self.is_causal_lm and padding is None
 
     @property
     def embedding(self) -> torch.nn.Module:
@@ -134,7 +134,7 @@ class LogitReader:
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return float64 logits (m, C) of a batch of m rows."""
         n_rows = len(next(iter(inputs.values())))
-        if self._row_by_row and n_rows > 1:
+        if self.row_by_row and n_rows > 1:
             rows = [{key: value[row : row + 1] for key, value in inputs.items()} for row in range(n_rows)]
             return torch.cat([self(**row) for row in rows])
         output = self.model(**inputs)

@@ -106,6 +106,11 @@ class TokenGame:
         present[:, ~self._free] = coalitions[:, self._owner[~self._free]]
         return present
 
+    @property
+    def reader(self) -> LogitReader:
+        """The model with its logits."""
+        return self._reader
+
     def embeddings(self) -> torch.Tensor:
         """Return the word embeddings (1, T, D) of the whole sentence."""
         ids = self.encoded.inputs["input_ids"].to(self._reader.device)
@@ -123,6 +128,23 @@ class TokenGame:
             raise InputError("masking", got="'drop', which has no embedding", expected="'mask' or 'zero_embedding'")
         inputs = self._masked_inputs(torch.from_numpy(self._free[None]).to(self._reader.device))
         return inputs["inputs_embeds"] if "inputs_embeds" in inputs else self._reader.embedding(inputs["input_ids"])
+
+    def token_embeddings(self, token: int) -> torch.Tensor:
+        """Return the word embeddings (1, T, D) of the sentence with one token in place of every player."""
+        check_integer("baseline", token, minimum=0, maximum=self._reader.vocabulary_size - 1)
+        ids = self.encoded.inputs["input_ids"].to(self._reader.device)
+        free = torch.from_numpy(self._free[None]).to(ids.device)
+        vectors: torch.Tensor = self._reader.embedding(torch.where(free, ids, token))
+        return vectors
+
+    def other_inputs(self) -> dict[str, torch.Tensor]:
+        """Return the inputs (1, T) of the model besides ids or embeddings."""
+        everywhere = torch.ones((1, len(self.encoded)), dtype=torch.long, device=self._reader.device)
+        return {"attention_mask": everywhere, **self._other_inputs(everywhere)}
+
+    def payoffs(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the payoffs (m,) of logits, (m, C) or (m, T, vocabulary) of a causal language model."""
+        return self._payoff((logits[:, -1] if logits.ndim == 3 else logits).double(), self.target)
 
     def _logits(self, present: NDArray[np.bool_]) -> torch.Tensor:  # (m, T) -> (m, C)
         rows = torch.from_numpy(present).to(self._reader.device)

@@ -45,6 +45,8 @@ class ConductanceFlow:
         is_special: bool (T,), special tokens.
         target: explained class or token id.
         payoff: name of the payoff.
+        masking: what replaces the tokens in the baseline.
+        v_empty: payoff of the baseline.
         text: the sentence.
 
     Example:
@@ -68,6 +70,8 @@ class ConductanceFlow:
     is_special: NDArray[np.bool_]
     target: int
     payoff: str = "log_probability"
+    masking: str = "mask"
+    v_empty: float = 0.0
     text: str = ""
     edges_or_none: Floats | None = None
 
@@ -151,7 +155,8 @@ class ConductanceFlow:
             InputError: the file is not a saved `ConductanceFlow`.
         """
         arrays, metadata = load_result(path, cls.__name__, _VERSION)
-        return cls(**arrays, **{**metadata, "tokens": tuple(metadata["tokens"])})
+        loaded: dict[str, Any] = {**arrays, **metadata, "tokens": tuple(metadata["tokens"])}
+        return cls(**loaded)
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with one row per layer and position.
@@ -188,13 +193,14 @@ class ConductanceFlow:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        from lightning_attnflow._figures import signed_heat_map
+        from lightning_attnflow._figures import layer_heat_map
 
-        return signed_heat_map(
+        return layer_heat_map(
             self.values,
-            rows=[f"layer {layer}  ({total:+.2f})" for layer, total in enumerate(self.values.sum(axis=1))],
+            rows=[f"layer {layer}   sum {total:+.2f}" for layer, total in enumerate(self.values.sum(axis=1))],
             columns=self.tokens,
-            special=self.is_special,
-            value_label=f"contribution to {self.payoff.replace('_', ' ')}",
+            value_label=self.payoff.replace("_", " "),
+            title=self.text,
+            signed=True,
             ax=ax,
         )

