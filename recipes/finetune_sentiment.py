@@ -26,12 +26,13 @@ from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from lightning_attnflow import AttentionFlowMonitor
+from lightning_attnflow import AttentionFlowMonitor, conductance_flow
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.plots import flow_heatmap, flow_table
 from lightning_attnflow.valuation import read_sentences, split_sentences
 
 PROBES = ("This movie was great!", "This was better than I expected.")
+EXPLAINED = "A gorgeous, witty movie that never quite finds its feet."
 
 
 class SentimentClassifier(pl.LightningModule):
@@ -117,14 +118,21 @@ def main(
 
     for flow in monitor.latest:
         print(f"\n{flow.text}\n{flow_table(flow)}")
-    heat_map, checkpoint = Path(logger.log_dir) / "attention_flow.png", Path(logger.log_dir) / "checkpoint"
+    folder = Path(logger.log_dir)
+    heat_map, prediction, checkpoint = (
+        folder / "attention_flow.png",
+        folder / "conductance_flow.png",
+        folder / "checkpoint",
+    )
     flow_heatmap(monitor.latest[0]).savefig(heat_map)
+    conductance_flow(module, tokenizer, EXPLAINED).plot().figure.savefig(prediction)
     module.encoder.config.id2label = dict(enumerate(sentences.classes))
     module.encoder.eval().save_pretrained(checkpoint)
     tokenizer.save_pretrained(checkpoint)
     accuracy = float(trainer.callback_metrics["val/accuracy"])
     print(f"\nvalidation accuracy {accuracy:.1%} on {val_size} sentences; {seconds:.1f} s of training on {train_size}")
-    print(f"log directory     {logger.log_dir}   (tensorboard --logdir {log_dir})\nheat map          {heat_map}")
+    print(f"log directory     {logger.log_dir}   (tensorboard --logdir {log_dir})\nattention flow    {heat_map}")
+    print(f"conductance flow  {prediction}   (how the prediction for {EXPLAINED!r} flows from the words)")
     print(f"checkpoint        {checkpoint}   (attnflow explain 'This movie was great!' --model {checkpoint})")
     return {"accuracy": accuracy, "seconds": seconds}
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
-from lightning_attnflow._results import load_result, save_result, to_dataframe
+from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
-_ARRAYS = ("values", "conservation_error", "is_special")
-_VERSION = 1
 
 
 class ConservationWarning(UserWarning):
@@ -27,7 +24,7 @@ class ConservationWarning(UserWarning):
 
 
 @dataclass(frozen=True, eq=False)
-class ConductanceFlow:
+class ConductanceFlow(SavedResult):
     """Conductance of every layer and position, and of the attention edges between them.
 
     The same total, v(N) - v(empty) of the token game, flows through every layer. Positive values support the payoff,
@@ -136,27 +133,6 @@ class ConductanceFlow:
         """float64 (L + 1,): share of the total variation of each layer that special tokens carry."""
         share: Floats = np.abs(self.values[:, self.is_special]).sum(axis=1) / np.abs(self.values).sum(axis=1)
         return share
-
-    def save(self, path: str | Path) -> Path:
-        """Write the flow to an ``.npz`` file and return its path."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        if self.edges_or_none is not None:
-            arrays["edges_or_none"] = self.edges_or_none
-        names = [field.name for field in fields(self) if field.name not in (*_ARRAYS, "edges_or_none")]
-        metadata = {name: getattr(self, name) for name in names}
-        return save_result(path, type(self).__name__, _VERSION, arrays=arrays, metadata=metadata)
-
-    @classmethod
-    def load(cls, path: str | Path) -> ConductanceFlow:
-        """Read a flow written by `save`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            InputError: the file is not a saved `ConductanceFlow`.
-        """
-        arrays, metadata = load_result(path, cls.__name__, _VERSION)
-        loaded: dict[str, Any] = {**arrays, **metadata, "tokens": tuple(metadata["tokens"])}
-        return cls(**loaded)
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with one row per layer and position.

@@ -48,9 +48,10 @@ def test_recipe_trains_on_a_csv_file_and_writes_figure_log_and_checkpoint(
     for probe in ("This movie was great!", "This was better than I expected."):
         assert probe in printed
     assert "great" in printed.split("token")[1]
-    (picture,) = tmp_path.glob("finetune_sentiment/version_0/attention_flow.png")
-    assert str(picture) in printed
-    assert picture.read_bytes()[:4] == b"\x89PNG"
+    for name in ("attention_flow.png", "conductance_flow.png"):
+        (picture,) = tmp_path.glob(f"finetune_sentiment/version_0/{name}")
+        assert str(picture) in printed
+        assert picture.read_bytes()[:4] == b"\x89PNG"
     assert list(tmp_path.glob("finetune_sentiment/version_0/events.*"))
     assert "readout 'first'" in caplog.text
     (checkpoint,) = tmp_path.glob("finetune_sentiment/version_0/checkpoint")
