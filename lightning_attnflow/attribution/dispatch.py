@@ -70,8 +70,8 @@ def explain(
         text: the sentence.
         method: attention family: ``attention_last``, ``attention_mean``, ``received_attention``, ``rollout``, ``flow``,
             ``flow_pairwise``, ``flow_single``; game family: ``leave_one_out``, ``exact_shapley``, ``shapley``,
-            ``kernel_shap``, ``banzhaf``; gradient family (captum): ``saliency``, ``input_x_gradient``,
-            ``integrated_gradients``, ``smooth_grad``; or a name of ``register_method``.
+            ``kernel_shap``, ``banzhaf``; gradient family: ``conductance``, and by captum ``saliency``,
+            ``input_x_gradient``, ``integrated_gradients``, ``smooth_grad``; or a name of ``register_method``.
         players: ``tokens``, ``words`` (pre-tokens of the tokenizer, or separated by white space if it has none) or
             spans, pairs of character offsets.
         special_tokens: ``present`` (never masked, without value; default of games and gradients) or ``players`` (with
@@ -84,6 +84,7 @@ def explain(
             integrated gradients: ``masking`` (``mask``, ``zero_embedding``, ``drop``), ``batch_size`` in coalitions.
             Sampled games: ``budget`` in evaluations, ``confidence``. Attention: ``heads``, ``residual``, ``readout``
             (default ``auto``: what the head of the model reads), ``layer`` (0..L; default three below the readout).
+            Conductance: ``layer`` (0..L; default 0, the input), ``tolerance``, ``max_steps``.
             Flow and games: ``grouping`` of words (``quotient`` or ``sum``).
 
     Returns:
