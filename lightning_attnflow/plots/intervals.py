@@ -72,7 +72,7 @@ def interval_chart(
         >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
         >>> figure = interval_chart(attention_flow(network), ["good", "film"], {"one flow": [1.0, 0.0]})
         >>> figure.get_suptitle()
-        'The flow through good is between 40% and 100% of the maximum flow'
+        'good has between 40% and 100% of the maximum flow'
     """
     new_figure = require("matplotlib.figure", extra="plots", purpose="interval_chart").Figure
     percent = require("matplotlib.ticker", extra="plots", purpose="interval_chart").PercentFormatter(xmax=1.0)
@@ -115,9 +115,9 @@ def finding(flow: AttentionFlow, labels: Sequence[str], layer: int, marks: Mappi
         return f"In layer {layer} the maximum flow is unique"
     distinct = sorted(set(single), key=lambda percent: float(percent[:-1]))
     if len(distinct) < 2:
-        return f"The flow through {labels[token]} is between {least} and {most} of the maximum flow"
+        return f"{labels[token]} has between {least} and {most} of the maximum flow"
     answers = f"{', '.join(distinct[:-1])} or {distinct[-1]}"
-    return f"The flow through {labels[token]} is {answers} of the maximum flow, depending on the solver"
+    return f"{labels[token]} has {answers} of the maximum flow, depending on the solver"
 
 
 def distinct_flows(flows: Mapping[str, ArrayLike], *, tolerance: float = 1e-6) -> dict[str, NDArray[np.float64]]:

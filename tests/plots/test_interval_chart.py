@@ -70,7 +70,7 @@ def test_the_title_describes_the_token_with_the_widest_range(flow):
     row = flow.upper[1] - flow.lower[1]
     token = int(row.argmax())
     least, most = f"{flow.lower[1, token]:.0%}", f"{flow.upper[1, token]:.0%}"
-    says = f"The flow through {LABELS[token]} is {least} or {most} of the maximum flow, depending on the solver"
+    says = f"{LABELS[token]} has {least} or {most} of the maximum flow, depending on the solver"
     assert finding(flow, LABELS, 1, marks(flow)) == says
     assert interval_chart(flow, LABELS, marks(flow), layer=1).get_suptitle().replace("\n", " ") == says
     assert f"between {least} and {most}" in finding(flow, LABELS, 1, {})
