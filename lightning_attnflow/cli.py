@@ -90,9 +90,7 @@ def _build_parser() -> tuple[_Parser, dict[str, Callable[[Namespace], None]]]:
     )
     explain.add_argument("--players", default="words", metavar="words|tokens", help="what gets a value")
     explain.add_argument("--target", type=int, metavar="N", help="class or token id; by default the predicted one")
-    explain.add_argument(
-        "--layer", type=int, metavar="N", help="layer of flow, rollout, conductance (else near the top; 0)"
-    )
+    explain.add_argument("--layer", type=int, metavar="N", help="layer of flow, rollout and conductance")
     explain.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sampled methods")
     explain.add_argument("--html", metavar="FILE", help="write the coloured text to this HTML file")
     explain.add_argument("--save", metavar="FILE.npz", help="save the values to this file")
