@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from lightning_attnflow.errors import InputError
 
 _HOOK_TABLES = (
     "_forward_hooks",
@@ -94,6 +97,20 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
                 vars(module).pop(_HF_HOOKED, None)
             else:
                 setattr(module, _HF_HOOKED, mark)
+
+
+@contextmanager
+def gradients_enabled(model: nn.Module) -> Iterator[None]:
+    """Enable gradients inside no_grad and inference_mode, which validation loops of Lightning use."""
+    if any(tensor.is_inference() for tensor in chain(model.parameters(), model.buffers())):
+        raise InputError(
+            "model",
+            got="tensors created in inference mode, which have no gradients",
+            expected="a model created outside torch.inference_mode()",
+            remedy="Load the model outside inference_mode, or use a game or attention method.",
+        )
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        yield
 
 
 def _configs(modules: list[nn.Module]) -> list[Any]:

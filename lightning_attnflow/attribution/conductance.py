@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_attnflow._checks import is_integer
 from lightning_attnflow._progress import track
-from lightning_attnflow._state import eval_mode
+from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.target import Payoff, get_payoff
 from lightning_attnflow.attribution.token_game import TokenGame
@@ -74,7 +74,7 @@ def conductance_flow(
     get_payoff(payoff, differentiable=True)
     masking = baseline if isinstance(baseline, str) else "zero_embedding" if is_integer(baseline) else None
     game = TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=masking, truncate=truncate)
-    with torch.no_grad():
+    with gradients_enabled(game.reader.model), torch.no_grad():  # not inference tensors
         end = game.embeddings()
         start = game.token_embeddings(int(baseline)) if is_integer(baseline) else game.baseline_embeddings()
 

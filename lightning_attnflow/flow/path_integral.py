@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_attnflow._checks import check_integer, check_positive
-from lightning_attnflow._state import eval_mode
+from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.path_points import PathPoint, PathPoints, Payoff
@@ -100,8 +100,7 @@ def integrate_path(
     check_integer("max_steps", max_steps, minimum=2 * _FIRST_INTERVALS)
     with (
         eval_mode(model),
-        torch.inference_mode(mode=False),
-        torch.enable_grad(),
+        gradients_enabled(model),
         _recorder(model, wanted=edges) as records,
     ):
         n_positions = next(iter(inputs.values())).shape[1]

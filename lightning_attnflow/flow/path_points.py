@@ -91,8 +91,8 @@ class PathPoints:
         if any(gradient is None for gradient in gradients):
             raise CaptureError(
                 type(self._model).__name__,
-                got="hidden states that the logits do not depend on",
-                expected="hidden states of the layers between embeddings and logits",
+                got="no gradient from the logits to the hidden states",
+                expected="a differentiable model; quantised models have no gradients",
             )
         stacked = torch.stack([state.detach() for state in states], dim=1)  # (m, L + 1, T, D)
         backward = torch.stack(gradients[: len(states)], dim=1)

@@ -5,7 +5,7 @@
 For sentences of 5 to 9 tokens the table shows the ERASER scores (comprehensiveness: larger is better; sufficiency and
 log-odds: smaller is better), Spearman's rank correlation with exact Shapley values, with signs, and the CPU seconds per
 sentence. A second table shows the points of the path and the conservation error of the conductance flow for held-out
-sentences of any length. 40 sentences take about three minutes on one core, 200 a quarter of an hour.
+sentences of any length. The default of 200 sentences takes a quarter of an hour on one core.
 """
 
 from __future__ import annotations

@@ -131,3 +131,21 @@ def test_unusable_arguments_are_refused(encoder, tokenizer) -> None:
     ]:
         with pytest.raises(InputError, match=message):
             conductance_flow(encoder, tokenizer, TEXT, **options)
+
+
+def test_models_without_gradients_are_refused(encoder, tokenizer) -> None:
+    with torch.inference_mode():
+        created_inside = type(encoder)(encoder.config).eval()
+    with pytest.raises(InputError, match="created in inference mode"):
+        conductance_flow(created_inside, tokenizer, TEXT)
+
+
+def test_a_flow_can_be_computed_inside_inference_mode(encoder, tokenizer) -> None:
+    with torch.inference_mode():
+        inside = conductance_flow(encoder, tokenizer, TEXT)
+    np.testing.assert_array_equal(inside.values, conductance_flow(encoder, tokenizer, TEXT).values)
+
+
+def test_a_payoff_that_does_not_depend_on_the_text_is_refused(encoder, tokenizer) -> None:
+    with pytest.raises(InputError, match="does not change"):
+        conductance_flow(encoder, tokenizer, TEXT, payoff=lambda logits, target: 0 * logits[:, target])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_integer, check_positive
 from lightning_attnflow._optional import require
 from lightning_attnflow._progress import progress_bar
-from lightning_attnflow._state import eval_mode
+from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
@@ -59,7 +58,7 @@ def integrated_gradients(
     check_integer("n_steps", n_steps)
     check_integer("batch_size", batch_size)
     setup = _Setup(sentence, payoff, target, masking)
-    with eval_mode(sentence.model), _gradients_on(sentence.model):
+    with eval_mode(sentence.model), gradients_enabled(sentence.model):
         baseline = setup.game.baseline_embeddings().detach()
     path = setup.attribute(
         lambda attr, forward, at: attr.IntegratedGradients(forward).attribute(
@@ -111,7 +110,7 @@ class _Setup:
     def __init__(self, sentence: Sentence, payoff: str | Payoff, target: int | None, masking: str | None) -> None:
         name, self._payoff = get_payoff(payoff, differentiable=True)
         self.sentence = sentence
-        with _gradients_on(sentence.model):  # inference tensors cannot be differentiated
+        with gradients_enabled(sentence.model):  # inference tensors cannot be differentiated
             self.game: TokenGame = sentence.game(payoff=payoff, target=target, masking=masking)
         self._fields = {"payoff": name, "target": self.game.target}
 
@@ -119,7 +118,7 @@ class _Setup:
         """Return captum's attribution of the embeddings, (T, D), with a progress bar of ``n_rows`` forward passes."""
         attr = require("captum.attr", extra="gradients", purpose="gradient methods")
         model = self.sentence.model
-        with eval_mode(model), _gradients_on(model), progress_bar(n_rows, "gradients") as bar:
+        with eval_mode(model), gradients_enabled(model), progress_bar(n_rows, "gradients") as bar:
             own = self.game.embeddings().detach()  # captum computes in float32 if they are of half precision
 
             def forward(embeddings: torch.Tensor) -> torch.Tensor:
@@ -147,17 +146,3 @@ def _differentiable(payoffs: Any, n_rows: int) -> torch.Tensor:
             remedy="Compute it from the logits without detach(), item() or no_grad().",
         )
     return payoffs
-
-
-@contextmanager
-def _gradients_on(model: torch.nn.Module) -> Iterator[None]:
-    """Enable gradients inside no_grad and inference_mode, which validation loops of Lightning use."""
-    if any(parameter.is_inference() for parameter in model.parameters()):
-        raise InputError(
-            "model",
-            got="parameters created in inference mode, which have no gradients",
-            expected="parameters created outside torch.inference_mode()",
-            remedy="Load the model outside inference_mode, or use a game or attention method.",
-        )
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        yield
