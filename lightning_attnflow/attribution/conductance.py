@@ -96,7 +96,6 @@ def conductance_flow(
     flow = ConductanceFlow(
         values=integral.values,
         total=integral.total,
-        conservation_error=integral.conservation_error,
         n_steps=integral.n_steps,
         tolerance=float(tolerance),
         tokens=game.encoded.tokens,

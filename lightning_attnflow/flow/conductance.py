@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
+def conservation_error(values: Floats, total: float) -> Floats:
+    """Return the distance of the sum of each layer to the total, as a share of the layer's total variation."""
+    gap, variation = np.abs(values.sum(axis=1) - total), np.abs(values).sum(axis=1)
+    error: Floats = np.divide(gap, variation, out=np.where(gap > 0, np.inf, 0.0), where=variation > 0)
+    return error
+
+
 class ConservationWarning(UserWarning):
     """The flow is not conserved to the requested tolerance within the maximum number of steps."""
 
@@ -34,8 +41,6 @@ class ConductanceFlow(SavedResult):
         values: float64 (L + 1, T), in units of the payoff. Row 0 is the input: integrated gradients. Row l holds the
             positions after layer l. Each row sums to ``total`` up to ``conservation_error``.
         total: payoff of the sentence minus payoff of the baseline.
-        conservation_error: float64 (L + 1,), ``|values[l].sum() - total|`` divided by the total variation
-            ``abs(values[l]).sum()``.
         n_steps: steps of the path of integration; the model was evaluated at one point more.
         tolerance: requested bound of ``conservation_error``.
         tokens: T names of the positions or groups.
@@ -45,11 +50,12 @@ class ConductanceFlow(SavedResult):
         masking: what replaces the tokens in the baseline.
         v_empty: payoff of the baseline.
         text: the sentence.
+        edges_or_none: the edges, or None if the attention of the model could not be recorded; see ``edges``.
 
     Example:
         >>> flow = ConductanceFlow(
-        ...     values=np.array([[0.5, -0.1], [0.4, 0.0]]), total=0.4, conservation_error=np.zeros(2), n_steps=8,
-        ...     tolerance=0.01, tokens=("good", "film"), is_special=np.array([False, False]), target=1,
+        ...     values=np.array([[0.5, -0.1], [0.4, 0.0]]), total=0.4, n_steps=8, tolerance=0.01,
+        ...     tokens=("good", "film"), is_special=np.array([False, False]), target=1,
         ...     edges_or_none=np.array([[[0.4, 0.0], [0.1, -0.1]]]),
         ... )
         >>> flow.edges[0].sum(axis=0).round(4).tolist(), flow.is_conserved
@@ -60,7 +66,6 @@ class ConductanceFlow(SavedResult):
 
     values: Floats
     total: float
-    conservation_error: Floats
     n_steps: int
     tolerance: float
     tokens: tuple[str, ...]
@@ -94,6 +99,24 @@ class ConductanceFlow(SavedResult):
     def n_layers(self) -> int:
         """L, the number of layers."""
         return len(self.values) - 1
+
+    @property
+    def conservation_error(self) -> Floats:
+        """float64 (L + 1,): ``|values[l].sum() - total|`` divided by the total variation ``abs(values[l]).sum()``."""
+        return conservation_error(self.values, self.total)
+
+    @property
+    def edge_error(self) -> Floats:
+        """float64 (L,): largest difference between a value and its outgoing edges, over the layer's total variation.
+
+        The incoming edges of a position sum to its value exactly.
+
+        Raises:
+            CaptureError: the attention of the model could not be recorded.
+        """
+        below = self.values[:-1]
+        error: Floats = np.abs(self.edges.sum(axis=1) - below).max(axis=1) / np.abs(below).sum(axis=1)
+        return error
 
     @property
     def is_conserved(self) -> bool:

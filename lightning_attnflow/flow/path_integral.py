@@ -20,8 +20,7 @@ exactly; the intervals with the largest errors are halved until the error of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,8 +32,8 @@ from torch import Tensor
 
 from lightning_attnflow._checks import check_integer, check_positive
 from lightning_attnflow._state import eval_mode, gradients_enabled
-from lightning_attnflow.attention.recording import AttentionRecord, record_attention
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.attention.recording import record_attention
+from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.path_points import PathPoint, PathPoints, Payoff
 
 if TYPE_CHECKING:
@@ -55,8 +54,6 @@ class PathIntegral:
         edges: float64 (L, T, T), E ``[layer, query, key]``; None if the attention could not be recorded.
         v_empty: y(0).
         total: y(1) - y(0).
-        conservation_error: float64 (L + 1,), ``|sum_i R_l[i] - total|`` over the total variation ``sum_i |R_l[i]|``.
-        edge_error: float64 (L,), largest ``|sum_j E_l[j, i] - R_{l-1}[i]|`` over the total variation of layer l - 1.
         n_steps: steps of the path; the model was evaluated at one point more.
     """
 
@@ -64,8 +61,6 @@ class PathIntegral:
     edges: Floats | None
     v_empty: float
     total: float
-    conservation_error: Floats
-    edge_error: Floats | None
     n_steps: int
 
 
@@ -87,39 +82,34 @@ def integrate_path(
         path: maps points a (m,) in [0, 1] to word embeddings (m, T, D).
         inputs: the other keyword arguments of the model, (1, T) each.
         payoff: maps logits to (m,).
-        tolerance: bound of ``conservation_error``.
+        tolerance: bound of the conservation error, ``|sum_i R_l[i] - total|`` over ``sum_i |R_l[i]|``.
         max_steps: bound of the steps, >= 4.
         edges: whether to compute the edges too.
         batch_size: points in a forward pass; default: as many as have 4,096 positions together.
 
     Raises:
         InputError: an argument out of range; the payoff is not finite, or does not depend on the embeddings.
-        CaptureError: the model returns no hidden states.
+        CaptureError: the model returns no hidden states or has no gradients, or its attention cannot be recorded.
     """
     check_positive("tolerance", tolerance)
     check_integer("max_steps", max_steps, minimum=2 * _FIRST_INTERVALS)
-    with (
-        eval_mode(model),
-        gradients_enabled(model),
-        _recorder(model, wanted=edges) as records,
-    ):
-        n_positions = next(iter(inputs.values())).shape[1]
-        at_once = max(1, _BATCH_POSITIONS // n_positions) if batch_size is None else batch_size
-        points = PathPoints(model, path, inputs, payoff, records, at_once)
-        intervals = _refined(points, tolerance, max_steps)
+    n_positions = next(iter(inputs.values())).shape[1]
+    at_once = max(1, _BATCH_POSITIONS // n_positions) if batch_size is None else batch_size
+    points = PathPoints(model, path, inputs, payoff, at_once)
+    with eval_mode(model), gradients_enabled(model):
+        if edges:
+            expected = points.plain_payoff(1.0)
+            with record_attention(model) as points.records:
+                intervals = _refined(points, tolerance, max_steps)
+            _check_recording(model, points.payoff(1.0), expected)
+        else:
+            intervals = _refined(points, tolerance, max_steps)
     values = _total(intervals)
-    total = points.payoff(1.0) - points.payoff(0.0)
-    variation = np.abs(values).sum(axis=1)
-    matrices = _edges(points, intervals, values) if edges and points[0.0].attention else None
     return PathIntegral(
         values=values,
-        edges=matrices,
+        edges=_edges(points, intervals, values) if edges and points[0.0].attention else None,
         v_empty=points.payoff(0.0),
-        total=total,
-        conservation_error=np.abs(values.sum(axis=1) - total) / variation,
-        edge_error=None
-        if matrices is None
-        else np.abs(matrices.sum(axis=1) - values[:-1]).max(axis=1) / variation[:-1],
+        total=points.payoff(1.0) - points.payoff(0.0),
         n_steps=points.n_points - 1,
     )
 
@@ -219,10 +209,13 @@ def _total(intervals: Sequence[_Interval]) -> Floats:
     return total
 
 
-@contextmanager
-def _recorder(model: PreTrainedModel, *, wanted: bool) -> Iterator[list[AttentionRecord]]:
-    if not wanted:
-        yield []
-        return
-    with record_attention(model) as records:
-        yield records
+def _check_recording(model: PreTrainedModel, recorded: float, expected: float) -> None:
+    """Raise if the attention that was recorded is not the model's, as with an unknown kind of score or bias."""
+    rounding = max(1e-3, 16 * torch.finfo(model.dtype).eps)
+    if abs(recorded - expected) > rounding * (1 + abs(expected)):
+        raise CaptureError(
+            f"attention of {type(model).__name__}",
+            got=f"a payoff of {recorded:.6g} when it is recorded, {expected:.6g} otherwise",
+            expected="softmax attention of the attention interface of transformers",
+            remedy="Pass edges=False: the values of the positions do not need the attention.",
+        )

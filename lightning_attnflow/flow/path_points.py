@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,11 +45,11 @@ class PathPoints:
         path: Callable[[Tensor], Tensor],
         inputs: Mapping[str, Tensor],
         payoff: Payoff,
-        records: list[AttentionRecord],
         batch_size: int,
     ) -> None:
-        self._model, self._path, self._inputs, self._payoff, self._records = model, path, inputs, payoff, records
+        self._model, self._path, self._inputs, self._payoff = model, path, inputs, payoff
         self._batch_size = batch_size
+        self.records: list[AttentionRecord] = []  # filled by a forward pass inside `record_attention`
         self._points: dict[float, PathPoint] = {}
 
     def __getitem__(self, position: float) -> PathPoint:
@@ -62,18 +62,26 @@ class PathPoints:
     def payoff(self, position: float) -> float:
         return self._points[position].payoff
 
+    def plain_payoff(self, position: float) -> float:
+        """Return the payoff at a point without storing anything."""
+        with torch.no_grad():
+            return float(self._payoff(self._forward([position]).logits)[0])
+
     def evaluate(self, positions: Sequence[float]) -> None:
         """Evaluate the points that are not known yet, in batches of bounded size."""
         new = [position for position in positions if position not in self._points]
         for start in range(0, len(new), self._batch_size):
             self._evaluate_batch(new[start : start + self._batch_size])
 
-    def _evaluate_batch(self, positions: Sequence[float]) -> None:
+    def _forward(self, positions: Sequence[float]) -> Any:
         device = next(iter(self._inputs.values())).device
         embeddings = self._path(torch.tensor(positions, dtype=torch.float64, device=device)).detach().requires_grad_()
         inputs = {name: tensor.expand(len(positions), *tensor.shape[1:]) for name, tensor in self._inputs.items()}
-        self._records.clear()
-        output = self._model(inputs_embeds=embeddings, output_hidden_states=True, return_dict=True, **inputs)
+        return self._model(inputs_embeds=embeddings, output_hidden_states=True, return_dict=True, **inputs)
+
+    def _evaluate_batch(self, positions: Sequence[float]) -> None:
+        self.records.clear()
+        output = self._forward(positions)
         states = output.hidden_states
         if not states:
             raise CaptureError(
@@ -82,7 +90,7 @@ class PathPoints:
         payoffs = self._payoff(output.logits)
         if not torch.isfinite(payoffs).all():
             raise InputError("payoff", got="NaN or infinity on the path", expected="finite numbers")
-        contexts = [record.context for record in self._records]
+        contexts = [record.context for record in self.records]
         if not payoffs.requires_grad:
             raise InputError("payoff", got="no gradient", expected="a differentiable function of the logits")
         gradients = torch.autograd.grad(payoffs.sum(), [*states, *contexts], allow_unused=True)
@@ -98,7 +106,7 @@ class PathPoints:
         backward = torch.stack(gradients[: len(states)], dim=1)
         layers = [
             (record, gradient, (gradient * record.context.detach()).sum(-1, keepdim=True))
-            for record, gradient in zip(self._records, gradients[len(states) :], strict=True)
+            for record, gradient in zip(self.records, gradients[len(states) :], strict=True)
         ]
         for row, position in enumerate(positions):
             attention = [
@@ -114,4 +122,4 @@ class PathPoints:
                 for record, gradient, centre in layers
             ]
             self._points[position] = PathPoint(float(payoffs[row].detach()), stacked[row], backward[row], attention)
-        self._records.clear()
+        self.records.clear()

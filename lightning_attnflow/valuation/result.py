@@ -56,11 +56,6 @@ class TruncationAudit:
         """Sum of :attr:`bias`."""
         return float(self.bias.sum())
 
-    @property
-    def largest_bias(self) -> float:
-        """Largest absolute :attr:`bias` of a player."""
-        return float(np.abs(self.bias).max(initial=0.0))
-
 
 @dataclass(frozen=True, eq=False)
 class DataShapleyResult(ShapleyResult):

@@ -93,6 +93,9 @@ def test_groups_are_exact_sums(encoder, tokenizer) -> None:
     grouped = flow.grouped([[0], list(range(1, n - 1)), [n - 1]], ["first", "text", "last"])
     np.testing.assert_allclose(grouped.values[:, 1], flow.values[:, 1:-1].sum(axis=1))
     np.testing.assert_allclose(grouped.edges.sum(axis=2), grouped.values[1:], atol=1e-12)
+    gap = np.abs(grouped.values.sum(axis=1) - grouped.total)
+    np.testing.assert_allclose(grouped.conservation_error, gap / np.abs(grouped.values).sum(axis=1))
+    assert (flow.edge_error < 0.02).all()
     with pytest.raises(InputError, match="partition"):
         flow.grouped([[0, 0]], ["twice"])
 
