@@ -17,7 +17,8 @@ SUPPORTS, OPPOSES, NEUTRAL = "#0072b2", "#d55e00", "#8c8c8c"
 """Colours of positive, negative and undecided values, distinguishable with colour-vision deficiencies (Okabe & Ito)."""
 MAX_NUMBERED = 24
 """Columns up to which the cells of a heat map contain numbers."""
-_LONGEST_LABEL = 24
+_LONGEST_LABEL, _LONGEST_COLUMN = 24, 16  # characters
+_NAME_SIZE = 12  # points
 _CJK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -104,60 +105,97 @@ def value_bars(
 
 
 def layer_heat_map(
-    values: NDArray[np.float64],
+    colours: NDArray[np.float64],
+    numbers: Sequence[Sequence[str]],
     *,
     rows: Sequence[str],
     columns: Sequence[str],
+    special: NDArray[np.bool_] | None = None,
     hatched: NDArray[np.bool_] | None = None,
     note: str = "",
-    value_label: str = "",
+    margin: Sequence[str] = (),
     title: str = "",
-    signed: bool = False,
+    caption: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw values as a heat map with one colour scale, the first row at the bottom.
-
-    The colour scale ends at the largest value that is not hatched. With at most 24 columns, the cells contain the
-    values.
+    """Draw coloured cells, one row per layer from the bottom to the top and one column per word.
 
     Args:
-        values: float (m, n).
+        colours: float (m, n, 3), red, green and blue in [0, 1].
+        numbers: m x n texts of the cells, drawn for at most ``MAX_NUMBERED`` columns.
         rows: m names.
         columns: n names.
-        hatched: bool (m,), rows drawn in grey with hatching.
-        note: text on neighbouring hatched rows.
-        value_label: label of the colour bar.
-        title: of the axes.
-        signed: colour positive values blue and negative values orange; otherwise all values are >= 0.
-        ax: axes to draw on; default: those of a new figure.
+        special: bool (n,), names written in grey.
+        hatched: bool (m,), rows drawn in grey with hatching and without numbers.
+        note: text on each run of hatched rows.
+        margin: m texts to the right of the rows, drawn where the numbers are omitted.
+        title: of the figure or axes.
+        caption: lines below the words; drawn in a new figure only.
+        ax: axes to draw on; default: those of a new figure, with a size for the number of rows and columns.
     """
-    n_rows, n_columns = values.shape
-    is_hatched = np.zeros(n_rows, dtype=bool) if hatched is None else np.asarray(hatched, dtype=bool)
-    if ax is None:
-        ax = new_axes(2.0 + 0.62 * max(4, min(n_columns, MAX_NUMBERED)), 1.3 + 0.36 * max(2, n_rows))
-    colours = require("matplotlib.colors", extra="plots", purpose="figures").LinearSegmentedColormap
-    image = require("matplotlib.cm", extra="plots", purpose="figures").ScalarMappable(
-        cmap=colours.from_list("signed", [OPPOSES, "white", SUPPORTS]) if signed else "Blues"
-    )
-    largest = float(np.abs(values[~is_hatched]).max(initial=0.0)) or 1.0
-    image.set_clim(-largest if signed else 0.0, largest)
-    number = "{:+.2f}" if signed else "{:.2f}"
-    shown = np.abs(values) >= (0.005 if signed else np.finfo(np.float64).tiny)
-    numbers = [
-        [number.format(value) if show else "" for value, show in zip(*row, strict=True)]
-        for row in zip(values, shown, strict=True)
-    ]
-    draw_cells(ax, image.to_rgba(values)[..., :3], numbers, hatched=is_hatched, note=note, size=8)
+    n_rows, n = colours.shape[:2]
+    names = [shorten(name, _LONGEST_COLUMN) for name in columns]
     style: dict[str, Any] = {"parse_math": False, "fontfamily": word_fonts()}
-    ax.set_yticks(range(n_rows), labels=list(rows))
-    ax.set_xticks(range(n_columns), labels=list(columns), rotation=40, ha="right", rotation_mode="anchor", **style)
-    if ax.figure is not None and not is_hatched.all():
-        ax.figure.colorbar(image, ax=ax, label=value_label)
-    if title:
-        ax.set_title(title, **style)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    if ax is None:
+        ax = _framed_axes(n_rows, rows, names, title=title, caption=caption, margin=margin)
+    elif title:
+        ax.set_title(title, fontsize="medium", **style)
+    is_hatched = np.zeros(n_rows, dtype=bool) if hatched is None else np.asarray(hatched, dtype=bool)
+    draw_cells(ax, colours, numbers, hatched=is_hatched, note=note, size=11)
+    for row, name in enumerate(rows):
+        ax.annotate(
+            name, (0, row), (-5, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
+            ha="right", va="center", fontsize=_NAME_SIZE, gid="layer",
+        )  # fmt: skip
+    size = ax.get_figure(root=True).dpi * n  # type: ignore[union-attr]
+    slanted = _is_slanted(names, ax.get_window_extent().width / size)
+    grey = np.zeros(n, dtype=bool) if special is None else special
+    for column, name in enumerate(names):
+        ax.annotate(
+            name, (column, 0), (0, -5), xycoords=ax.get_xaxis_transform(), textcoords="offset points",
+            rotation=40 if slanted else 0, rotation_mode="anchor", ha="right" if slanted else "center", va="top",
+            fontsize=_NAME_SIZE, color="0.45" if grey[column] else "black", gid="word", **style,
+        )  # fmt: skip
+    if n > MAX_NUMBERED:
+        for row, text in enumerate(margin):
+            ax.text(n - 0.3, row, text, va="center", fontsize=9, color="0.3")
+    ax.set_axis_off()  # annotations are cheaper than ticks
     return ax
+
+
+def signed_colours(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return colours (m, n, 3): blue where positive, orange where negative, white at 0, on one scale."""
+    colors = require("matplotlib.colors", extra="plots", purpose="figures")
+    ends = np.array([colors.to_rgb(OPPOSES), colors.to_rgb(SUPPORTS)])
+    strength = (values / (np.abs(values).max(initial=0.0) or 1.0))[..., None]
+    mixed: NDArray[np.float64] = 1.0 - np.abs(strength) * (1.0 - np.where(strength > 0, ends[1], ends[0]))
+    return mixed
+
+
+def _framed_axes(
+    n_rows: int, rows: Sequence[str], names: Sequence[str], *, title: str, caption: str, margin: Sequence[str]
+) -> Axes:
+    """Axes of a new figure with fixed margins, which is much faster than an automatic layout."""
+    n = len(names)
+    column = 0.62 if n <= MAX_NUMBERED else 0.3  # inches
+    left = 0.25 + 0.088 * max(map(len, rows))
+    right, top = 1.25 if margin and n > MAX_NUMBERED else 0.2, 0.45 if title else 0.15
+    lines = caption.count("\n") + 1 if caption else 0
+    bottom = 0.18 * lines + 0.16 + (0.075 * max(map(len, names)) if _is_slanted(names, column) else 0.2)
+    width = left + right + max(3.6, n * column)
+    height = top + bottom + 0.36 * n_rows
+    figure = require("matplotlib.figure", extra="plots", purpose="figures").Figure(figsize=(width, height), dpi=100)
+    axes: Axes = figure.add_axes(
+        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    )
+    heading: dict[str, Any] = {"fontsize": 11, "weight": "bold", "parse_math": False, "fontfamily": word_fonts()}
+    figure.text(0.01, 1 - 0.12 / height, shorten(title, int(width * 9)), va="top", **heading)
+    figure.text(0.01, 0.08 / height, caption, fontsize=9, color="0.3")
+    return axes
+
+
+def _is_slanted(names: Sequence[str], column_width: float) -> bool:
+    return max(map(len, names)) * 0.1 + 0.1 > column_width
 
 
 def draw_cells(

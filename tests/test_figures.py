@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_attnflow._figures import layer_heat_map, shorten, value_bars, word_fonts
+from lightning_attnflow._figures import layer_heat_map, shorten, signed_colours, value_bars, word_fonts
 
 VALUES = np.array([0.4, -0.3, 0.1])
 
@@ -33,12 +33,27 @@ def test_figures_do_not_use_pyplot() -> None:
 
 def test_hatched_rows_have_no_numbers() -> None:
     values = np.array([[0.2, 0.8], [0.6, 0.4]])
+    numbers = [[f"{value:.2f}" for value in row] for row in values]
     axes = layer_heat_map(
-        values, rows=["layer 0", "layer 1"], columns=["$5", "film"], hatched=np.array([True, False]), note="saturated"
+        signed_colours(values),
+        numbers,
+        rows=["layer 0", "layer 1"],
+        columns=["$5", "film"],
+        hatched=np.array([True, False]),
+        note="saturated",
     )
-    assert [text.get_text() for text in axes.texts] == ["0.60", "0.40", "saturated"]
+    drawn = {gid: [text.get_text() for text in axes.texts if text.get_gid() == gid] for gid in ("number", "word", None)}
+    assert drawn == {"number": ["0.60", "0.40"], "word": ["$5", "film"], None: ["saturated"]}
     assert [patch.get_hatch() for patch in axes.patches] == ["////"]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["$5", "film"]
+
+
+def test_signed_colours_are_white_at_zero_and_full_at_the_largest_value() -> None:
+    colours = signed_colours(np.array([[2.0, 0.0, -2.0, -1.0]]))
+    np.testing.assert_allclose(colours[0, 1], 1.0)
+    np.testing.assert_allclose(colours[0, 0] * 255, [0x00, 0x72, 0xB2])
+    np.testing.assert_allclose(colours[0, 2] * 255, [0xD5, 0x5E, 0x00])
+    np.testing.assert_allclose(colours[0, 3], (1 + colours[0, 2]) / 2)
+    np.testing.assert_allclose(signed_colours(np.zeros((1, 2))), 1.0)
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 20])

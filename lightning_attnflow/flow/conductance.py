@@ -183,23 +183,32 @@ class ConductanceFlow(SavedResult):
         values: Floats = self.values[check_integer("layer", layer, minimum=0, maximum=self.n_layers)]
         return values
 
-    def plot(self, *, ax: Axes | None = None) -> Axes:
+    def plot(self, *, title: str | None = None, max_tokens: int = 60, ax: Axes | None = None) -> Axes:
         """Draw the values as a heat map, layers x tokens: blue supports, orange opposes the payoff, on one scale.
 
         Args:
+            title: default: the text.
+            max_tokens: number of tokens drawn; the caption states how many are omitted.
             ax: axes to draw on; default: those of a new figure.
 
         Raises:
+            InputError: ``max_tokens`` is not an integer >= 1.
             MissingDependencyError: matplotlib is not installed.
         """
-        from lightning_attnflow._figures import layer_heat_map
+        from lightning_attnflow._figures import layer_heat_map, signed_colours
 
+        n = min(len(self.tokens), check_integer("max_tokens", max_tokens))
+        largest = float(np.abs(self.values).max())
+        hidden = f"; {len(self.tokens) - n} more tokens not drawn" if n < len(self.tokens) else ""
         return layer_heat_map(
-            self.values,
-            rows=[f"layer {layer}   sum {total:+.2f}" for layer, total in enumerate(self.values.sum(axis=1))],
-            columns=self.tokens,
-            value_label=self.payoff.replace("_", " "),
-            title=self.text,
-            signed=True,
+            signed_colours(self.values)[:, :n],
+            [[f"{value:+.2f}" if abs(value) >= 0.005 else "" for value in row[:n]] for row in self.values],
+            rows=[f"layer {layer}" for layer in range(self.n_layers + 1)],
+            columns=self.tokens[:n],
+            special=self.is_special[:n],
+            margin=[f"sum {total:+.2f}" for total in self.values.sum(axis=1)],
+            title=self.text if title is None else title,
+            caption=f"{self.payoff.replace('_', '-')}: blue supports, orange opposes; darkest: {largest:.2f}\n"
+            f"every row sums to {self.total:+.2f}, error at most {self.conservation_error.max():.1%}{hidden}",
             ax=ax,
         )

@@ -130,15 +130,17 @@ class AttentionFlow(SavedResult):
             InputError: not one label per player.
             MissingDependencyError: matplotlib is not installed.
         """
-        from lightning_attnflow._figures import layer_heat_map
+        from lightning_attnflow._figures import layer_heat_map, signed_colours
 
         named = self if labels is None else self.with_labels(labels)
+        shown = np.where(self.is_saturated[:, None], 0.0, self.values)  # the colour scale ignores saturated layers
         return layer_heat_map(
-            self.values,
+            signed_colours(shown),
+            [[f"{value:.2f}" if value > 0 else "" for value in row] for row in self.values],
             rows=[f"layer {layer}" for layer in self.layers],
             columns=named.labels or [str(player) for player in range(self.values.shape[1])],
             hatched=self.is_saturated,
             note="saturated: not importance",
-            value_label=f"flow ({self.method})",
+            caption=f"flow to the readout ({self.method})",
             ax=ax,
         )

@@ -114,12 +114,9 @@ class SentenceFlow(SavedResult):
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        from lightning_attnflow.plots.heatmap import draw_heatmap, flow_heatmap
+        from lightning_attnflow.plots.heatmap import draw_heatmap
 
-        if ax is None:
-            return flow_heatmap(self).axes[0]
-        draw_heatmap(ax, self)
-        return ax
+        return draw_heatmap(ax, self)
 
 
 def sentence_flow(

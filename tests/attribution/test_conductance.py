@@ -114,7 +114,7 @@ def test_a_flow_can_be_saved_tabulated_and_drawn(encoder, tokenizer, tmp_path) -
     assert (loaded.tokens, loaded.target, loaded.text) == (flow.tokens, flow.target, flow.text)
     table = flow.to_pandas()
     assert table.query("layer == 1")["value"].tolist() == flow.values[1].tolist()
-    assert [label.get_text() for label in flow.plot().get_xticklabels()] == list(flow.tokens)
+    assert [text.get_text() for text in flow.plot().texts if text.get_gid() == "word"] == list(flow.tokens)
 
 
 def test_missing_edges_are_explained(encoder, tokenizer) -> None:
