@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._figures import NEUTRAL, OPPOSES, SUPPORTS, value_bars
 from lightning_attnflow._results import SavedResult, to_dataframe
-from lightning_attnflow.attribution.html import colour_tokens, tokens_html
+from lightning_attnflow.attribution.html import colour_tokens
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -194,10 +194,14 @@ class TokenAttribution(SavedResult):
         )
 
     def to_html(self, path: str | Path) -> Path:
-        """Write a page with the coloured sentence, in UTF-8, and return its path."""
-        path = Path(path)
-        path.write_text(tokens_html(self, title=self.text), encoding="utf-8")
-        return path
+        """Write a page with the coloured sentence and its values, without network requests, and return its path.
+
+        Args:
+            path: file to write, in UTF-8.
+        """
+        from lightning_attnflow.viewer import attribution_log, write_page
+
+        return write_page(path, {"result": attribution_log(self)}, title=self.text or self.caption())
 
     def _repr_html_(self) -> str:
         return colour_tokens(self.tokens, self.values, caption=self.caption(), is_special=self.special)

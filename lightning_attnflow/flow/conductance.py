@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,3 +213,25 @@ class ConductanceFlow(SavedResult):
             f"every row sums to {self.total:+.2f}, error at most {self.conservation_error.max():.1%}{hidden}",
             ax=ax,
         )
+
+    def to_html(self, path: str | Path, *, class_names: Sequence[str] | None = None) -> Path:
+        """Write an interactive page of the flow network and the heat map, without network requests.
+
+        Args:
+            path: file to write, in UTF-8.
+            class_names: names of the classes; default: their numbers.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: no name of the explained class.
+        """
+        from lightning_attnflow.viewer import conductance_log, write_page
+
+        return write_page(path, {"result": conductance_log(self, class_names)}, title=self.text or "Conductance flow")
+
+    def _repr_html_(self) -> str:
+        from lightning_attnflow.viewer import conductance_log, frame_html
+
+        return frame_html({"result": conductance_log(self)})

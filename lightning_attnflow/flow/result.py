@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,3 +145,18 @@ class AttentionFlow(SavedResult):
             caption=f"flow to the readout ({self.method})",
             ax=ax,
         )
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write an interactive page of the values and their ranges, without network requests, and return its path.
+
+        Args:
+            path: file to write, in UTF-8.
+        """
+        from lightning_attnflow.viewer import attention_log, write_page
+
+        return write_page(path, {"result": attention_log(self)})
+
+    def _repr_html_(self) -> str:
+        from lightning_attnflow.viewer import attention_log, frame_html
+
+        return frame_html({"result": attention_log(self)})

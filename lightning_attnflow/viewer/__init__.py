@@ -1,0 +1,22 @@
+"""One interactive page for flows and training runs: in TensorBoard, in an HTML file and in notebooks."""
+
+from __future__ import annotations
+
+from lightning_attnflow.viewer.page import frame_html, page_html, write_page
+from lightning_attnflow.viewer.record import FlowPart, Prediction, sentence_record, step_record
+from lightning_attnflow.viewer.results import attention_log, attribution_log, conductance_log
+from lightning_attnflow.viewer.run_log import RunLog
+
+__all__ = [
+    "FlowPart",
+    "Prediction",
+    "RunLog",
+    "attention_log",
+    "attribution_log",
+    "conductance_log",
+    "frame_html",
+    "page_html",
+    "sentence_record",
+    "step_record",
+    "write_page",
+]

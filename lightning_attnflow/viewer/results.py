@@ -1,0 +1,94 @@
+"""Records of single results: what their ``to_html`` and their notebook display show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.viewer.record import FlowPart, Prediction, sentence_record
+from lightning_attnflow.viewer.run_log import RunLog
+
+if TYPE_CHECKING:
+    from lightning_attnflow.attribution.result import TokenAttribution
+    from lightning_attnflow.flow.conductance import ConductanceFlow
+    from lightning_attnflow.flow.result import AttentionFlow
+
+
+def conductance_part(flow: ConductanceFlow, target: str | None = None) -> FlowPart:
+    """Return the conductance flow for the page."""
+    return FlowPart(
+        values=flow.values,
+        signed=True,
+        unit=flow.payoff.replace("_", " "),
+        edges=flow.edges_or_none,
+        error=flow.conservation_error,
+        total=flow.total,
+        target=target or f"class {flow.target}",
+    )
+
+
+def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = None) -> RunLog:
+    """Return the record of one conductance flow; the explained class stands for the prediction."""
+    if class_names is not None and not flow.target < len(class_names):
+        raise InputError("class_names", got=f"{len(class_names)} names", expected=f"a name of class {flow.target}")
+    target = str(class_names[flow.target]) if class_names is not None else f"class {flow.target}"
+    payoff = flow.v_empty + flow.total
+    probability = {"log_probability": math.exp(min(payoff, 0.0)), "probability": payoff}.get(flow.payoff)
+    return _log(
+        flow.tokens,
+        flow.is_special,
+        {"conductance": conductance_part(flow, target)},
+        flow.text,
+        None if probability is None else Prediction(target, probability),
+    )
+
+
+def attention_log(flow: AttentionFlow) -> RunLog:
+    """Return the record of one attention flow, in shares of the flow of each layer."""
+    n = flow.values.shape[1]
+    labels = flow.labels or tuple(str(player) for player in range(n))
+    whole = flow.values.sum(axis=1, keepdims=True)
+    whole = np.where(whole > 0, whole, 1.0)
+    part = FlowPart(
+        values=flow.values / whole,
+        layers=flow.layers,
+        lower=flow.lower / whole,
+        upper=flow.upper / whole,
+        saturation=flow.saturation,
+    )
+    return _log(labels, [False] * n, {"attention_flow": part}, "")
+
+
+def attribution_log(attribution: TokenAttribution) -> RunLog:
+    """Return the record of the values of one explanation, a flow of one row."""
+    signed = attribution.payoff is not None or bool((attribution.values < 0).any())
+    has_interval = attribution.low is not None and attribution.high is not None
+    part = FlowPart(
+        values=attribution.values[None],
+        signed=signed,
+        unit=(attribution.payoff or "share of the flow").replace("_", " "),
+        layers=[attribution.layer or 0],
+        lower=attribution.low[None] if attribution.low is not None and has_interval else None,
+        upper=attribution.high[None] if attribution.high is not None and has_interval else None,
+        range_name=attribution.interval or "interval",
+        total=attribution.total if signed else None,
+        target=None if attribution.target is None else f"class {attribution.target}",
+    )
+    return _log(attribution.tokens, attribution.special, {attribution.method: part}, attribution.text)
+
+
+def _log(
+    words: Sequence[str],
+    is_special: Sequence[bool] | np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    flows: dict[str, FlowPart],
+    text: str,
+    prediction: Prediction | None = None,
+) -> RunLog:
+    record = sentence_record(
+        step=0, name="sentence", words=words, is_special=is_special, flows=flows, text=text, prediction=prediction
+    )
+    return RunLog([record])

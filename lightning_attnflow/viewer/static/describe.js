@@ -1,0 +1,70 @@
+// Sentences in plain English about what is shown. Pure functions without a document.
+import { formatValue, percent } from "./scale.js";
+
+const quote = (word) => `“${word}”`;
+
+/** Ordinary words of a row, the largest absolute value first. */
+export function leadingWords(step, flow, row) {
+  const order = [];
+  for (let index = 0; index < flow.n; index += 1) if (!step.special[index]) order.push(index);
+  return order.sort((a, b) => Math.abs(flow.at(row, b)) - Math.abs(flow.at(row, a)));
+}
+
+/** What carries the prediction at one step. */
+export function describeStep(step, flow, row) {
+  const order = leadingWords(step, flow, row);
+  if (!order.length) return "";
+  const named = (list) => list.map((index) => `${quote(step.words[index])} ${formatValue(flow.at(row, index), flow)}`).join(", ");
+  if (!flow.signed) {
+    const warning = flow.warning(row);
+    if (warning === "saturated") return "The flow of this layer is saturated: trivial cuts decide it, so it does not measure importance.";
+    if (warning) return "The range over all maximum flows covers nearly everything in this layer: its values are not determined.";
+    return `Largest flow: ${named(order.slice(0, 3))}; the uniform share is ${percent(1 / flow.n, 1)}.`;
+  }
+  const target = flow.target ? quote(flow.target) : "the prediction";
+  const floor = Math.min(0.02, 1.5 / flow.n) * flow.variation(row);
+  const supporting = order.filter((index) => flow.at(row, index) > floor).slice(0, 3);
+  const opposing = order.filter((index) => flow.at(row, index) < -floor).slice(0, 2);
+  const parts = [];
+  if (supporting.length) parts.push(`For ${target}: ${named(supporting)}`);
+  if (opposing.length) parts.push(`${supporting.length ? "against it" : `Against ${target}`}: ${named(opposing)}`);
+  return parts.length ? `${parts.join("; ")} (${flow.unit}).` : `Nothing flows for or against ${target}: the prediction does not depend on the words.`;
+}
+
+/** What changed between two steps: the prediction, and the word whose share of the flow changed most. */
+export function describeChange(before, after, kind, row) {
+  const from = before.flows[kind];
+  const to = after.flows[kind];
+  const lines = [];
+  const [old, now] = [before.prediction, after.prediction];
+  if (old && now && old.class !== now.class) {
+    lines.push(`the prediction turned from ${old.class} to ${now.class}`);
+  } else if (old && now) {
+    const change = now.probability - old.probability;
+    const verb = Math.abs(change) < 0.005 ? "stayed" : change > 0 ? "rose" : "fell";
+    const numbers = verb === "stayed" ? `at ${percent(now.probability)}` : `from ${percent(old.probability)} to ${percent(now.probability)}`;
+    lines.push(`the probability of ${now.class} ${verb} ${numbers}`);
+  }
+  const comparable = from && to && from.n === to.n && from.rows === to.rows && before.words.every((word, index) => word === after.words[index]);
+  if (comparable) {
+    let best = null;
+    for (let index = 0; index < to.n; index += 1) {
+      if (after.special[index]) continue;
+      const change = to.share(row, index) - from.share(row, index);
+      if (!best || Math.abs(change) > Math.abs(best.change)) best = { index, change };
+    }
+    if (best && Math.abs(best.change) >= 0.02) {
+      const side = to.signed ? (to.at(row, best.index) < 0 ? " against it" : " for it") : "";
+      const target = side && to.target !== from.target ? "" : side;
+      lines.push(
+        `${quote(after.words[best.index])} ${best.change > 0 ? "rose" : "fell"} from ${percent(from.share(row, best.index))} to ` +
+          `${percent(to.share(row, best.index))} of the flow${target}`,
+      );
+    } else if (best) {
+      lines.push("no word's share of the flow changed by more than 2 points");
+    }
+  }
+  if (!lines.length) return "";
+  const text = `From step ${before.step} to ${after.step} ${lines.join("; ")}.`;
+  return text;
+}

@@ -1,0 +1,149 @@
+"""Records: arrays and edges survive, sizes are bounded, other versions are refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.viewer.record import (
+    FlowPart,
+    Prediction,
+    from_bytes,
+    pack,
+    pack_edges,
+    sentence_record,
+    step_record,
+    to_bytes,
+    unpack,
+    unpack_edges,
+)
+from lightning_attnflow.viewer.run_log import FILE_NAME, RunLog
+
+
+def attention(n_layers: int, n: int, seed: int = 0) -> np.ndarray:
+    """Rows of softmax attention over n words."""
+    scores = 3 * np.random.default_rng(seed).normal(size=(n_layers, n, n))
+    weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+    return weights / weights.sum(axis=2, keepdims=True)
+
+
+def record(step: int = 0, n: int = 3, n_layers: int = 2, **changes: object) -> dict:
+    values = np.random.default_rng(step).normal(size=(n_layers + 1, n))
+    edges = attention(n_layers, n) * values[1:, :, None]
+    share = np.full((n_layers + 1, n), 1 / n)
+    options = {
+        "step": step,
+        "name": "probe_00",
+        "words": [f"word{index}" for index in range(n)],
+        "is_special": [True] + [False] * (n - 1),
+        "text": "a text",
+        "prediction": Prediction("positive", 0.75),
+        "flows": {
+            "conductance": FlowPart(
+                values, signed=True, unit="log probability", edges=edges, error=[0.0] * 3, total=1.5
+            ),
+            "attention_flow": FlowPart(share, lower=share, upper=share),
+            "rollout": FlowPart(share),
+            "attention": FlowPart(share, edges=attention(n_layers, n)),
+        },
+    }
+    return sentence_record(**options | changes)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2", "u2"])
+def test_arrays_survive(dtype: str) -> None:
+    array = np.arange(6).reshape(2, 3)
+    restored = unpack(json.loads(json.dumps(pack(array, dtype))))
+    assert restored.shape == (2, 3)
+    assert (restored == array).all()
+
+
+def test_dense_edges_survive_to_float16() -> None:
+    edges = np.random.default_rng(0).normal(size=(3, 5, 5))
+    np.testing.assert_array_equal(unpack_edges(pack_edges(edges), 5), edges.astype(np.float16))
+
+
+def test_sparse_edges_keep_the_stated_share_of_every_layer() -> None:
+    edges = attention(4, 60) ** 2
+    packed = pack_edges(edges)
+    restored = unpack_edges(packed, 60)
+    kept = restored != 0
+    np.testing.assert_array_equal(restored[kept], edges[kept].astype(np.float16))
+    np.testing.assert_allclose((edges * kept).sum(axis=(1, 2)) / edges.sum(axis=(1, 2)), packed["coverage"], atol=1e-3)
+    assert min(packed["coverage"]) >= 0.995
+    assert kept.mean() < 1 / 3
+
+
+def test_at_most_the_given_number_of_edges_is_kept() -> None:
+    packed = pack_edges(attention(4, 60), max_edges=400)
+    assert packed["n"] == [100] * 4
+    assert max(packed["coverage"]) < 0.995
+
+
+def test_edges_of_a_layer_without_flow() -> None:
+    edges = np.stack([np.zeros((40, 40)), np.eye(40)])
+    packed = pack_edges(edges)
+    assert packed["coverage"][0] == 1.0
+    np.testing.assert_array_equal(unpack_edges(packed, 40), edges)
+
+
+@pytest.mark.parametrize(("n", "limit"), [(20, 100_000), (512, 1_000_000)])
+def test_size_of_a_record_of_12_layers(n: int, limit: int) -> None:
+    assert len(to_bytes(record(n=n, n_layers=12))) < limit
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    line = to_bytes(step_record(step=1, scalars={"drift": float("nan")}, layers={"error": [float("inf"), 0.5]}))
+    assert from_bytes(line)["scalars"] == {"drift": None}
+    assert from_bytes(line)["layers"] == {"error": [None, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"{", "no JSON"),
+        (b"[1]", "other JSON"),
+        (b'{"format": "attnflow", "version": 2}', "version 2; expected version 1. Update"),
+        (b'{"format": "attnflow", "version": 0}', "version 0; expected version 1. Log the run again"),
+    ],
+)
+def test_other_data_and_versions_are_refused(line: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        from_bytes(line)
+
+
+def test_a_flow_needs_one_column_per_word() -> None:
+    with pytest.raises(InputError, match=r"flows\['x'\]: got shape \(2, 4\); expected \(rows, 3\)"):
+        record(flows={"x": FlowPart(np.zeros((2, 4)))})
+
+
+def test_any_text_survives() -> None:
+    text = "</script><b>\"'&\u202e\u200b😀漢\ud800"
+    assert from_bytes(to_bytes(record(text=text)))["text"] == text.replace("\ud800", "?")
+
+
+def test_a_run_is_written_and_read(tmp_path) -> None:
+    run = RunLog([record(10), record(0), step_record(step=10, scalars={"drift": 0.5}), step_record(step=0)])
+    run.write(tmp_path / FILE_NAME)
+    restored = RunLog.read(tmp_path)
+    assert restored.documents() == run.documents()
+    assert [step["step"] for step in restored.index()["steps"]] == [0, 10]
+    assert restored.index()["sentences"][0]["predictions"][1]["class"] == "positive"
+    assert restored.sentence("probe_00")["steps"][0]["flows"]["conductance"]["has_edges"]
+    assert "edges" not in restored.sentence("probe_00")["steps"][0]["flows"]["conductance"]
+    assert set(restored.edges("probe_00", 10)) == {"conductance", "attention"}
+
+
+def test_a_line_that_is_still_being_written_is_ignored(tmp_path) -> None:
+    path = RunLog([record(0)]).write(tmp_path / FILE_NAME)
+    with path.open("ab") as file:
+        file.write(to_bytes(record(1))[:100])
+    assert len(RunLog.read(path).sentences["probe_00"]) == 1
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(InputError, match=FILE_NAME):
+        RunLog.read(tmp_path)
