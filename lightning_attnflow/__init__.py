@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.attention.network import AttentionNetwork
     from lightning_attnflow.attention.rollout import attention_rollout
     from lightning_attnflow.attribution import conductance_flow, explain
-    from lightning_attnflow.callbacks import AttentionFlowMonitor
+    from lightning_attnflow.callbacks import AttentionFlowMonitor, TrainingDynamicsMonitor
     from lightning_attnflow.flow.attention_flow import attention_flow
     from lightning_attnflow.valuation import DataShapley
 
@@ -27,6 +27,7 @@ _HOMES = {
     "AttentionFlowMonitor": "callbacks",
     "AttentionNetwork": "attention",
     "DataShapley": "valuation",
+    "TrainingDynamicsMonitor": "callbacks",
     "attention_flow": "flow",
     "attention_rollout": "attention",
     "capture_attention": "attention",
@@ -38,6 +39,7 @@ __all__ = [
     "AttentionFlowMonitor",
     "AttentionNetwork",
     "DataShapley",
+    "TrainingDynamicsMonitor",
     "attention",
     "attention_flow",
     "attention_rollout",

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from lightning_attnflow.callbacks.attention_flow_monitor import AttentionFlowMonitor
+from lightning_attnflow.callbacks.training_dynamics_monitor import TrainingDynamicsMonitor
 
-__all__ = ["AttentionFlowMonitor"]
+__all__ = ["AttentionFlowMonitor", "TrainingDynamicsMonitor"]

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.data_shapley import DataShapley
     from lightning_attnflow.valuation.features import encode_texts
     from lightning_attnflow.valuation.knn import knn_game, knn_shapley
+    from lightning_attnflow.valuation.label_errors_result import LabelErrors
     from lightning_attnflow.valuation.ledger import Ledger, ledger_result, merge_ledgers
     from lightning_attnflow.valuation.ranking import Ranking
     from lightning_attnflow.valuation.removal import RemovalCurve
     from lightning_attnflow.valuation.result import DataShapleyResult
     from lightning_attnflow.valuation.sentences import LabelledTexts, read_sentences, split_sentences
     from lightning_attnflow.valuation.text_ranking import RankedTexts, rank_texts
+    from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
     from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
     from lightning_attnflow.valuation.utilities.trainer import TrainerUtility
 
@@ -26,9 +28,11 @@ _HOMES = {
     "DataShapley": "data_shapley",
     "DataShapleyResult": "result",
     "FrozenEncoderUtility": "utilities.frozen",
+    "LabelErrors": "label_errors_result",
     "LabelledTexts": "sentences",
     "Ledger": "ledger",
     "TrainerUtility": "utilities.trainer",
+    "TrainingDynamics": "training_dynamics",
     "RankedTexts": "text_ranking",
     "Ranking": "ranking",
     "RemovalCurve": "removal",
@@ -46,12 +50,14 @@ __all__ = [
     "DataShapley",
     "DataShapleyResult",
     "FrozenEncoderUtility",
+    "LabelErrors",
     "LabelledTexts",
     "Ledger",
     "RankedTexts",
     "Ranking",
     "RemovalCurve",
     "TrainerUtility",
+    "TrainingDynamics",
     "encode_texts",
     "knn_game",
     "knn_shapley",

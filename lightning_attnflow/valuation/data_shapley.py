@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from lightning_attnflow.valuation.work_queue import WorkQueue
 from lightning_attnflow.valuation.workers import check_workers, sample_source, thread_limit, torch_threads
 
 if TYPE_CHECKING:
+    from lightning_attnflow.valuation.label_errors_result import LabelErrors
     from lightning_attnflow.valuation.ranking import Ranking
+    from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
 
 _DEFAULT_STOP = MaxPermutations(400)
 _BATCH_SAMPLES = 64  # samples requested together: enough to keep workers busy, few enough to stop early
@@ -173,19 +175,42 @@ class DataShapley:
                     self._result = replace(estimate.result(), groups=parts)
         return self
 
-    def ranking(self, texts: Sequence[str] | None = None, labels: Sequence[object] | None = None) -> Ranking:
+    def ranking(
+        self,
+        texts: Sequence[str] | None = None,
+        labels: Sequence[object] | None = None,
+        *,
+        ids: Sequence[object] | None = None,
+        errors: LabelErrors | None = None,
+        dynamics: TrainingDynamics | None = None,
+    ) -> Ranking:
         """Rank the players (or groups) by value, the most valuable first.
 
         Args:
             texts: text of each player.
             labels: label of each player.
+            ids: identifier of each player, all different.
+            errors: label errors of the players, for the columns score and suggested.
+            dynamics: training dynamics of the players, for the column mean_margin.
 
         Raises:
-            InputError: a length differs from the number of players, or :meth:`fit` was not called.
+            InputError: a length differs from the number of players, an id occurs twice, or :meth:`fit` was not called.
         """
         from lightning_attnflow.valuation.ranking import Ranking
 
-        return Ranking.of(self.result.values, self.result.interval(), texts=texts, labels=labels)
+        interval = self.result.interval()
+        return Ranking.of(
+            self.result.values, interval, texts=texts, labels=labels, ids=ids, errors=errors, dynamics=dynamics
+        )
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with one row for each player, the most valuable first.
+
+        Raises:
+            InputError: :meth:`fit` was not called.
+            MissingDependencyError: pandas is not installed.
+        """
+        return self.ranking().to_pandas()
 
     def configuration(self) -> dict[str, object]:
         """Everything the marginals of a permutation depend on besides the seed, as JSON values.

@@ -18,13 +18,18 @@ from lightning_attnflow._figures import value_bars
 from lightning_attnflow._optional import require
 from lightning_attnflow._results import Arrays, SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.ranking_display import SIGNS, html_page, rich_table
+from lightning_attnflow.valuation.page import Column, page
+from lightning_attnflow.valuation.ranking_display import SIGNS, rich_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Group
 
+    from lightning_attnflow.valuation.label_errors_result import LabelErrors
+    from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
+
 FloatArray = NDArray[np.float64]
+_OPTIONAL = ("id", "suggested", "score", "mean_margin")  # omitted from files if nothing is known
 
 
 class RankingRow(NamedTuple):
@@ -40,6 +45,10 @@ class RankingRow(NamedTuple):
         low: lower end of the interval.
         high: upper end of the interval.
         sign: helpful, harmful, or undecided if the interval contains 0.
+        id: identifier of the player, or None.
+        suggested: predicted label, or None if it is unknown.
+        score: label-error score, low: likely wrong; None if it is unknown.
+        mean_margin: mean margin over the epochs of a fine-tuning run; None if it is unknown.
     """
 
     rank: int
@@ -51,6 +60,10 @@ class RankingRow(NamedTuple):
     low: float
     high: float
     sign: str
+    id: object = None
+    suggested: object = None
+    score: float | None = None
+    mean_margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,9 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         texts: Sequence[str] | None = None,
         labels: Sequence[object] | None = None,
         rows: Sequence[int] | None = None,
+        ids: Sequence[object] | None = None,
+        errors: LabelErrors | None = None,
+        dynamics: TrainingDynamics | None = None,
     ) -> Ranking:
         """Rank players by value.
 
@@ -88,12 +104,30 @@ class Ranking(SavedResult, Sequence[RankingRow]):
             texts: n sentences.
             labels: n labels.
             rows: n row numbers in the user's file; default: the indices.
+            ids: n different identifiers; default: None.
+            errors: label errors of the same players in the same order, for the columns score and suggested.
+            dynamics: training dynamics of the same players in the same order, for the column mean_margin.
 
         Raises:
-            InputError: a length is not n.
+            InputError: a length is not n, or an id occurs twice.
         """
         low, high = (values, values) if interval is None else interval
-        columns = (("texts", texts), ("labels", labels), ("rows", rows), ("interval", low), ("interval", high))
+        if ids is not None and len(set(ids)) < len(ids):
+            raise InputError(
+                "ids", got=f"{len(ids) - len(set(ids))} repeated", expected="a different id for each player"
+            )
+        columns = (
+            ("texts", texts),
+            ("labels", labels),
+            ("rows", rows),
+            ("ids", ids),
+            ("errors", errors),
+            ("dynamics", dynamics),
+            ("interval", low),
+            ("interval", high),
+        )
+        scores = None if errors is None else errors.scores
+        margins = None if dynamics is None else dynamics.aum
         for name, given in columns:
             if given is not None and len(given) != len(values):
                 raise InputError(name, got=len(given), expected=f"{len(values)}, one for each player")
@@ -108,6 +142,10 @@ class Ranking(SavedResult, Sequence[RankingRow]):
                 low=float(low[player]),
                 high=float(high[player]),
                 sign="helpful" if low[player] > 0 else "harmful" if high[player] < 0 else "undecided",
+                id=None if ids is None else _to_python(ids[player]),
+                suggested=errors.suggested[player] if errors is not None and errors.suggested else None,
+                score=None if scores is None else float(scores[player]),
+                mean_margin=None if margins is None else float(margins[player]),
             )
             for rank, player in enumerate(np.argsort(-np.asarray(values), kind="stable"), start=1)
         ]
@@ -132,7 +170,7 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         """Return one column in the order of the ranks.
 
         Args:
-            name: rank, index, row, text, label, value, low, high or sign.
+            name: a field of :class:`RankingRow`.
 
         Raises:
             InputError: there is no such column.
@@ -145,19 +183,23 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         signs = self.column("sign")
         return {sign: signs.count(sign) for sign in SIGNS}
 
+    @property
+    def suspicious(self) -> list[RankingRow]:
+        """The rows sorted by label-error score, if it is known, otherwise by value, lowest first."""
+        by = "value" if any(row.score is None for row in self.rows) else "score"
+        return sorted(self.rows, key=lambda row: (float(getattr(row, by)), -row.rank))
+
     def _to_parts(self) -> tuple[Arrays, dict[str, Any]]:
         try:
-            labels = json.dumps(self.column("label"))
+            metadata = json.loads(json.dumps({name: self.column(name) for name in ("label", *_OPTIONAL)}))
         except TypeError as error:
             raise InputError("labels", got=str(error), expected="strings, numbers or None") from error
-        arrays = {name: np.array(self.column(name)) for name in RankingRow._fields if name != "label"}
-        return arrays, {"labels": json.loads(labels)}
+        return {name: np.array(self.column(name)) for name in RankingRow._fields if name not in metadata}, metadata
 
     @classmethod
     def _from_parts(cls, arrays: Arrays, metadata: dict[str, Any]) -> Ranking:
-        columns = {name: column.tolist() for name, column in arrays.items()} | {"label": metadata["labels"]}
-        rows = zip(*(columns[name] for name in RankingRow._fields), strict=True)
-        return cls(tuple(RankingRow(*row) for row in rows))
+        columns = {name: column.tolist() for name, column in arrays.items()} | metadata
+        return cls(tuple(RankingRow(*row) for row in zip(*(columns[name] for name in RankingRow._fields), strict=True)))
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with one row for each player.
@@ -165,7 +207,7 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        return to_dataframe({name: self.column(name) for name in RankingRow._fields})
+        return to_dataframe({name: self.column(name) for name in self._known()})
 
     def to_csv(self, path: str | Path) -> Path:
         """Write all rows with a header and numbers in full precision; return the path.
@@ -175,25 +217,27 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         """
         with Path(path).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(RankingRow._fields)
-            writer.writerows(self.rows)
+            writer.writerow(self._known())
+            writer.writerows(zip(*(self.column(name) for name in self._known()), strict=True))
         return Path(path)
 
     def to_html(self, path: str | Path, *, title: str = "Data Shapley", note: str = "") -> Path:
-        """Write a self-contained HTML page with search and sorting; return the path.
+        """Write a self-contained HTML page, the most suspicious rows first; return the path.
+
+        Rows can be searched, sorted, ticked and exported.
 
         Args:
             path: file to write.
             title: title of the page.
             note: text below the title.
         """
-        Path(path).write_text(html_page(self.rows, title, note), encoding="utf-8")
+        Path(path).write_text(self._page(title, note), encoding="utf-8")
         return Path(path)
 
     def _repr_html_(self) -> str:
         # A frame keeps the style of the page from affecting the notebook.
-        page = html.escape(html_page(self.rows, "Ranking", ""), quote=True)
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: 30rem; border: 0"></iframe>'
+        framed = html.escape(self._page("Ranking", ""), quote=True)
+        return f'<iframe srcdoc="{framed}" style="width: 100%; height: 30rem; border: 0"></iframe>'
 
     def plot(self, *, k: int = 10, ax: Axes | None = None) -> Axes:
         """Draw the values of the k most helpful and k most harmful players with their intervals.
@@ -216,20 +260,39 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         )
 
     def table(self, k: int = 10) -> Group:
-        """Return rich tables of the k highest and k lowest values, to be printed with ``rich.print``.
+        """Return rich tables of the k most suspicious rows and of the k highest values, for ``rich.print``.
 
         Args:
-            k: rows at either end.
+            k: rows of each table.
 
         Raises:
             MissingDependencyError: rich is not installed.
         """
         group: type[Group] = require("rich.console", extra="valuation", purpose="table()").Group
         check_integer("k", k)
+        suspicious = [row._asdict() for row in self.suspicious]
         if len(self) <= 2 * k:
-            return group(rich_table("All values, highest first", self.rows))
-        lowest = tuple(reversed(self.rows[-k:]))
-        return group(rich_table(f"{k} highest values", self.rows[:k]), rich_table(f"{k} lowest values", lowest))
+            return group(rich_lines("All rows, most suspicious first", suspicious))
+        by = "values" if any(row.score is None for row in self.rows) else "label-error scores"
+        highest = [row._asdict() for row in self.rows[:k]]
+        return group(rich_lines(f"{k} lowest {by}", suspicious[:k]), rich_lines(f"{k} highest values", highest))
+
+    def _known(self) -> list[str]:
+        """The columns with content."""
+        optional = [name for name in _OPTIONAL if all(value is None for value in self.column(name))]
+        return [name for name in RankingRow._fields if name not in optional]
+
+    def _page(self, title: str, note: str) -> str:
+        known = set(self._known())
+        kinds = {"row": "integer", "id": "word", "label": "word", "suggested": "word", "score": "number"}
+        kinds |= {"mean_margin": "number", "value": "number", "interval": "interval", "sign": "sign", "text": "text"}
+        columns = [Column(name, kind) for name, kind in kinds.items() if name in known | {"interval"}]
+        rows = [
+            [(row.low, row.value, row.high) if name == "interval" else getattr(row, name) for name, _ in columns]
+            for row in self.suspicious
+        ]
+        counts = ", ".join(f"{count} {sign}" for sign, count in self.counts().items())
+        return page(title, f"{note} {counts}.".strip(), columns, rows)
 
 
 def _shorten(text: str, length: int = 60) -> str:

@@ -1,78 +1,64 @@
-"""Terminal table and HTML page of a ranking."""
+"""Terminal tables of training examples, one line each."""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Sequence
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from lightning_attnflow.valuation.ranking import RankingRow
+from lightning_attnflow._optional import require
 
 SIGNS = {"helpful": "green", "harmful": "red", "undecided": "dim"}
 """Signs of a value and their styles in the terminal."""
+_LABEL_WIDTH = 9  # characters, so that most of an 80-column line is left for the text
 
 
-def html_page(rows: Sequence[RankingRow], title: str, note: str) -> str:
-    """Return a self-contained page with search and sorting."""
-    finite = [abs(end) for row in rows for end in (row.low, row.high, row.value) if math.isfinite(end)]
-    scale = max(finite, default=0.0) or 1.0
-    signs = [row.sign for row in rows]
-    parts = {
-        "title": html.escape(title),
-        "note": html.escape(note),
-        "counts": ", ".join(f"{signs.count(sign)} {sign}" for sign in SIGNS),
-        "rows": "\n".join(_html_row(row, scale) for row in rows),
-    }
-    page = resources.files(__package__).joinpath("templates/ranking.html").read_text(encoding="utf-8")
-    for name, text in parts.items():
-        page = page.replace(f"<!--{name}-->", text)  # escaped text contains no "<!--"
-    return page
+def rich_lines(title: str, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return a rich table with one line for each row; the text gets the remaining width.
 
-
-def rich_table(title: str, rows: Sequence[RankingRow]) -> Any:
-    """One line for each row, in the order of the ranks; the text gets the remaining width."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    largest = max((abs(row.value) for row in rows), default=0.0) or 1.0
-    decimals = min(8, max(0, 2 - math.floor(math.log10(largest))))  # three significant digits of the largest value
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, expand=True)
+    Args:
+        title: above the table.
+        rows: dictionaries with "row" and "text" and, where known, "score", "value", "sign", "label" and "suggested".
+    """
+    box = require("rich.box", extra="valuation", purpose="table()").SIMPLE_HEAD
+    text = require("rich.text", extra="valuation", purpose="table()").Text
+    table = require("rich.table", extra="valuation", purpose="table()").Table(
+        title=title, title_justify="left", box=box, show_edge=False, expand=True
+    )
     table.padding, table.pad_edge = (0, 1, 0, 0), False
-    for name in ("row", "value", "95% interval"):
+    first = rows[0] if rows else {}
+    numbers = [name for name in ("score", "value") if any(_is_finite(row.get(name)) for row in rows)]
+    words = [name for name in ("sign", "label", "suggested") if name in first]
+    words = [name for name in words if any(row[name] is not None for row in rows)]
+    for name in ("row", *numbers):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("sign", "label"):
-        table.add_column(name, no_wrap=True, max_width=9, overflow="ellipsis")
+    for name in words:
+        table.add_column(name, no_wrap=True, max_width=_LABEL_WIDTH, overflow="ellipsis")
     table.add_column("text", no_wrap=True, ratio=1, overflow="ellipsis")
+    formats = {name: _format([row[name] for row in rows], signed=name == "value") for name in numbers}
     for row in rows:
+        content = row.get("text") or (f"id {row['id']}" if "id" in row else "")
         table.add_row(
-            str(row.row),
-            f"{row.value:+.{decimals}f}",
-            f"{row.low:+.{decimals}f} {row.high:+.{decimals}f}",
-            Text(row.sign, style=SIGNS[row.sign]),
-            Text("" if row.label is None else str(row.label)),
-            Text(" ".join(row.text.split())),  # not markup: a sentence may contain [brackets]
+            str(row["row"]),
+            *(formats[name].format(row[name]) for name in numbers),
+            *(text("" if row[name] is None else str(row[name]), style=_style(name, row)) for name in words),
+            text(" ".join(str(content).split())),  # not markup: a sentence may contain [brackets]
         )
     return table
 
 
-def _html_row(row: RankingRow, scale: float) -> str:
-    ends = [50 + 50 * max(-1.0, min(1.0, end / scale)) for end in (row.low, row.value, row.high)]
-    bar = (
-        f'<i class="bar"><i style="left:{ends[0]:.1f}%;width:{ends[2] - ends[0]:.1f}%"></i>'
-        f'<b style="left:{ends[1]:.1f}%"></b></i>'
-    )
-    label = "" if row.label is None else html.escape(str(row.label))
-    return (
-        f'<tr class="{row.sign}"><td>{row.rank}</td><td>{row.row}</td>'
-        f'<td data-v="{row.value}">{row.value:+.5f}</td><td data-v="{_javascript(row.low)}">{row.low:+.5f}</td>'
-        f'<td data-v="{_javascript(row.high)}">{row.high:+.5f}</td><td>{bar}</td><td>{row.sign}</td>'
-        f'<td>{label}</td><td class="text">{html.escape(row.text)}</td></tr>'
-    )
+def _style(name: str, row: Mapping[str, Any]) -> str:
+    if name == "sign":
+        return SIGNS[row["sign"]]
+    return "red" if name == "suggested" and row["suggested"] != row.get("label") else ""
 
 
-def _javascript(value: float) -> str:
-    return str(value).replace("inf", "Infinity")
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _format(values: Sequence[float], *, signed: bool) -> str:
+    """Format with three significant digits of the largest value."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
+    decimals = min(8, max(0, 2 - math.floor(math.log10(largest))))
+    return f"{{:{'+' if signed else ''}.{decimals}f}}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+import numpy as np
 import pytest
 from tiny_training import Classifier, trainer
 
@@ -66,6 +67,14 @@ def test_processes_have_equal_averages_and_log_them_once(folder: Path, ranks: li
 
 def test_training_is_bit_identical(ranks: list[dict[str, object]]) -> None:
     assert [rank["bit_identical"] for rank in ranks] == [True, True]
+
+
+def test_training_dynamics_are_gathered_from_all_processes(ranks: list[dict[str, dict[str, list[object]]]]) -> None:
+    found = ranks[0]["dynamics"]
+    assert found == ranks[1]["dynamics"]
+    assert len(set(found["keys"])) == 8
+    assert not np.isnan(np.array(found["loss"])).any()
+    assert np.shape(found["loss"]) == (2, 8)
 
 
 def test_a_failure_in_one_process_disables_the_monitor_in_all(ranks: list[dict[str, list[str]]]) -> None:

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from tiny_training import Classifier, trainer
 
-from lightning_attnflow import AttentionFlowMonitor
+from lightning_attnflow import AttentionFlowMonitor, TrainingDynamicsMonitor
 
 
 def fails_in_the_second_process(batch: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def fails_in_the_second_process(batch: Any) -> dict[str, Any]:
     return {key: batch[key] for key in ("input_ids", "attention_mask")}
 
 
-def fitted(folder: Path, monitors: list[AttentionFlowMonitor], logger: Any = False) -> tuple[pl.Trainer, list[Any]]:
+def fitted(folder: Path, monitors: list[pl.Callback], logger: Any = False) -> tuple[pl.Trainer, list[Any]]:
     pl.seed_everything(3, verbose=False)
     module = Classifier()
     run = trainer(folder, strategy="ddp", devices=2, callbacks=monitors, max_epochs=2, logger=logger)
@@ -43,12 +43,14 @@ def main(folder: Path) -> None:
     validated = {name: float(value) for name, value in run.callback_metrics.items()}
 
     logger = CSVLogger(folder, name="csv", version=0)
-    run, weights = fitted(folder, [AttentionFlowMonitor(**settings, on_error="raise")], logger)
+    dynamics = TrainingDynamicsMonitor(on_error="raise")
+    run, weights = fitted(folder, [AttentionFlowMonitor(**settings, on_error="raise"), dynamics], logger)
     _, plain = fitted(folder, [])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         failing, survived = fitted(folder, [AttentionFlowMonitor(**settings, inputs=fails_in_the_second_process)])
     result = {
+        "dynamics": {"loss": dynamics.result.loss.tolist(), "keys": dynamics.result.keys},
         "validated": validated,
         "bit_identical": weights == plain == survived,
         "fitted": {name: float(value) for name, value in run.callback_metrics.items()},

@@ -1,0 +1,464 @@
+"""``TrainingDynamicsMonitor``: records how each training example is learned, and logs suspicious labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._state import preserve_rng
+from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.callbacks.dynamics_recorder import DynamicsRecorder, Key
+from lightning_attnflow.callbacks.example_statistics import (
+    TASKS,
+    as_arrays,
+    content_hash,
+    example_statistics,
+    find_task,
+)
+from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError, MissingDependencyError
+from lightning_attnflow.plots.heatmap import rendered
+from lightning_attnflow.plots.loggers import media_loggers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
+
+T = TypeVar("T")
+_LABEL_KEYS = ("labels", "label")
+
+
+class TrainingDynamicsMonitor(pl.Callback):
+    """Record the loss, margin and prediction of every training example in every epoch, without another forward.
+
+    The statistics are computed from the logits of the training step. Training is bit-identical with and without the
+    monitor. Wrong labels have a low mean margin over the epochs (the area under the margin).
+
+    At the end of every epoch it logs the scalars ``dynamics/suspicious_share`` (examples with a negative mean margin so
+    far), ``dynamics/forgotten_share`` (examples that changed from correct to wrong at least once) and
+    ``dynamics/seconds``, a table of the most suspicious sentences, and the Data Map (mean confidence and its
+    variability, from the second epoch on). At any time :attr:`result` has all scores, tables and pages.
+
+    An example is recognised by a hash of its input and its label, for any order, batch size and padding. Equal inputs
+    with equal labels count as one example, and their statistics are averaged. Inputs that change from epoch to epoch,
+    such as augmented images, need ``index``. With several processes the statistics are gathered at the end of the
+    epoch. Logits are those of the first forward of a training step. The monitor resumes from a checkpoint; the part of
+    an epoch before a checkpoint within it is kept for the first process only.
+
+    Args:
+        tokenizer: the tokenizer, to show the texts of examples in tables.
+        index: identifier of the examples: the key of a batch, or a function of the batch. It is an integer tensor or a
+            sequence of integers or strings.
+        labels: the key of a batch, or a function of the batch. Default: the ``labels`` passed to the model, or those
+            of the batch (``batch["labels"]``, ``batch["label"]`` or ``batch[1]``).
+        outputs: function of the batch and of what ``training_step`` returned that returns the logits. Default: the
+            logits of the Hugging Face model in the module.
+        model: attribute path of the Hugging Face model in the module; default: the only one.
+        task: classification, multi_label, regression, token_classification, causal_lm; "auto" decides by the shapes.
+        texts: texts of the examples by index, for tables; only with integers as ``index``.
+        classes: names of the classes; default: those of the model's configuration.
+        n_suspicious: rows of the logged table.
+        on_error: "warn" warns and disables the monitor; "raise" raises.
+
+    Raises:
+        InputError: an invalid argument.
+
+    Source: Pleiss et al. (2020), Identifying mislabeled data using the area under the margin ranking; Swayamdipta et
+    al. (2020), Dataset cartography.
+
+    Example:
+        >>> monitor = TrainingDynamicsMonitor(index="row", texts=["a fine film", "a dull film"])
+        >>> monitor.n_suspicious
+        20
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        index: str | Callable[[Any], Any] | None = None,
+        labels: str | Callable[[Any], Tensor] | None = None,
+        outputs: Callable[[Any, Any], Tensor] | None = None,
+        model: str | None = None,
+        task: str = "auto",
+        texts: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        n_suspicious: int = 20,
+        on_error: Literal["warn", "raise"] = "warn",
+    ) -> None:
+        super().__init__()
+        check_choice("task", task, TASKS)
+        check_choice("on_error", on_error, ("warn", "raise"))
+        if texts is not None and index is None:
+            raise InputError("texts", got="texts without index", expected="index=, which tells which text is which")
+        self.tokenizer, self.index, self.labels, self.outputs = tokenizer, index, labels, outputs
+        self.model, self.texts, self.on_error = model, texts, on_error
+        self.n_suspicious = check_integer("n_suspicious", n_suspicious)
+        self.classes = tuple(classes or ())
+        self._task, self._recorder = task, DynamicsRecorder()
+        self._parts: dict[str, list[Any]] = {}  # of the current epoch
+        self._open_epoch, self._restored = 0, False
+        self._batch: tuple[Any, Tensor | None] | None = None  # while a training step runs: the batch and its labels
+        self._hook: Any = None
+        self._is_causal = False
+        self._failure: Exception | None = None
+        self._disabled = False
+        self._seconds = 0.0
+
+    @property
+    def result(self) -> TrainingDynamics:
+        """Dynamics of the completed epochs.
+
+        Raises:
+            InputError: no epoch was completed.
+        """
+        if not self._recorder.epochs:
+            raise InputError("result", got="no completed epoch", expected="at least one")
+        return self._recorder.result(self._texts(), self.classes)
+
+    # Hooks
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the model whose logits are recorded."""
+        self._attempt(trainer, lambda: self._attach(pl_module))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Discard epochs that are trained again, and complete an epoch that ended after its checkpoint was written."""
+        self._recorder.forget_from(trainer.current_epoch)
+        if self._restored and self._parts and self._open_epoch < trainer.current_epoch:
+            found = self._attempt(trainer, self._epoch_arrays)
+            self._attempt(trainer, lambda: self._add_epoch(self._open_epoch, [found] if found else []))
+            self._parts = {}
+        if not self._restored or not trainer.is_global_zero:
+            self._parts = {}
+        self._restored = False
+
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        batch: Any,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Remember the batch and its labels, before the module can change it."""
+        if self._is_active():
+            self._open_epoch = trainer.current_epoch
+            self._batch = batch, self._attempt(trainer, lambda: self._labels_of(batch))
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Read the logits from the outputs of the training step, if ``outputs`` was passed."""
+        if self._is_active() and self._batch is not None:
+            self._attempt(trainer, lambda: self._record_outputs(pl_module, outputs, batch))
+        self._batch = None
+        if self._failure is not None and not self._disabled and trainer.world_size == 1:
+            self._disable(_describe(self._failure))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gather the statistics of the epoch and log."""
+        if self._disabled:
+            return
+        started = time.perf_counter()
+        found = self._attempt(trainer, self._epoch_arrays) if self._failure is None else None
+        self._parts = {}
+        failure = None if self._failure is None else _describe(self._failure)
+        gathered = _gathered(trainer, (failure, found))
+        failures = [text for text, _ in gathered if text is not None]
+        if failures:
+            self._disable(failures[0])
+            return
+        parts = [part for _, part in gathered if part is not None]
+        if parts:
+            self._attempt(trainer, lambda: self._add_epoch(trainer.current_epoch, parts))
+            sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
+            dynamics = self._recorder.result()
+            shares = {"suspicious_share": dynamics.suspicious_share, "forgotten_share": dynamics.forgotten_share}
+            scalars = {f"dynamics/{name}": share for name, share in shares.items() if not np.isnan(share)}
+            pl_module.log_dict(scalars, sync_dist=sync)
+            if trainer.is_global_zero:
+                with preserve_rng():
+                    self._attempt(trainer, lambda: self._log_media(trainer))
+        self._seconds += time.perf_counter() - started
+        pl_module.log("dynamics/seconds", self._seconds, reduce_fx="max", sync_dist=trainer.world_size > 1)
+        self._seconds = 0.0
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Remove the hook; ``teardown`` is not called after an exception."""
+        self._detach()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Remove the hook."""
+        self._detach()
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics of all epochs and of the current one."""
+        parts = {
+            name: [part.cpu() if isinstance(part, Tensor) else part for part in column]
+            for name, column in self._parts.items()
+        }
+        return {"recorder": self._recorder.state_dict(), "parts": parts, "epoch": self._open_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the statistics."""
+        self._recorder.load_state_dict(state_dict["recorder"])
+        self._open_epoch, self._restored = state_dict["epoch"], True
+        self._parts = {name: list(column) for name, column in state_dict["parts"].items()}
+
+    # Steps
+
+    def _is_active(self) -> bool:
+        return not self._disabled and self._failure is None
+
+    def _attach(self, pl_module: pl.LightningModule) -> None:
+        self._detach()
+        if self.outputs is not None:
+            return
+        try:
+            transformer = find_transformer(pl_module, self.model)
+        except CaptureError as error:
+            raise InputError(
+                f"logits of {type(pl_module).__name__}",
+                got="no Hugging Face model",
+                expected="a model with logits, or outputs=",
+                remedy='Return the logits from training_step and pass outputs=lambda batch, step: step["logits"].',
+            ) from error
+        labels: dict[Any, str] = transformer.config.id2label or {}
+        names = [str(name) for _, name in sorted(labels.items(), key=lambda item: int(item[0]))]
+        if not self.classes and not all(name.startswith("LABEL_") for name in names):
+            self.classes = tuple(names)
+        self._is_causal = any(name.endswith("CausalLM") or "LMHead" in name for name in _class_names(transformer))
+        self._hook = transformer.register_forward_hook(self._on_forward, with_kwargs=True)
+
+    def _detach(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook = self._batch = None
+
+    def _on_forward(self, transformer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Record the logits of the first forward of a training step."""
+        if self._batch is None or not self._is_active():
+            return
+        batch, labels = self._batch
+        self._batch = None
+        started = time.perf_counter()
+        try:
+            logits = getattr(output, "logits", None)
+            if not isinstance(logits, Tensor):
+                raise InputError(
+                    f"output of {type(transformer).__name__}",
+                    got=type(output).__name__,
+                    expected="an output with logits",
+                    remedy="Pass outputs=, or the path of the model with the head as model=.",
+                )
+            given = kwargs.get("labels")
+            labels = labels if given is None or self.labels is not None else given
+            tokens = kwargs.get("input_ids", args[0] if args else None)
+            self._record(batch, logits, labels, tokens, kwargs.get("attention_mask"))
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self._failure = error
+        self._seconds += time.perf_counter() - started
+
+    def _record_outputs(self, pl_module: pl.LightningModule, outputs: Any, batch: Any) -> None:
+        if self.outputs is None:
+            raise InputError(
+                f"training step of {type(pl_module).__name__}",
+                got="no forward of its Hugging Face model",
+                expected="a forward of the model, or outputs=",
+            )
+        assert self._batch is not None
+        with preserve_rng():
+            logits = self.outputs(batch, outputs)
+        if not isinstance(logits, Tensor):
+            raise InputError("result of outputs=", got=type(logits).__name__, expected="a tensor of logits")
+        tokens = batch.get("input_ids") if isinstance(batch, Mapping) else _first_tensor(batch)
+        mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+        self._record(batch, logits, self._batch[1], tokens, mask)
+
+    def _record(self, batch: Any, logits: Tensor, labels: Tensor | None, tokens: Any, mask: Any) -> None:
+        """Append the statistics and the keys of a batch, on its device and without waiting for it."""
+        if not isinstance(labels, Tensor):
+            raise InputError(
+                "labels of a training batch",
+                got="none",
+                expected="a tensor",
+                remedy="Pass labels=.",
+            )
+        with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
+            logits, labels = logits.detach(), labels.detach().to(logits.device)
+            if self._task == "auto":
+                self._task = find_task(logits, labels, is_causal=self._is_causal)
+            statistics = example_statistics(logits, labels, self._task)  # type: ignore[arg-type]
+            columns: dict[str, Any] = {"statistics": statistics}
+            if self.index is not None:
+                index = _read("index", self.index, batch)
+                columns["index"] = list(index.tolist() if isinstance(index, Tensor) else index)
+                if len(columns["index"]) != len(logits):
+                    raise InputError(
+                        "index", got=len(columns["index"]), expected=f"{len(logits)}, one for each example"
+                    )
+            else:
+                if not isinstance(tokens, Tensor) or len(tokens) != len(logits):
+                    raise InputError(
+                        "inputs of a training batch",
+                        got=f"{type(tokens).__name__}",
+                        expected=f"a tensor with {len(logits)} rows, to recognise examples",
+                        remedy="Pass index=, the key of the examples' numbers in the batch.",
+                    )
+                hashes = content_hash(tokens, mask), content_hash(labels)
+                columns["hashes"] = torch.stack([column.to(logits.device) for column in hashes], dim=1)
+            if (
+                self.tokenizer is not None
+                and self.texts is None
+                and isinstance(tokens, Tensor)
+                and not self._recorder.epochs
+            ):
+                present = torch.ones_like(tokens) if mask is None else mask
+                columns["tokens"] = torch.where(present.bool(), tokens, -1).int()
+        for name, column in columns.items():
+            self._parts.setdefault(name, []).append(column)
+
+    def _labels_of(self, batch: Any) -> Tensor | None:
+        if self.labels is not None:
+            found: Tensor = _read("labels", self.labels, batch)
+            return found
+        if isinstance(batch, Mapping):
+            return next((batch[key] for key in _LABEL_KEYS if key in batch), None)
+        if isinstance(batch, (list, tuple)) and len(batch) > 1 and isinstance(batch[1], Tensor):
+            return batch[1]
+        return None
+
+    def _epoch_arrays(self) -> tuple[list[Key], Any, list[Any] | None] | None:
+        """Keys, statistics and token ids of the examples that this process saw in the epoch."""
+        if not self._parts:
+            return None
+        statistics = as_arrays(self._parts["statistics"])
+        if self.index is not None:
+            keys: list[Key] = [(value,) for part in self._parts["index"] for value in part]
+        else:
+            keys = [tuple(row) for row in as_arrays(self._parts["hashes"]).tolist()]
+        tokens = None
+        if "tokens" in self._parts:
+            rows = [row for part in self._parts["tokens"] for row in part.cpu().numpy()]
+            tokens = [row[row >= 0] for row in rows]
+        return keys, statistics, tokens
+
+    def _add_epoch(self, epoch: int, parts: list[tuple[list[Key], Any, list[Any] | None]]) -> None:
+        keys = [key for part in parts for key in part[0]]
+        has_tokens = all(part[2] is not None for part in parts)
+        tokens = [row for part in parts for row in part[2] or ()] if has_tokens else None
+        statistics = np.concatenate([part[1] for part in parts])
+        n_before = len(self._recorder)
+        n_again = self._recorder.add_epoch(epoch, keys, statistics, tokens)
+        if n_before and not n_again:
+            rank_zero_warn(
+                "TrainingDynamicsMonitor: no example of this epoch was seen before; scores cover one epoch only. "
+                "If inputs are augmented, pass index=, the key of the examples' numbers in the batch."
+            )
+
+    def _log_media(self, trainer: pl.Trainer) -> None:
+        loggers = media_loggers(trainer.loggers, trainer.default_root_dir)
+        if not loggers:
+            return
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
+        order = np.argsort(self._recorder.result().scores, kind="stable")[: self.n_suspicious]
+        dynamics = self._recorder.result(self._texts(order), self.classes)
+        table = dynamics.label_errors().markdown(self.n_suspicious)
+        pixels = None
+        if dynamics.n_epochs > 1 and not np.isnan(dynamics.confidence).all():
+            try:
+                pixels = rendered(dynamics.plot().figure)  # type: ignore[arg-type]
+            except MissingDependencyError:
+                pixels = None
+        for logger in loggers:
+            logger.log_text("dynamics/suspicious_sentences", table, step)
+            if pixels is not None:
+                logger.log_image("dynamics/data_map", pixels, step)
+
+    def _texts(self, chosen: Any = None) -> list[str]:
+        """Texts of the examples, empty for those that are not ``chosen``; an empty list if texts are unknown."""
+        wanted = range(len(self._recorder)) if chosen is None else chosen.tolist()
+        texts = [""] * len(self._recorder)
+        if self.texts is not None:
+            keys = self._recorder.keys()
+            for position in wanted:
+                texts[position] = self.texts[keys[position][0]]
+        elif self.tokenizer is not None and (tokens := self._recorder.tokens()):
+            for position in wanted:
+                if position < len(tokens):
+                    texts[position] = str(self.tokenizer.decode(tokens[position], skip_special_tokens=True))
+        else:
+            return []
+        return texts
+
+    # Errors
+
+    def _attempt(self, trainer: pl.Trainer, step: Callable[[], T]) -> T | None:
+        """Run a step; on failure raise, or disable the monitor."""
+        try:
+            return step()
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self._failure = error
+            if trainer.world_size == 1:
+                self._disable(_describe(error))
+            return None
+
+    def _disable(self, reason: str) -> None:
+        self._disabled = True
+        self._detach()
+        if self.on_error == "raise":  # the failure was in another process
+            raise AttnFlowError("TrainingDynamicsMonitor", got=reason, expected="no failure in another process")
+        rank_zero_warn(f"TrainingDynamicsMonitor is disabled, training continues. {reason}")
+
+
+def _read(name: str, reader: str | Callable[[Any], Any], batch: Any) -> Any:
+    """Apply a function to the batch, or read its key."""
+    if callable(reader):
+        with preserve_rng():
+            return reader(batch)
+    if not isinstance(batch, Mapping) or reader not in batch:
+        keys = sorted(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
+        raise InputError(name, got=f"a batch with {keys}", expected=f"a batch with the key {reader!r}")
+    return batch[reader]
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _first_tensor(batch: Any) -> Tensor | None:
+    return (
+        next((part for part in batch if isinstance(part, Tensor)), None) if isinstance(batch, (list, tuple)) else None
+    )
+
+
+def _class_names(model: Any) -> list[str]:
+    return [kind.__name__ for kind in type(model).__mro__]
+
+
+def _gathered(trainer: pl.Trainer, result: T) -> list[T]:
+    """Return the results of all processes, by rank. All processes must call it."""
+    if trainer.world_size == 1:
+        return [result]
+    results: list[T] = [result] * trainer.world_size
+    torch.distributed.all_gather_object(results, result)
+    return results

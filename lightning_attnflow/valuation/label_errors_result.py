@@ -1,0 +1,231 @@
+"""Result of a search for wrong labels: scores, suggested labels, tables, CSV file and HTML page."""
+
+from __future__ import annotations
+
+import csv
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow._checks import check_integer
+from lightning_attnflow._figures import OPPOSES, new_axes
+from lightning_attnflow._results import SavedResult, to_dataframe
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.page import Column, page
+from lightning_attnflow.valuation.ranking_display import rich_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelErrors(SavedResult):
+    """Training examples with a score of how likely their label is right; low scores are likely wrong.
+
+    Args:
+        scores: float64 (n,).
+        score_name: what the score is, for tables.
+        component_values: float64 (c, n), the parts of the score or further statistics.
+        component_names: their c names.
+        labels: the n given labels.
+        suggested: n labels predicted for the examples, or None where there is none.
+        share: estimated share of wrong labels; NaN if it was not estimated.
+        share_interval: 95% interval of the share.
+        ids: n identifiers; empty: the indices.
+        texts: n texts; empty if unknown.
+        rows: n row numbers in the user's file; empty: the indices.
+        notes: remarks on what was computed.
+
+    Example:
+        >>> errors = LabelErrors(np.array([0.9, 0.1]), labels=("pos", "neg"), suggested=("pos", "pos"))
+        >>> errors.order.tolist(), errors.to_rows()[0]["suggested"]
+        ([1, 0], 'pos')
+    """
+
+    scores: FloatArray
+    score_name: str = "score"
+    component_values: FloatArray | None = None
+    component_names: tuple[str, ...] = ()
+    labels: tuple[Any, ...] = ()
+    suggested: tuple[Any, ...] = ()
+    share: float = float("nan")
+    share_interval: tuple[float, float] = (float("nan"), float("nan"))
+    ids: tuple[Any, ...] = ()
+    texts: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        for name in ("labels", "suggested", "ids", "texts", "rows"):
+            column = tuple(_to_python(value) for value in getattr(self, name))
+            if len(column) not in (0, n):
+                raise InputError(name, got=len(column), expected=f"{n}, one for each example")
+            object.__setattr__(self, name, column)
+        if len(set(self.ids)) < len(self.ids):
+            seen: set[Any] = set()
+            twice = next(value for value in self.ids if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+            raise InputError("ids", got=f"{twice!r} more than once", expected="a different id for each example")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def components(self) -> Mapping[str, FloatArray]:
+        """The parts of the score by name, each float64 (n,)."""
+        if self.component_values is None:
+            return {}
+        return dict(zip(self.component_names, self.component_values, strict=True))
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Indices from the most suspicious example to the least; ties by index, NaN last."""
+        return np.argsort(self.scores, kind="stable")
+
+    @property
+    def expected_errors(self) -> int:
+        """Estimated number of wrong labels; 0 if the share was not estimated."""
+        return 0 if np.isnan(self.share) else round(self.share * len(self))
+
+    def to_rows(self, k: int | None = None) -> list[dict[str, Any]]:
+        """Return the k most suspicious examples (default: all), each as a dictionary from column to value.
+
+        Args:
+            k: number of rows.
+        """
+        chosen = self.order if k is None else self.order[: check_integer("k", k)]
+        columns = self._columns(chosen)
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with one row for each example, the most suspicious first.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return to_dataframe(self._columns(self.order))
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write all rows, the most suspicious first, with a header and numbers in full precision; return the path.
+
+        Args:
+            path: file to write.
+        """
+        columns = self._columns(self.order)
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+        return Path(path)
+
+    def to_html(self, path: str | Path, *, title: str = "Label errors", note: str = "") -> Path:
+        """Write a self-contained HTML page in which rows can be searched, sorted, ticked and exported.
+
+        Args:
+            path: file to write.
+            title: title of the page.
+            note: text below the title; default: the estimated share of wrong labels and the notes.
+        """
+        Path(path).write_text(self._page(title, note or self.summary()), encoding="utf-8")
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        framed = html.escape(self._page("Label errors", self.summary()), quote=True)
+        return f'<iframe srcdoc="{framed}" style="width: 100%; height: 30rem; border: 0"></iframe>'
+
+    def table(self, k: int = 10) -> Any:
+        """Return a rich table of the k most suspicious examples, one line each, for ``rich.print``.
+
+        Args:
+            k: number of rows.
+
+        Raises:
+            MissingDependencyError: rich is not installed.
+        """
+        return rich_lines(f"{min(k, len(self))} most suspicious labels", self.to_rows(k))
+
+    def markdown(self, k: int = 10) -> str:
+        """Return a Markdown table of the k most suspicious examples, for experiment loggers.
+
+        Args:
+            k: number of rows.
+        """
+        lines = [f"| {self.score_name} | given label | suggested label | text |", "|---|---|---|---|"]
+        for row in self.to_rows(k):
+            text = row.get("text") or f"example {row['id'] if 'id' in row else row['row']}"
+            cells = (f"{row['score']:.3f}", row.get("label", ""), row.get("suggested", ""), " ".join(str(text).split()))
+            lines.append(f"| {' | '.join(str(cell).translate(_MARKDOWN) for cell in cells)} |")
+        return "\n".join(lines)
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the histogram of the scores.
+
+        Args:
+            ax: axes to draw on; default: those of a new figure.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        ax = new_axes(6.0, 3.2) if ax is None else ax
+        ax.hist(self.scores[np.isfinite(self.scores)], bins=40, color="#8c8c8c")
+        if self.expected_errors:
+            threshold = float(np.sort(self.scores)[self.expected_errors - 1])
+            label = f"estimated share of wrong labels: {self.share:.1%}"
+            ax.axvline(threshold, color=OPPOSES, label=label)
+            ax.legend(frameon=False)
+        ax.set(xlabel=f"{self.score_name} (low: likely wrong)", ylabel="examples")
+        return ax
+
+    def summary(self) -> str:
+        """Return one line with the number of examples, the estimated share of wrong labels and the notes."""
+        parts = [f"{len(self)} examples"]
+        if not np.isnan(self.share):
+            low, high = self.share_interval
+            parts.append(f"estimated share of wrong labels {self.share:.1%} (95% interval {low:.1%} to {high:.1%})")
+        return "; ".join([*parts, *self.notes]) + "."
+
+    def _columns(self, chosen: NDArray[np.intp]) -> dict[str, list[Any]]:
+        """Columns of the examples ``chosen``; columns without content are omitted."""
+        rows = self.rows or range(len(self))
+        columns: dict[str, list[Any]] = {"rank": _ranks(self.order)[chosen].tolist(), "row": [rows[i] for i in chosen]}
+        for name, values in (("id", self.ids), ("label", self.labels), ("suggested", self.suggested)):
+            if values:
+                columns[name] = [values[i] for i in chosen]
+        columns["score"] = self.scores[chosen].tolist()
+        columns |= {name: values[chosen].tolist() for name, values in self.components.items()}
+        if self.texts:
+            columns["text"] = [self.texts[i] for i in chosen]
+        return columns
+
+    def _page(self, title: str, note: str) -> str:
+        columns = self._columns(self.order)
+        kinds = {
+            "rank": "integer",
+            "row": "integer",
+            "id": "word",
+            "label": "word",
+            "suggested": "word",
+            "text": "text",
+        }
+        shown = [Column(name, kinds.get(name, "number")) for name in columns]
+        return page(title, note, shown, list(zip(*columns.values(), strict=True)), n_expected=self.expected_errors)
+
+
+_MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "\\`*_|<>&~#!"})
+
+
+def _ranks(order: NDArray[np.intp]) -> NDArray[np.intp]:
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(1, len(order) + 1)
+    return ranks
+
+
+def _to_python(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,293 @@
+"""Training dynamics: loss, margin and prediction of each training example in every epoch, and scores made from them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow._checks import check_integer
+from lightning_attnflow._figures import OPPOSES, SUPPORTS, new_axes
+from lightning_attnflow._results import SavedResult
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.label_errors_result import LabelErrors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.float64]
+_EARLY = 0.2  # share of the epochs that EL2N uses by default
+
+
+@dataclass(frozen=True)
+class TrainingDynamics(SavedResult):
+    """What a model output for each of its n training examples in E epochs of its training.
+
+    An entry is NaN (a prediction -1) if the example was not in the epoch, and for tasks without the quantity:
+    regression and causal language models have a loss only.
+
+    Args:
+        loss: float32 (E, n), loss of the example; for several tokens, their mean.
+        margin: float32 (E, n), logit of the given label minus the largest other logit; the smallest margin of several
+            tokens or of several labels.
+        confidence: float32 (E, n), probability of the given label.
+        error_norm: float32 (E, n), Euclidean norm of the predicted probabilities minus the one-hot label.
+        prediction: int32 (E, n), predicted class; -1 where there is no single one.
+        labels: int64 (n,), given class; -1 where there is no single one.
+        occurrences: int32 (n,), how often the example is in an epoch; more than 1 for duplicates.
+        keys: n identifiers: the user's index, or a hash of the input and the label.
+        conflicting: bool (n,), whether the same input occurs with another label.
+        texts: n texts; empty if unknown.
+        classes: names of the classes; empty if unknown.
+
+    Source: Swayamdipta et al. (2020), Dataset cartography; Pleiss et al. (2020), AUM; Toneva et al. (2019), Forgetting;
+    Paul et al. (2021), EL2N.
+
+    Example:
+        >>> margin = np.array([[1.0, -1.0], [3.0, -2.0]], dtype=np.float32)
+        >>> dynamics = TrainingDynamics.of(margin=margin, labels=[0, 1], prediction=[[0, 0], [0, 0]])
+        >>> dynamics.aum.tolist(), dynamics.label_errors().order.tolist()
+        ([2.0, -1.5], [1, 0])
+    """
+
+    loss: NDArray[np.float32]
+    margin: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    error_norm: NDArray[np.float32]
+    prediction: NDArray[np.int32]
+    labels: NDArray[np.int64]
+    occurrences: NDArray[np.int32]
+    conflicting: NDArray[np.bool_]
+    keys: tuple[Any, ...]
+    texts: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, **given: Any) -> TrainingDynamics:
+        """Create from at least one (E, n) array; what is not given is unknown.
+
+        Args:
+            given: fields of the class.
+
+        Raises:
+            InputError: none of loss, margin, confidence and error_norm is given, or shapes differ.
+        """
+        names = ("loss", "margin", "confidence", "error_norm")
+        shapes = {np.shape(given[name]) for name in (*names, "prediction") if name in given}
+        if len(shapes) != 1 or not set(names) & given.keys() or len(shape := shapes.pop()) != 2:
+            raise InputError(
+                "training dynamics", got=f"{sorted(given)} of shapes {sorted(shapes)}", expected="arrays (epochs, n)"
+            )
+        n = shape[1]
+        floats = {name: np.asarray(given.get(name, np.full(shape, np.nan)), dtype=np.float32) for name in names}
+        return cls(
+            **floats,
+            prediction=np.asarray(given.get("prediction", np.full(shape, -1)), dtype=np.int32),
+            labels=np.asarray(given.get("labels", np.full(n, -1)), dtype=np.int64),
+            occurrences=np.asarray(given.get("occurrences", np.ones(n)), dtype=np.int32),
+            conflicting=np.asarray(given.get("conflicting", np.zeros(n)), dtype=bool),
+            keys=tuple(given.get("keys", range(n))),
+            texts=tuple(given.get("texts", ())),
+            classes=tuple(given.get("classes", ())),
+        )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def n_epochs(self) -> int:
+        """Number of recorded epochs."""
+        return len(self.loss)
+
+    @property
+    def aum(self) -> FloatArray:
+        """Mean margin over the epochs, float64 (n,): the area under the margin."""
+        return _mean(self.margin)
+
+    @property
+    def mean_loss(self) -> FloatArray:
+        """Mean loss over the epochs, float64 (n,)."""
+        return _mean(self.loss)
+
+    @property
+    def last_loss(self) -> FloatArray:
+        """Loss in the last epoch in which the example was seen, float64 (n,)."""
+        last = np.full(len(self), np.nan)
+        for row in self.loss:
+            last = np.where(np.isnan(row), last, row)
+        return last
+
+    @property
+    def mean_confidence(self) -> FloatArray:
+        """Mean probability of the given label, float64 (n,)."""
+        return _mean(self.confidence)
+
+    @property
+    def variability(self) -> FloatArray:
+        """Standard deviation over the epochs of the probability of the given label, float64 (n,)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # examples without an epoch have NaN
+            deviation: FloatArray = np.nanstd(self.confidence.astype(np.float64), axis=0)
+        return deviation
+
+    @property
+    def forgetting_events(self) -> FloatArray:
+        """Number of changes from a correct to a wrong prediction, float64 (n,); NaN for tasks without predictions."""
+        events, was_correct = np.zeros(len(self)), np.zeros(len(self), dtype=bool)
+        for row in self.margin:
+            seen, correct = ~np.isnan(row), row > 0
+            events += seen & was_correct & ~correct
+            was_correct = np.where(seen, correct, was_correct)
+        return np.where(np.isnan(self.margin).all(axis=0), np.nan, events)
+
+    def el2n(self, epochs: int | None = None) -> FloatArray:
+        """Mean of ``error_norm`` over the first epochs, float64 (n,).
+
+        Args:
+            epochs: number of epochs; default: a fifth of them, at least one.
+        """
+        first = max(1, round(_EARLY * self.n_epochs)) if epochs is None else check_integer("epochs", epochs)
+        return _mean(self.error_norm[:first])
+
+    @property
+    def suspicious_share(self) -> float:
+        """Share of the examples whose mean margin is negative: on average another label was preferred."""
+        return _share(self.aum < 0, ~np.isnan(self.aum))
+
+    @property
+    def forgotten_share(self) -> float:
+        """Share of the examples with at least one forgetting event."""
+        return _share(self.forgetting_events > 0, ~np.isnan(self.forgetting_events))
+
+    @property
+    def scores(self) -> FloatArray:
+        """Mean margin, float64 (n,), or the negative mean loss for tasks without margins; low: likely wrong."""
+        return -self.mean_loss if np.isnan(self.margin).all() else self.aum
+
+    def label_errors(self) -> LabelErrors:
+        """Rank the examples, the most suspicious first, with all statistics as components."""
+        components = {
+            "mean_margin": self.aum,
+            "mean_loss": self.mean_loss,
+            "last_loss": self.last_loss,
+            "confidence": self.mean_confidence,
+            "variability": self.variability,
+            "forgetting": self.forgetting_events,
+            "el2n": self.el2n(),
+        }
+        known = {name: values for name, values in components.items() if not np.isnan(values).all()}
+        has_classes = bool((self.labels >= 0).any())
+        notes = [f"{self.n_epochs} epochs"]
+        if (self.occurrences > 1).any():
+            notes.append(f"{int((self.occurrences > 1).sum())} examples occur more than once and were averaged")
+        if self.conflicting.any():
+            notes.append(f"{int(self.conflicting.sum())} examples have an input that also occurs with another label")
+        return LabelErrors(
+            self.scores,
+            score_name="negative mean loss" if np.isnan(self.margin).all() else "mean margin",
+            component_values=np.array(list(known.values())),
+            component_names=tuple(known),
+            labels=tuple(map(self._class_name, self.labels)) if has_classes else (),
+            suggested=tuple(map(self._class_name, self._usual_prediction())) if has_classes else (),
+            ids=self.keys,
+            texts=self.texts,
+            notes=tuple(notes),
+        )
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with one row for each example, the most suspicious first.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return self.label_errors().to_pandas()
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the ranking, the most suspicious example first; return the path.
+
+        Args:
+            path: file to write.
+        """
+        return self.label_errors().to_csv(path)
+
+    def to_html(self, path: str | Path, *, title: str = "Training dynamics", note: str = "") -> Path:
+        """Write the ranking as a self-contained HTML page; return the path.
+
+        Args:
+            path: file to write.
+            title: title of the page.
+            note: text below the title.
+        """
+        return self.label_errors().to_html(path, title=title, note=note)
+
+    def _repr_html_(self) -> str:
+        return self.label_errors()._repr_html_()
+
+    def plot(self, *, ax: Axes | None = None, title: str = "Data Map") -> Axes:
+        """Draw the Data Map: mean confidence against variability, coloured by the share of correct epochs.
+
+        Examples at the bottom left were learned in no epoch; wrong labels gather there.
+
+        Args:
+            ax: axes to draw on; default: those of a new figure.
+            title: of the axes.
+
+        Raises:
+            InputError: the task has no confidence.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        if np.isnan(self.confidence).all():
+            raise InputError("plot()", got="a task without classes", expected="the confidence of the given label")
+        ax = new_axes(6.4, 4.8) if ax is None else ax
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            correct = np.nanmean(np.where(np.isnan(self.margin), np.nan, self.margin > 0), axis=0)
+        size = float(np.clip(6000 / max(1, len(self)), 3, 22))
+        for low, high, colour, label in (
+            (-0.1, 0.0, OPPOSES, "correct in no epoch"),
+            (0.0, 0.999, "#8c8c8c", "in some"),
+            (0.999, 1.1, SUPPORTS, "in every epoch"),
+        ):
+            chosen = (correct > low) & (correct <= high)
+            ax.scatter(
+                self.variability[chosen], self.mean_confidence[chosen], s=size, color=colour, alpha=0.6, linewidths=0,
+                label=f"{label} ({int(chosen.sum()):,})",
+            )  # fmt: skip
+        ax.set(xlabel="variability (standard deviation of the confidence)", ylabel="confidence (mean over the epochs)")
+        ax.set(title=f"{title}: {len(self):,} examples, {self.n_epochs} epochs", ylim=(-0.03, 1.03))
+        ax.set_xlim(left=-0.005)
+        for x, y, name, align in ((0.01, 0.98, "easy to learn", "left"), (0.01, 0.02, "hard to learn", "left")):
+            ax.text(x, y, name, transform=ax.transAxes, ha=align, va="top" if y > 0.5 else "bottom", color="0.35")
+        ax.text(0.99, 0.5, "ambiguous", transform=ax.transAxes, ha="right", va="center", color="0.35")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, loc="center left", fontsize="small", markerscale=1.5)
+        return ax
+
+    def _usual_prediction(self) -> NDArray[np.int64]:
+        """The class predicted in most epochs, of equally frequent ones the latest; -1 if there is none."""
+        best, most = np.full(len(self), -1), np.zeros(len(self))
+        for row in self.prediction[::-1]:
+            count = (self.prediction == row).sum(axis=0) * (row >= 0)
+            best, most = np.where(count > most, row, best), np.maximum(count, most)
+        return best
+
+    def _class_name(self, label: int) -> Any:
+        if label < 0:
+            return None
+        return self.classes[label] if label < len(self.classes) else int(label)
+
+
+def _mean(values: NDArray[np.float32]) -> FloatArray:
+    """Mean over the epochs without NaN; NaN where there is none."""
+    seen = ~np.isnan(values)
+    total, count = np.where(seen, values, 0.0).sum(axis=0, dtype=np.float64), seen.sum(axis=0)
+    mean: FloatArray = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return mean
+
+
+def _share(chosen: NDArray[np.bool_], known: NDArray[np.bool_]) -> float:
+    return float(chosen[known].mean()) if known.any() else float("nan")
