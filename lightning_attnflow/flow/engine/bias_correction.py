@@ -9,7 +9,7 @@ from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.layer_bounds import supply_bound
 from lightning_attnflow.flow.engine.permutations import CoalitionBounds, prefix_bounds
 from lightning_attnflow.flow.engine.solve import Flags, Ints
-from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, undo
+from lightning_attnflow.flow.solvers.dinic import Residual, next_flow
 from lightning_attnflow.flow.solvers.jit import compiled
 from lightning_attnflow.shapley.intervals import RULE_OF_THREE, permutation_interval, samples_needed
 from lightning_attnflow.shapley.statistics import SampleStatistics
@@ -56,7 +56,6 @@ def bias_correction(
         _exact_prefixes(
             net,
             first,
-            players.masks,
             players.sent,
             solver.sizes_above.values,
             bounds,
@@ -109,7 +108,6 @@ def _shapley_shares(permutations: Ints, amounts: NDArray[np.int64] | Floats) -> 
 def _exact_prefixes(
     net: Residual,
     first: int,
-    masks: Words,
     sent: Ints,
     above: Ints,
     bounds: CoalitionBounds,
@@ -122,10 +120,9 @@ def _exact_prefixes(
     """Compute the exact value of every prefix of permutations.
 
     Args:
-        net: residual network of zero flow; restored.
-        first: the layer of the players.
-        masks: (n, W), the positions of each player.
-        sent: (n, T), the capacity from each player to each position of the layer above.
+        net: residual network; each flow starts from the one before.
+        first: the layer above the players.
+        sent: (n, T), the capacity from each player to each position of the layer ``first``.
         above: (T + 1,), size bounds of the layer above.
         bounds: of the game.
         permutations: (m, n).
@@ -137,7 +134,7 @@ def _exact_prefixes(
     n = permutations.shape[1]
     low, high = np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
     sums, least = np.empty(len(bounds.constants), dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
-    sources, supply = np.empty(masks.shape[1], dtype=np.uint64), np.empty(sent.shape[1], dtype=np.int64)
+    supply = np.empty(sent.shape[1], dtype=np.int64)
     for row in range(len(permutations)):
         if stop[0]:
             return
@@ -145,15 +142,11 @@ def _exact_prefixes(
         reached = prefix_bounds(bounds, permutation, low, high, sums, least)
         for size in range(1, reached):
             bounded[row, size] = high[size] - low[size]
-        for w in range(len(sources)):
-            sources[w] = 0
         for j in range(len(supply)):
             supply[j] = 0
-        pushed, value, proven = 0, 0, 0
+        value, proven = 0, 0
         for size in range(1, reached):
             player = permutation[size - 1]
-            for w in range(len(sources)):
-                sources[w] |= masks[player, w]
             for j in range(len(supply)):
                 supply[j] += sent[player, j]
             proven = max(proven, low[size])
@@ -163,7 +156,5 @@ def _exact_prefixes(
                 break
             value = max(value, proven)
             if value < high[size]:
-                pushed += maximise(net, first, sources, high[size] - pushed)
-                value = pushed
+                value = next_flow(net, first, supply, high[size])
             possible[row, size], excess[row, size] = high[size] - proven, high[size] - value
-        undo(net)

@@ -19,7 +19,6 @@ from lightning_attnflow.flow.engine.solve import (
     solve,
 )
 from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads
-from lightning_attnflow.flow.solvers.dinic import Words, pack_nodes
 
 Bools = NDArray[np.bool_]
 _MIN_SHARED_FLOWS = 32  # fewer maximum flows are not divided between two threads
@@ -30,7 +29,6 @@ class Players(NamedTuple):
 
     layer: int
     members: Bools  # (n, T)
-    masks: Words  # (n, W)
     sent: Ints  # (n, T): capacity from each player to each position of the layer above
 
 
@@ -55,7 +53,7 @@ class LayerGame(NamedTuple):
 def make_players(layer: int, members: Bools, edges: Ints) -> Players:
     """Return players with positions bool (n, T), given the edges of the layer, int64 (T, T) ``[key, query]``."""
     single = members.shape[0] == members.shape[1] and bool((members == np.eye(len(members), dtype=bool)).all())
-    return Players(layer, members, pack_nodes(members), edges if single else members @ edges)
+    return Players(layer, members, edges if single else members @ edges)
 
 
 def modular_values(payoffs: Ints) -> LayerValues:
@@ -88,17 +86,17 @@ class LayerSolver:
         self.pool: CutPool = empty_pool(players.members.shape[1])
         self.n_flows = 0
 
-    def values(self, masks: Words, sent: Ints) -> Ints:
-        """Return v of coalitions with positions (m, W) and capacities to the layer above (m, T)."""
+    def values(self, sent: Ints) -> Ints:
+        """Return v of coalitions with capacities to the layer above (m, T)."""
         values: Ints
         values, upper = flow_bounds(sent, self.above, self.limit)
         open_rows = np.flatnonzero(values < upper)
         self.n_flows += len(open_rows)
         if len(open_rows):
-            self._solve(masks, sent, upper, open_rows, values)
+            self._solve(sent, upper, open_rows, values)
         return values
 
-    def _solve(self, masks: Words, sent: Ints, upper: Ints, rows: NDArray[np.intp], values: Ints) -> None:
+    def _solve(self, sent: Ints, upper: Ints, rows: NDArray[np.intp], values: Ints) -> None:
         """Write the exact values of ``rows``, in two halves if there are many.
 
         Each half uses only the cuts found before and its own, so that the result does not depend on the threads.
@@ -106,7 +104,7 @@ class LayerSolver:
 
         def write(rows: NDArray[np.intp], pool: CutPool) -> None:
             net, first = self.nets.above(self.players.layer)
-            solve(net, first, masks, sent, upper, rows, pool, values, self._threads.stop)
+            solve(net, first, sent, upper, rows, pool, values, self._threads.stop)
 
         if len(rows) < _MIN_SHARED_FLOWS or sent.shape[1] < MIN_SHARED_POSITIONS:
             write(rows, self.pool)
@@ -119,13 +117,12 @@ class LayerSolver:
 
     def of_coalitions(self, coalitions: Bools) -> Ints:
         """Return v of coalitions of players, bool (m, n)."""
-        positions = coalitions @ self.players.members
-        return self.values(pack_nodes(positions), coalitions @ self.players.sent)
+        return self.values(coalitions @ self.players.sent)
 
     def layer_values(self, total: int | None) -> LayerValues:
         """Return the values alone, of all players, and leave-one-out; ``total`` is v(N) if it is known."""
         n = len(self.players.sent)
-        alone = self.values(self.players.masks, self.players.sent)
+        alone = self.values(self.players.sent)
         if total is None:
             total = int(self.of_coalitions(np.ones((1, n), dtype=bool))[0])
         leave_one_out = np.zeros(n, dtype=np.int64)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.solvers.dinic import Residual, Words, maximise, residual_of, undo
+from lightning_attnflow.flow.solvers.dinic import Residual, Words, next_flow, residual_of, undo
 from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
 
 Ints = NDArray[np.int64]
@@ -21,7 +21,7 @@ POOL_SIZE = 64
 
 
 class ResidualNetworks(threading.local):
-    """The residual network of zero flow of one network, a separate one for each thread.
+    """The residual network of one network with the last flow in it, a separate one for each thread.
 
     Args:
         edges: int64 (L + 1, T, T), as returned by `edges_of`.
@@ -30,17 +30,23 @@ class ResidualNetworks(threading.local):
     def __init__(self, edges: Ints) -> None:
         self._edges, self._base = edges, len(edges)
         self._net: Residual | None = None
+        self._start = len(edges)
 
     def above(self, layer: int) -> tuple[Residual, int]:
-        """Return the calling thread's network of a layer and the layers above, and the index of the layer in it.
+        """Return the calling thread's network of the layers above a layer, and the index of the lowest of them in it.
 
-        Lower layers are built on first use, because most networks need no maximum flow there.
+        Its flow starts at that lowest layer. Lower layers are built on first use, because most networks need no
+        maximum flow there.
         """
-        if self._net is None or layer < self._base:
+        start = layer + 1
+        if self._net is None or start < self._base:
             self._net = None  # release its memory first
-            self._base = max(0, layer - _MIN_BUILT_EDGES // self._edges[0].size)
+            self._base = max(0, start - _MIN_BUILT_EDGES // self._edges[0].size)
             self._net = residual_of(self._edges[self._base :])
-        return self._net, layer - self._base
+        elif start != self._start:
+            undo(self._net)
+        self._start = start
+        return self._net, start - self._base
 
 
 class CutPool(NamedTuple):
@@ -78,7 +84,6 @@ def merge_pool(pool: CutPool, other: CutPool, known: int) -> None:
 def solve(
     net: Residual,
     first: int,
-    masks: Words,
     sent: Ints,
     upper: Ints,
     rows: Ints,
@@ -89,10 +94,9 @@ def solve(
     """Compute the exact values of coalitions.
 
     Args:
-        net: residual network of zero flow; restored.
-        first: the layer of the players.
-        masks: (m, W), the positions of each coalition.
-        sent: (m, T), the capacity from each coalition to each position of the layer above.
+        net: residual network; each flow starts from the one before.
+        first: the layer above the players.
+        sent: (m, T), the capacity from each coalition to each position of the layer ``first``.
         upper: (m,), upper bounds, at which a flow is known to be maximum.
         rows: (k,), the coalitions to solve.
         pool: minimum cuts that are found are added to it.
@@ -103,10 +107,9 @@ def solve(
         if stop[0]:
             return
         bound = min(upper[row], pool_bound(pool, sent[row]))
-        value = maximise(net, first, masks[row], bound)
+        value = next_flow(net, first, sent[row], bound)
         if value < bound:
-            _add_cut(pool, net.unseen[first + 1], sent[row], value)
-        undo(net)
+            add_cut(pool, net.unseen[first], sent[row], value)
         values[row] = value
 
 
@@ -123,7 +126,7 @@ def pool_bound(pool: CutPool, sent: Ints) -> int:
 
 
 @compiled_inner
-def _add_cut(pool: CutPool, unseen: Words, sent: Ints, value: int) -> None:
+def add_cut(pool: CutPool, unseen: Words, sent: Ints, value: int) -> None:
     at = pool.used[0]
     if at == len(pool.constants):
         return
