@@ -13,27 +13,39 @@ import { helpPanel } from "./help.js";
 const VIEWS = { values: "Values", network: "Flow network", layers: "Layers", training: "Over training", run: "Run" };
 const FITTING_WORDS = 56;
 const RELOAD_MILLISECONDS = 5000;
-const HASH_KEYS = ["run", "name", "step", "kind", "view", "layer", "share", "otherRun", "otherStep", "order", "start", "count", "theme"];
+const STATE_KEYS = ["run", "name", "step", "kind", "view", "layer", "share", "otherRun", "otherStep", "order", "start", "count", "theme"];
 const NUMBERS = ["step", "layer", "share", "otherStep", "start", "count"];
 
-/** Show the runs of a source in an element. */
-export async function mount(root, source) {
-  const app = new App(root, source);
+/** The state of the page in its own address. */
+const OWN_ADDRESS = {
+  read: () => location.hash.slice(1),
+  write: (state) => {
+    try {
+      history.replaceState(null, "", `#${state}`);
+    } catch {
+      // frames of notebooks have no address of their own
+    }
+  },
+};
+
+/** Show the runs of a source in an element; `address` reads and writes the state of the page. */
+export async function mount(root, source, address = OWN_ADDRESS) {
+  const app = new App(root, source, address);
   await app.start();
   return app;
 }
 
 class App {
-  constructor(root, source) {
-    Object.assign(this, { root, source, cache: new Map(), pinned: null, helping: false, drawing: 0 });
-    this.state = { view: "network", share: 0.8, order: "change", ...readHash() };
+  constructor(root, source, address) {
+    Object.assign(this, { root, source, address, cache: new Map(), pinned: null, helping: false, drawing: 0 });
+    this.readAddress();
     this.root.classList.add("attnflow");
   }
 
   async start() {
     window.addEventListener("hashchange", () => {
-      if (this.written === location.hash) return;
-      this.state = { view: "network", share: 0.8, order: "change", ...readHash() };
+      if (this.written === this.address.read()) return;
+      this.readAddress();
       this.draw();
     });
     window.addEventListener("keydown", (event) => this.key(event));
@@ -94,8 +106,15 @@ class App {
     } catch (error) {
       if (ticket !== this.drawing) return;
       this.failed = true;
-      this.root.replaceChildren(el("div", { class: "empty" }, el("h1", {}, "Attention Flow"), el("p", { class: "error" }, String(error.message ?? error))));
+      this.root.replaceChildren(el("div", { class: "empty" }, el("h1", {}, "Attention Flow"), el("p", { class: "error" }, String(error.message ?? error)), this.otherRuns()));
     }
+  }
+
+  /** The way back from a run that cannot be shown. */
+  otherRuns() {
+    const others = (this.runs ?? []).filter((run) => run !== this.state.run);
+    const show = (run) => this.set({ run, otherRun: undefined, step: undefined, name: undefined });
+    return el("p", {}, others.map((run) => [el("button", { "data-run": run, onclick: () => show(run) }, run), " "]));
   }
 
   /** Load what the state names, complete the state, and return the panels to draw. */
@@ -162,7 +181,7 @@ class App {
   }
 
   paint(panels) {
-    this.writeHash();
+    this.writeAddress();
     if (this.state.theme) document.documentElement.dataset.theme = this.state.theme;
     if (!panels.length) {
       const text = this.source.live
@@ -391,15 +410,18 @@ class App {
     return this.set({ name: names[Math.max(0, Math.min(names.length - 1, names.indexOf(state.name) + change))], start: undefined, count: undefined });
   }
 
-  writeHash() {
-    const parameters = new URLSearchParams();
-    for (const key of HASH_KEYS) if (this.state[key] !== undefined && this.state[key] !== null) parameters.set(key, String(this.state[key]));
-    this.written = `#${parameters}`;
-    try {
-      history.replaceState(null, "", this.written);
-    } catch {
-      // frames of notebooks have no address of their own
+  readAddress() {
+    this.state = { view: "network", share: 0.8, order: "change" };
+    for (const [key, value] of new URLSearchParams(this.address.read())) {
+      if (STATE_KEYS.includes(key)) this.state[key] = NUMBERS.includes(key) ? Number(value) : value;
     }
+  }
+
+  writeAddress() {
+    const parameters = new URLSearchParams();
+    for (const key of STATE_KEYS) if (this.state[key] !== undefined && this.state[key] !== null) parameters.set(key, String(this.state[key]));
+    this.written = String(parameters);
+    this.address.write(this.written);
   }
 }
 
@@ -407,12 +429,4 @@ class App {
 function nearest(steps, wanted) {
   if (wanted === undefined) return steps[steps.length - 1];
   return steps.findLast((step) => step.step <= wanted) ?? steps[0];
-}
-
-function readHash() {
-  const state = {};
-  for (const [key, value] of new URLSearchParams(location.hash.slice(1))) {
-    if (HASH_KEYS.includes(key)) state[key] = NUMBERS.includes(key) ? Number(value) : value;
-  }
-  return state;
 }

@@ -1,0 +1,151 @@
+// Unit tests of the parts of the page that need no document.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { decodeArray, decodeEdges, decodeSentence, fromHalf, rolloutEdges } from "../../../lightning_attnflow/viewer/static/data.js";
+import { describeChange, describeStep } from "../../../lightning_attnflow/viewer/static/describe.js";
+import { flips, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
+import { commonScale, formatValue, niceMaximum, shade } from "../../../lightning_attnflow/viewer/static/scale.js";
+import { neighbours, strongestEdges, traceNode } from "../../../lightning_attnflow/viewer/static/trace.js";
+
+function pack(dtype, shape, numbers) {
+  const size = { f4: 4, f2: 2, u2: 2 }[dtype];
+  const view = new DataView(new ArrayBuffer(size * numbers.length));
+  numbers.forEach((number, index) => (dtype === "f4" ? view.setFloat32(4 * index, number, true) : view.setUint16(2 * index, number, true)));
+  return { dtype, shape, data: Buffer.from(view.buffer).toString("base64") };
+}
+
+function step(number, rows, { words = ["the", "film"], name = "positive", probability = 0.9, target = name, kind = "conductance" } = {}) {
+  const flow = { signed: kind === "conductance", unit: "log probability", layers: rows.map((_, row) => row), values: pack("f4", [rows.length, words.length], rows.flat()), target };
+  return { step: number, words, special: words.map(() => 0), flows: { [kind]: flow }, prediction: { class: name, probability } };
+}
+
+const sentence = (...steps) => decodeSentence({ name: "probe_00", steps }).steps;
+
+test("float16 numbers, with zeros, subnormals, infinities and NaN", () => {
+  const cases = [[0x0000, 0], [0x3c00, 1], [0xc000, -2], [0x3555, 0.333251953125], [0x0001, 2 ** -24], [0x7bff, 65504], [0x7c00, Infinity], [0xfc00, -Infinity]];
+  for (const [bits, value] of cases) assert.equal(fromHalf(bits), value);
+  assert.ok(Number.isNaN(fromHalf(0x7e00)));
+});
+
+test("arrays of each type", () => {
+  assert.deepEqual([...decodeArray(pack("f4", [2], [0.5, -3]))], [0.5, -3]);
+  assert.deepEqual([...decodeArray(pack("u2", [3], [0, 7, 65535]))], [0, 7, 65535]);
+  assert.deepEqual([...decodeArray(pack("f2", [2], [0x3c00, 0xc000]))], [1, -2]);
+  assert.throws(() => decodeArray({ dtype: "f8", shape: [0], data: "" }), /unknown type of numbers f8/);
+});
+
+test("dense edges are sorted by their strength, and zeros are left out", () => {
+  const packed = { dense: pack("f2", [1, 2, 2], [0x3c00, 0, 0xc000, 0x3800]), coverage: [1] };
+  const [layer] = decodeEdges(packed, 2);
+  assert.deepEqual([...layer.value], [-2, 1, 0.5]);
+  assert.deepEqual([...layer.query], [1, 0, 1]);
+  assert.deepEqual([...layer.key], [0, 0, 1]);
+});
+
+test("sparse edges are split by layer", () => {
+  const packed = { n: [1, 2], query: pack("u2", [3], [0, 1, 1]), key: pack("u2", [3], [1, 0, 1]), value: pack("f2", [3], [0x3c00, 0x4000, 0x3800]), coverage: [0.9, 0.8] };
+  const layers = decodeEdges(packed, 2);
+  assert.deepEqual(layers.map((layer) => [...layer.value]), [[1], [2, 0.5]]);
+  assert.equal(layers[1].coverage, 0.8);
+});
+
+const layer = (edges, coverage = 1) => ({ query: edges.map(([query]) => query), key: edges.map(([, key]) => key), value: edges.map(([, , value]) => value), coverage });
+
+test("the strongest edges carry the wanted share", () => {
+  const layers = [layer([[0, 0, -6], [0, 1, 3], [1, 1, 1]])];
+  assert.deepEqual(strongestEdges(layers, 0.6).edges.map((edge) => edge.value), [-6]);
+  const chosen = strongestEdges(layers, 0.61);
+  assert.deepEqual(chosen.edges.map((edge) => edge.value), [-6, 3]);
+  assert.equal(chosen.shown, 0.9);
+  assert.equal(strongestEdges(layers, 1).edges.length, 3);
+});
+
+test("edges to words outside the view are counted, not drawn", () => {
+  const chosen = strongestEdges([layer([[0, 0, 6], [0, 1, 4]], 0.8)], 1, (index) => index === 0);
+  assert.equal(chosen.edges.length, 1);
+  assert.ok(Math.abs(chosen.outside - 0.4) < 1e-12);
+  assert.ok(Math.abs(chosen.stored - 0.8) < 1e-12);
+});
+
+test("a trace follows the flow down and up in proportion", () => {
+  const layers = [layer([[0, 0, 1], [0, 1, -3], [1, 1, 2]]), layer([[0, 0, 2], [1, 0, 2], [1, 1, 5]])];
+  const { weights, edgeWeights } = traceNode(layers, 1, 0, 2);
+  assert.deepEqual([...weights[0]], [0.25, 0.75]);
+  assert.deepEqual([...weights[2]], [0.5, 0.5]);
+  assert.deepEqual([...edgeWeights[0]], [0.25, 0.75, 0]);
+  assert.deepEqual([...edgeWeights[1]], [0.5, 0.5, 0]);
+});
+
+test("neighbours are sorted by strength", () => {
+  const layers = [layer([[0, 0, 1], [0, 1, -3]]), layer([[1, 0, 2]])];
+  const { inflows, outflows } = neighbours(layers, 1, 0);
+  assert.deepEqual(inflows, [{ index: 1, value: -3 }, { index: 0, value: 1 }]);
+  assert.deepEqual(outflows, [{ index: 1, value: 2 }]);
+});
+
+test("rollout sends the flow of the upper row down", () => {
+  const [{ flows }] = sentence(step(0, [[0.5, 0.5], [0.25, 0.75]], { kind: "rollout" }));
+  const [edges] = rolloutEdges([layer([[0, 0, 1], [1, 0, 0.5]])], flows.rollout);
+  assert.deepEqual(edges.value, [0.25, 0.375]);
+});
+
+test("scales are rounded up to 1, 2 or 5 times a power of ten", () => {
+  assert.deepEqual([0.3, 0.5, 0.51, 1, 1.2, 30, 0].map(niceMaximum), [0.5, 0.5, 1, 1, 2, 50, 1]);
+});
+
+test("one scale serves all steps, and special tokens do not set it", () => {
+  const steps = sentence(step(0, [[0.1, 0.2]]), step(1, [[-0.4, 3]]));
+  assert.equal(commonScale(steps, "conductance"), 5);
+  steps.forEach((one) => (one.special = [0, 1]));
+  assert.equal(commonScale(steps, "conductance"), 0.5);
+});
+
+test("shares are coloured against the uniform share", () => {
+  const flow = { signed: false, n: 10 };
+  assert.equal(shade(0.1, flow).strength, 0);
+  assert.equal(shade(0.05, flow).strength, 0);
+  assert.equal(shade(0.8, flow).strength, 1);
+  assert.ok(Math.abs(shade(0.2, flow).strength - 1 / 3) < 1e-12);
+});
+
+test("values have a sign, and no negative zero", () => {
+  const signed = { signed: true };
+  assert.deepEqual([0.126, -0.5, -0.001].map((value) => formatValue(value, signed)), ["+0.13", "−0.50", "+0.00"]);
+  assert.equal(formatValue(0.1234, { signed: false }), "12.3%");
+  assert.equal(formatValue(NaN, signed), "n/a");
+});
+
+test("a step is described by its leading words", () => {
+  const [one] = sentence(step(0, [[0.5, -0.25]]));
+  assert.equal(describeStep(one, one.flows.conductance, 0), "For “positive”: “the” +0.50; against it: “film” −0.25 (log probability).");
+});
+
+test("a saturated layer is not described as importance", () => {
+  const [one] = sentence(step(0, [[0.5, 0.5]], { kind: "attention_flow" }));
+  one.flows.attention_flow.saturation = [0.9];
+  assert.match(describeStep(one, one.flows.attention_flow, 0), /saturated/);
+});
+
+test("a flip and the word that changed most are described", () => {
+  const [before, after] = sentence(step(50, [[0.31, 0.69]], { name: "negative" }), step(99, [[0.04, 0.96]]));
+  assert.equal(
+    describeChange(before, after, "conductance", 0),
+    "From step 50 to 99 the prediction turned from negative to positive; “the” fell from 31% to 4% of the flow.",
+  );
+});
+
+test("without a change it says so", () => {
+  const steps = sentence(step(0, [[0.5, -0.5]]), step(9, [[0.5, -0.5]], { probability: 0.901 }));
+  assert.equal(
+    describeChange(...steps, "conductance", 0),
+    "From step 0 to 9 the probability of positive stayed at 90%; no word's share of the flow changed by more than 2 points.",
+  );
+});
+
+test("flips come first, then drift", () => {
+  const make = (name, classes, drift) => ({ name, predictions: classes.map((one) => (one ? { class: one } : null)), numbers: [{ drift_from_start: drift }] });
+  const list = [make("calm", ["a", "a"], 0.1), make("drifted", ["a", "a"], 0.9), make("flipped", ["a", null, "b", "a"], 0.2)];
+  assert.deepEqual(list.map(flips), [0, 0, 2]);
+  assert.deepEqual(sortedSentences(list, "change").map(({ name }) => name), ["flipped", "drifted", "calm"]);
+  assert.deepEqual(sortedSentences(list, "order").map(({ name }) => name), ["calm", "drifted", "flipped"]);
+});
