@@ -4,9 +4,9 @@
     tensorboard --logdir runs
 
 The defaults use 800 training and 500 validation sentences from movie reviews and take about a minute on two CPU cores;
-the accuracy is 84%. `AttentionFlowMonitor` logs metrics of every layer, and a heat map and a table for two probe
-sentences. At the end, the script prints the flow of the probes with its range over all maximum flows. It also accepts
-another model and a CSV or JSONL file of labelled sentences: see --help.
+the accuracy is 84%. `AttentionFlowMonitor` logs a few scalars, and a heat map and a table for two probe sentences. At
+the end, the script prints how the predictions for the probes flow from the words. It also accepts another model and a
+CSV or JSONL file of labelled sentences: see --help.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ def main(
         DataLoader(validation, 2 * batch_size, collate_fn=collate),
     )
     module = SentimentClassifier(model, len(sentences.classes), lr)
+    module.encoder.config.id2label = dict(enumerate(sentences.classes))
+    module.encoder.config.label2id = {name: label for label, name in enumerate(sentences.classes)}
     monitor = AttentionFlowMonitor(tokenizer, probes=PROBES)
     logger = TensorBoardLogger(log_dir, name="finetune_sentiment")
     quiet = {"enable_checkpointing": False, "enable_model_summary": False}
@@ -116,17 +118,17 @@ def main(
     trainer.fit(module, *loaders)
     seconds = time.perf_counter() - start
 
-    for flow in monitor.latest:
-        print(f"\n{flow.text}\n{flow_table(flow)}")
+    for sentence in monitor.latest:
+        print(f"\n{sentence.text}   ({sentence.prediction} {sentence.probability:.0%})")
+        print(flow_table(sentence.conductance))
     folder = Path(logger.log_dir)
     heat_map, prediction, checkpoint = (
         folder / "attention_flow.png",
         folder / "conductance_flow.png",
         folder / "checkpoint",
     )
-    flow_heatmap(monitor.latest[0]).savefig(heat_map)
+    flow_heatmap(monitor.latest[0].attention).savefig(heat_map)
     conductance_flow(module, tokenizer, EXPLAINED).plot().figure.savefig(prediction)
-    module.encoder.config.id2label = dict(enumerate(sentences.classes))
     module.encoder.eval().save_pretrained(checkpoint)
     tokenizer.save_pretrained(checkpoint)
     accuracy = float(trainer.callback_metrics["val/accuracy"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from lightning_attnflow.callbacks.attention_flow_monitor import AttentionFlowMonitor
+from lightning_attnflow.callbacks.measure import MonitoredSentence
+from lightning_attnflow.callbacks.summary import SCALARS
 from lightning_attnflow.callbacks.training_dynamics_monitor import TrainingDynamicsMonitor
 
-__all__ = ["AttentionFlowMonitor", "TrainingDynamicsMonitor"]
+__all__ = ["SCALARS", "AttentionFlowMonitor", "MonitoredSentence", "TrainingDynamicsMonitor"]

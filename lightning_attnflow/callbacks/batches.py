@@ -86,6 +86,30 @@ def first_sentences(inputs: Mapping[str, Any], n_sentences: int) -> dict[str, An
     }
 
 
+def take(batches: Sequence[dict[str, Any]], n_sentences: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split batches into the first n sentences and the others.
+
+    Example:
+        >>> first, rest = take([{"input_ids": torch.tensor([[1], [2]])}, {"input_ids": torch.tensor([[3]])}], 1)
+        >>> [len(batch["input_ids"]) for batch in first + rest]
+        [1, 1, 1]
+    """
+    first: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
+    for batch in batches:
+        n_rows = len(batch["input_ids"])
+        n = min(n_rows, n_sentences - sum(len(taken["input_ids"]) for taken in first))
+        for part, rows in ((first, slice(0, n)), (rest, slice(n, n_rows))):
+            if rows.stop > rows.start:
+                part.append(
+                    {
+                        key: value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == n_rows else value
+                        for key, value in batch.items()
+                    }
+                )
+    return first, rest
+
+
 def part_of(total: int, n_parts: int, index: int) -> int:
     """Return the size of part ``index`` when ``total`` is split as evenly as possible.
 

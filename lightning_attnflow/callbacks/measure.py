@@ -1,39 +1,45 @@
-"""Flows of the monitored sentences and the metrics of each layer."""
+"""Flows and predictions of the monitored sentences."""
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from lightning_attnflow._checks import check_choice, is_number
+from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.capture import capture_attention
-from lightning_attnflow.attention.network import AttentionNetwork, Floats, Heads, Readout
+from lightning_attnflow.attention.network import AttentionNetwork, Heads, Readout
 from lightning_attnflow.attention.readout import choose_readout, is_causal
-from lightning_attnflow.attention.tokens import Players
+from lightning_attnflow.attention.tokens import EncodedText, Players
+from lightning_attnflow.attribution.conductance import conductance_flow
+from lightning_attnflow.attribution.target import LogitReader
 from lightning_attnflow.callbacks.batches import real_tokens
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
-from lightning_attnflow.plots.sentence_flow import SentenceFlow, layer_name
-from lightning_attnflow.plots.summaries import drift, normalised_entropy, rank_correlation, special_share
+from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
+from lightning_attnflow.plots.sentence_flow import SentenceFlow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Method = Literal["shapley", "pairwise", "single", "rollout"]
+Flow = Literal["both", "conductance", "attention"]
 
-NO_DRIFT = (
-    "drift is not logged: no sentence was in the last validation. Do not shuffle the validation set, or pass probes=."
-)
+CONDUCTANCE_TOLERANCE = 0.03
+"""Bound of the conservation error of monitored conductance flows; the error that is reached is logged."""
 
 
 @dataclass(frozen=True)
 class FlowSettings:
     """Arguments of the monitor that determine the flow; see ``AttentionFlowMonitor``."""
 
+    flow: Flow
     method: Method
     readout: Readout | Literal["auto"]
     heads: Heads
@@ -42,6 +48,7 @@ class FlowSettings:
     seed: int
 
     def __post_init__(self) -> None:
+        check_choice("flow", self.flow, ("both", "conductance", "attention"))
         check_choice("method", self.method, ("shapley", "pairwise", "single", "rollout"))
         check_choice("readout", self.readout, ("auto", "first", "last", "mean", "all"), or_index="a position")
         check_choice("heads", self.heads, ("mean", "max", "min"), or_index="the index of a head")
@@ -49,24 +56,44 @@ class FlowSettings:
             raise InputError("residual", got=repr(self.residual), expected="a share in [0, 1)")
 
 
+@dataclass(frozen=True, eq=False)
+class MonitoredSentence:
+    """Flows and prediction of one sentence at one validation.
+
+    Args:
+        text: the sentence, empty if unknown.
+        labels: n names of the players: words, tokens or token ids.
+        special: bool (n,), True for special tokens such as [CLS].
+        key: identifies the sentence across validations; equal for equal tokens.
+        attention: attention flow over the players, if it was computed.
+        conductance: conductance flow of the predicted class over the players, if it was computed.
+        target: predicted class or token id, None for a model without logits.
+        prediction: name of the predicted class or token.
+        probability: of the prediction, NaN for a model without logits.
+    """
+
+    text: str
+    labels: tuple[str, ...]
+    special: np.ndarray[Any, np.dtype[np.bool_]]
+    key: str
+    attention: SentenceFlow | None = None
+    conductance: ConductanceFlow | None = None
+    target: int | None = None
+    prediction: str = ""
+    probability: float = float("nan")
+
+    def title(self, step: int) -> str:
+        """Return the sentence, its prediction with probability, and the step, for a figure."""
+        predicted = f"{self.prediction} {self.probability:.0%}, " if self.target is not None else ""
+        return f"{self.text}  ({predicted}step {step})".strip()
+
+
 @dataclass(frozen=True)
 class Measured:
-    """Flows of the sentences in the order of the batches, and the readout with the reason for it."""
+    """Sentences in the order of the batches, and what the user is told once, by topic."""
 
-    flows: list[SentenceFlow]
-    readout: Readout
-    reason: str
-    n_without_words: int
-
-    def notes(self) -> dict[str, str]:
-        """Return what the user is told once, by topic."""
-        notes = {"readout": f"readout {self.readout!r}: {self.reason}."}
-        if self.n_without_words:
-            notes["words"] = (
-                f"{self.n_without_words} of {len(self.flows)} sentences are shown token by token: the tokenizer is not "
-                "a fast one, or does not reproduce the tokens of the decoded text."
-            )
-        return notes
+    sentences: list[MonitoredSentence]
+    notes: dict[str, str]
 
 
 def measure(
@@ -75,63 +102,179 @@ def measure(
     tokenizer: PreTrainedTokenizerBase | None,
     settings: FlowSettings,
     texts: Mapping[tuple[int, ...], str] | None = None,
+    *,
+    edges: bool = True,
 ) -> Measured:
-    """Capture the attention of all batches and compute the flows of all sentences together."""
-    captured = [capture_attention(transformer, batch) for batch in batches]
+    """Compute the flows and predictions of all sentences.
+
+    Args:
+        transformer: the Hugging Face model.
+        batches: keyword arguments of the model, padded on either side.
+        tokenizer: names the tokens; without it there is no conductance flow, which needs the mask token.
+        settings: which flows.
+        texts: known texts by token ids.
+        edges: whether to compute the edges of the conductance flow too.
+    """
     masks = [real_tokens(batch) for batch in batches]
+    players: list[Players] = []
+    keys: list[str] = []
+    for batch, real in zip(batches, masks, strict=True):
+        for row, mask in enumerate(real.numpy()):
+            ids = batch["input_ids"][row].cpu().numpy()[mask]
+            text = (texts or {}).get(tuple(ids.tolist()))
+            players.append(Players.of_ids(ids, tokenizer, words=settings.words, known_text=text))
+            keys.append(hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=12).hexdigest())
+    notes: dict[str, str] = {}
+    attention: Sequence[SentenceFlow | None] = [None] * len(keys)
+    conductance: Sequence[ConductanceFlow | None] = [None] * len(keys)
+    if settings.flow != "conductance":
+        attention, notes["readout"] = _attention_flows(transformer, batches, masks, players, keys, settings)
+    predictions = _predictions(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
+    if settings.flow != "attention" and predictions[0][0] is not None:
+        targets = [target for target, _, _ in predictions]
+        conductance = _conductance_flows(
+            transformer, batches, masks, players, tokenizer, targets, settings, notes, edges
+        )
+    if settings.words and tokenizer is not None and any(one.kind != "words" for one in players):
+        notes["words"] = (
+            "some sentences are shown token by token: the tokenizer is not a fast one, or does not reproduce the "
+            "tokens of the decoded text."
+        )
+    sentences = [
+        MonitoredSentence(one.text.strip(), one.names, one.is_special, key, flow, signed, *prediction)
+        for one, key, flow, signed, prediction in zip(players, keys, attention, conductance, predictions, strict=True)
+    ]
+    return Measured(sentences, notes)
+
+
+def _attention_flows(
+    transformer: PreTrainedModel,
+    batches: Sequence[Mapping[str, Any]],
+    masks: Sequence[torch.Tensor],
+    players: Sequence[Players],
+    keys: Sequence[str],
+    settings: FlowSettings,
+) -> tuple[list[SentenceFlow], str]:
+    """Return the attention flow of every sentence, and the readout with the reason for it."""
+    captured = [capture_attention(transformer, batch) for batch in batches]
     readout, reason = settings.readout, "set by the user"
     if readout == "auto":
         causal = [is_causal(layers, real) for layers, real in zip(captured, masks, strict=True) if real.shape[1] > 1]
         readout, reason = choose_readout(transformer, causal=bool(causal) and all(causal))
     options: dict[str, Any] = {"heads": settings.heads, "residual": settings.residual, "readout": readout}
     networks: list[AttentionNetwork] = []
-    players: list[Players] = []
-    keys: list[str] = []
-    for batch, layers, real in zip(batches, captured, masks, strict=True):
+    for layers, real in zip(captured, masks, strict=True):
         arrays = [layer.cpu().numpy() for layer in layers]
-        for row, mask in enumerate(real.numpy()):
-            networks.append(AttentionNetwork.from_attentions([layer[row] for layer in arrays], mask=mask, **options))
-            ids = batch["input_ids"][row].cpu().numpy()[mask]
-            text = (texts or {}).get(tuple(ids.tolist()))
-            players.append(Players.of_ids(ids, tokenizer, words=settings.words, known_text=text))
-            keys.append(hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=12).hexdigest())
+        networks += [
+            AttentionNetwork.from_attentions([layer[row] for layer in arrays], mask=mask, **options)
+            for row, mask in enumerate(real.numpy())
+        ]
     groups = [one.positions for one in players]
     flows = attention_flow(networks, method=settings.method, seed=settings.seed, groups=groups)
     sentences = [
         SentenceFlow.from_flow(*row[:3], key=row[3]) for row in zip(networks, flows, players, keys, strict=True)
     ]
-    expects_words = settings.words and tokenizer is not None
-    n_without_words = sum(one.kind != "words" for one in players) if expects_words else 0
-    return Measured(sentences, readout, reason, n_without_words)
+    return sentences, f"readout {readout!r}: {reason}."
 
 
-def layer_scalars(
-    flows: Sequence[SentenceFlow], previous: Mapping[str, Floats], *, has_tokenizer: bool
-) -> dict[str, float]:
-    """Return the metrics of every layer below the readout, averaged over the sentences for which they are defined.
+def _predictions(
+    transformer: PreTrainedModel,
+    batches: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase | None,
+    notes: dict[str, str],
+    *,
+    required: bool,
+) -> list[tuple[int | None, str, float]]:
+    """Return the predicted class or token of every sentence, its name and its probability."""
+    reader = LogitReader(transformer)
+    try:
+        with eval_mode(transformer), torch.no_grad():
+            logits = [reader(**{"attention_mask": real_tokens(batch).to(reader.device), **batch}) for batch in batches]
+    except AttnFlowError as error:
+        if required:
+            raise
+        notes["prediction"] = f"no prediction and no conductance flow: {error}"
+        return [(None, "", float("nan"))] * sum(len(batch["input_ids"]) for batch in batches)
+    probabilities = torch.cat([batch.softmax(dim=-1) for batch in logits])
+    best = probabilities.max(dim=-1)
+    return [
+        (target, _class_name(transformer, reader, tokenizer, target), probability)
+        for target, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
 
-    Args:
-        flows: the sentences of this validation.
-        previous: values of the last logged validation by sentence key; drift is averaged over sentences in both.
-        has_tokenizer: without a tokenizer special tokens are unknown and their share is omitted.
 
-    Returns:
-        ``entropy/layer_00`` and so on. A metric that is defined for no sentence is omitted.
-    """
-    repeated = [f for f in flows if f.key in previous and previous[f.key].shape == f.values.shape]
-    metrics: dict[str, list[Floats]] = {
-        "ambiguity": [flow.ambiguity for flow in flows],
-        "drift": [drift(flow.values, previous[flow.key]) for flow in repeated],
-        "entropy": [normalised_entropy(flow.values) for flow in flows],
-        "rollout_agreement": [rank_correlation(flow.values, flow.rollout) for flow in flows],
-        "saturation": [flow.saturation for flow in flows],
-        "special_share": [special_share(flow.values, flow.special) for flow in flows] if has_tokenizer else [],
-    }
-    n_layers = flows[0].n_layers
-    scalars = {}
-    for name, rows in metrics.items():
-        for layer in range(n_layers):  # layer L is the readout itself, independent of the model
-            defined = [float(row[layer]) for row in rows if np.isfinite(row[layer])]
-            if defined:
-                scalars[f"{name}/{layer_name(layer, n_layers)}"] = sum(defined) / len(defined)
-    return scalars
+def _class_name(transformer: Any, reader: LogitReader, tokenizer: Any, target: int) -> str:
+    if reader.is_causal_lm:
+        return repr(tokenizer.decode([target])) if tokenizer is not None else f"token {target}"
+    name = str((getattr(transformer.config, "id2label", None) or {}).get(target, f"LABEL_{target}"))
+    return name.replace("LABEL_", "class ") if name == f"LABEL_{target}" else name
+
+
+def _conductance_flows(
+    transformer: PreTrainedModel,
+    batches: Sequence[Mapping[str, Any]],
+    masks: Sequence[torch.Tensor],
+    players: Sequence[Players],
+    tokenizer: PreTrainedTokenizerBase | None,
+    targets: Sequence[int | None],
+    settings: FlowSettings,
+    notes: dict[str, str],
+    edges: bool,
+) -> list[ConductanceFlow | None]:
+    """Return the conductance flow of every sentence for its predicted class; None with a note where it is undefined."""
+    flows: list[ConductanceFlow | None] = []
+    failures: list[AttnFlowError] = []
+    inputs = ((batch, row, mask) for batch, real in zip(batches, masks, strict=True) for row, mask in enumerate(real))
+    for (batch, row, mask), one, target in zip(inputs, players, targets, strict=True):
+        try:
+            flows.append(_conductance_flow(transformer, batch, row, mask, one, tokenizer, target, edges))
+        except AttnFlowError as error:  # such as a collapsed model, whose prediction does not depend on the words
+            flows.append(None)
+            failures.append(error)
+    if len(failures) == len(flows) and settings.flow == "conductance":
+        raise failures[0]
+    if failures:
+        notes["conductance"] = f"no conductance flow of {len(failures)} of {len(flows)} sentences: {failures[0]}"
+    worst = max((float(flow.conservation_error.max()) for flow in flows if flow is not None), default=0.0)
+    if worst > CONDUCTANCE_TOLERANCE:
+        notes["conservation"] = f"the conductance flow of a sentence is conserved up to {worst:.0%} only."
+    return flows
+
+
+def _conductance_flow(
+    transformer: PreTrainedModel,
+    batch: Mapping[str, Any],
+    row: int,
+    mask: torch.Tensor,
+    players: Players,
+    tokenizer: PreTrainedTokenizerBase | None,
+    target: int | None,
+    edges: bool,
+) -> ConductanceFlow:
+    if tokenizer is None:
+        raise InputError("tokenizer", got="None", expected="the model's tokenizer, for its mask token")
+    names = [""] * int(mask.sum())
+    special = np.zeros(len(names), dtype=bool)
+    for group, name, mark in zip(players.positions, players.names, players.is_special, strict=True):
+        for position in group:
+            names[position], special[position] = name, mark
+    columns = mask.nonzero()[:, 0]
+    with torch.inference_mode(mode=False):  # tensors of trainer.validate are inference tensors, without gradients
+        inputs = {
+            name: tensor[row : row + 1, columns.to(tensor.device)].clone()
+            for name, tensor in batch.items()
+            if isinstance(tensor, torch.Tensor) and tensor.shape == batch["input_ids"].shape
+        }
+    encoded = EncodedText(
+        players.text, inputs, tuple(names), special, (None,) * len(names), ((0, 0),) * len(names), len(names)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConservationWarning)  # stated once, for all sentences
+        options: dict[str, Any] = {"tolerance": CONDUCTANCE_TOLERANCE, "max_steps": 64, "edges": edges}
+        try:
+            flow = conductance_flow(transformer, tokenizer, encoded, target=target, **options)
+        except CaptureError:  # the attention cannot be recorded
+            if not edges:
+                raise
+            flow = conductance_flow(transformer, tokenizer, encoded, target=target, **options | {"edges": False})
+    return flow.grouped(players.positions, players.names)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import MissingDependencyError
-from lightning_attnflow.plots.heatmap import flow_heatmap, rendered
+from lightning_attnflow.flow.conductance import ConductanceFlow
+from lightning_attnflow.plots.heatmap import draw_heatmap, rendered
 from lightning_attnflow.plots.sentence_flow import SentenceFlow, layer_name
-from lightning_attnflow.plots.tables import top_words_table
+from lightning_attnflow.plots.tables import conductance_table, top_words_table
 
 HISTOGRAM_BINS = 30
 
@@ -109,36 +111,41 @@ def media_loggers(loggers: Sequence[Logger], default_root_dir: str | Path) -> li
     return [_media_logger(logger, default_root_dir) for logger in loggers if not isinstance(logger, DummyLogger)]
 
 
-def log_media(
-    loggers: Sequence[MediaLogger],
-    sentences: Mapping[str, SentenceFlow],
-    flows: Sequence[SentenceFlow],
-    note: str,
-    step: int,
+def log_sentence(
+    loggers: Sequence[MediaLogger], name: str, flow: SentenceFlow | ConductanceFlow | None, title: str, step: int
 ) -> bool:
-    """Log a heat map and a table of each sentence, and a histogram of all flows for each layer.
+    """Log the heat map and the table of one sentence as ``attnflow/<name>``.
 
     Returns:
-        Whether heat maps were drawn; False without matplotlib.
+        False if the heat map was not drawn because matplotlib is not installed.
     """
-    drawn = True
-    for name, flow in sentences.items():
-        text = f"{top_words_table(flow)}\n\n{note}"
-        try:
-            pixels = rendered(flow_heatmap(flow, title=f"{flow.text}  (step {step})".strip()))
-        except MissingDependencyError:
-            drawn = False
-        for logger in loggers:
-            logger.log_text(f"attnflow/{name}", text, step)
-            if drawn:
-                logger.log_image(f"attnflow/{name}", pixels, step)
-    n_layers = flows[0].n_layers
+    if flow is None:
+        return True
+    if isinstance(flow, ConductanceFlow):
+        table = conductance_table(flow, title=title)
+        draw: Callable[[], Any] = partial(flow.plot, title=title)
+    else:
+        table = top_words_table(flow)
+        draw = partial(draw_heatmap, None, flow, title=title)
+    for logger in loggers:
+        logger.log_text(f"attnflow/{name}", table, step)
+    try:
+        pixels = rendered(draw().get_figure(root=True))
+    except MissingDependencyError:
+        return False
+    for logger in loggers:
+        logger.log_image(f"attnflow/{name}", pixels, step)
+    return True
+
+
+def log_histograms(loggers: Sequence[MediaLogger], flows: Sequence[SentenceFlow], step: int) -> None:
+    """Log a histogram of the attention flow of each layer as ``attnflow/attention_flow/layer_00`` and so on."""
+    n_layers = flows[0].n_layers if flows else 0
     for layer in range(n_layers):
         # in multiples of the uniform share, so that sentences of all lengths are comparable
         values = np.concatenate([flow.values[layer] * len(flow.labels) / flow.values[layer].sum() for flow in flows])
         for logger in loggers:
-            logger.log_histogram(f"attnflow/flow/{layer_name(layer, n_layers)}", values, step)
-    return drawn
+            logger.log_histogram(f"attnflow/attention_flow/{layer_name(layer, n_layers)}", values, step)
 
 
 def _media_logger(logger: Logger, default_root_dir: str | Path) -> MediaLogger:

@@ -1,6 +1,7 @@
 """Summaries of flow values (layers, players) that the monitor logs.
 
-Values are divided by their sum over the players first, so that every layer is a distribution.
+Attention flow is divided by its sum over the players first, so that every layer is a distribution. Conductance flow is
+signed; its summaries are relative to the total variation of a layer, the sum of the absolute values.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from lightning_attnflow._ranks import spearman
 from lightning_attnflow.errors import InputError
 
 Floats = NDArray[np.float64]
+
+_READOUT_SHARE = 0.95  # of the top layer, held by the position that a head reads
 
 
 def shares(values: ArrayLike) -> Floats:
@@ -85,6 +88,63 @@ def rank_correlation(values: ArrayLike, reference: ArrayLike) -> Floats:
     left, right = shares(values), shares(reference)
     _check_shape("reference", right.shape, left.shape)
     return np.array([spearman(*rows) for rows in zip(left, right, strict=True)])
+
+
+def signed_drift(values: ArrayLike, previous: ArrayLike) -> Floats:
+    """Return the distance of two signed flows of the same sentence for every layer, in [0, 1].
+
+    It is ``sum |values - previous|`` over ``sum |values| + sum |previous|``: 0 for equal flows, 1 if every player
+    changed its sign or one of the flows is zero.
+
+    Example:
+        >>> signed_drift([[0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5], [-1.0, 0.0]]).tolist()
+        [0.0, 1.0]
+    """
+    now, before = np.asarray(values, dtype=np.float64), np.asarray(previous, dtype=np.float64)
+    _check_shape("previous", before.shape, now.shape)
+    distance, size = np.abs(now - before).sum(axis=1), np.abs(now).sum(axis=1) + np.abs(before).sum(axis=1)
+    return np.asarray(np.divide(distance, size, out=np.zeros_like(size), where=size > 0))
+
+
+def n_players_for_share(values: ArrayLike, share: float = 0.8) -> int:
+    """Return the smallest number of players that hold a share of the total variation of values (n,).
+
+    Example:
+        >>> n_players_for_share([0.5, -0.4, 0.1]), n_players_for_share([0.0, 0.0])
+        (2, 0)
+    """
+    sizes = np.sort(np.abs(np.asarray(values, dtype=np.float64)))[::-1]
+    if not sizes.any():
+        return 0
+    return int(np.searchsorted(sizes.cumsum(), share * sizes.sum() * (1 - 1e-12)) + 1)
+
+
+def handover_layer(values: ArrayLike, special: ArrayLike) -> float:
+    """Return the layer at which words have handed over half of a conductance flow to the readout.
+
+    It is the first layer, interpolated linearly, at which the readout and the special tokens hold half of the total
+    variation. NaN if no single position is the readout, as with mean pooling.
+
+    Args:
+        values: float (L + 1, n), conductance flow.
+        special: bool (n,), special tokens.
+
+    Example:
+        >>> handover_layer([[0.0, 1.0], [0.25, 0.75], [0.75, 0.25], [1.0, 0.0]], [True, False])
+        1.5
+    """
+    sizes = np.abs(np.asarray(values, dtype=np.float64))
+    holders = np.array(special, dtype=bool)
+    _check_shape("special", holders.shape, sizes.shape[1:])
+    readout = int(sizes[-1].argmax())
+    if sizes[-1, readout] < _READOUT_SHARE * sizes[-1].sum() or not sizes.any(axis=1).all():
+        return float("nan")
+    holders[readout] = True
+    held = sizes[:, holders].sum(axis=1) / sizes.sum(axis=1)
+    layer = int(np.flatnonzero(held >= 0.5)[0])
+    if layer == 0:
+        return 0.0
+    return float(layer - (held[layer] - 0.5) / (held[layer] - held[layer - 1]))
 
 
 def _check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:

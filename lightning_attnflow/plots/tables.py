@@ -12,6 +12,7 @@ from lightning_attnflow._figures import shorten
 from lightning_attnflow._optional import require
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow.conductance import ConductanceFlow
 from lightning_attnflow.plots.sentence_flow import SentenceFlow
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "\\`*_|<>&~#!"})
 _LONGEST_LABEL = 24
 _BAR_WIDTH = 24  # characters
+_SMALLEST_SHOWN = 0.005  # rounds to 0.01
 
 
 def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
@@ -57,34 +59,84 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
     return "\n".join(lines)
 
 
-def flow_table(sentence: SentenceFlow, *, layers: Sequence[int] | None = None) -> str:
-    """Return a plain-text table with one row per word and one column per layer.
-
-    Each cell is the flow, followed by its range over all maximum flows unless it is unique.
+def conductance_table(flow: ConductanceFlow, *, title: str | None = None, n_words: int = 4) -> str:
+    """Return a Markdown table of the words that support and oppose the prediction most in each layer.
 
     Args:
-        sentence: flow of one sentence.
+        flow: conductance flow of one sentence.
+        title: default: the text.
+        n_words: number of words per layer and sign.
+
+    Returns:
+        Markdown with one row per layer, the top layer first. Each row sums to the same total.
+
+    Raises:
+        InputError: ``n_words`` is not an integer >= 1.
+    """
+    check_integer("n_words", n_words)
+    heading = flow.text if title is None else title
+    lines = [f"**{heading.translate(_MARKDOWN)}**", ""] if heading else []
+    lines += ["| layer | supports | opposes | share of special tokens |", "|---|---|---|---|"]
+    special = flow.special_share()
+    for layer in range(flow.n_layers, -1, -1):
+        row = flow.values[layer]
+        ranking = np.argsort(-row, kind="stable")
+        supports = [player for player in ranking if row[player] >= _SMALLEST_SHOWN][:n_words]
+        opposes = [player for player in ranking[::-1] if row[player] <= -_SMALLEST_SHOWN][:n_words]
+        words = (
+            ", ".join(f"{flow.tokens[player].translate(_MARKDOWN)} **{row[player]:+.2f}**" for player in players)
+            for players in (supports, opposes)
+        )
+        lines.append(f"| {layer} | {' | '.join(words)} | {100 * special[layer]:.0f}% |")
+    lines += [
+        "",
+        f"Every row sums to {flow.total:+.2f} ({flow.payoff.replace('_', '-').translate(_MARKDOWN)}), with an "
+        f"error of at most {flow.conservation_error.max():.1%} of its total variation.",
+    ]
+    return "\n".join(lines)
+
+
+def flow_table(flow: SentenceFlow | ConductanceFlow, *, layers: Sequence[int] | None = None) -> str:
+    """Return a plain-text table with one row per word and one column per layer.
+
+    A cell of an attention flow is the value, followed by its range over all maximum flows unless it is unique. A cell
+    of a conductance flow is the signed value; the last row is the sum, which is equal in all layers up to the error.
+
+    Args:
+        flow: flow of one sentence.
         layers: layers shown, each in 0..L; default: 0, L // 2 and L - 1.
 
     Raises:
         InputError: a layer outside 0..L.
     """
-    top = sentence.n_layers
+    top = flow.n_layers
     wanted = sorted({0, top // 2, top - 1}) if layers is None else list(layers)
     outside = [layer for layer in wanted if not 0 <= layer <= top]
     if outside:
         raise InputError("layers", got=outside, expected=f"layers in 0..{top}")
-    heads = [f"layer {layer}" + (" (saturated)" if sentence.is_saturated(layer) else "") for layer in wanted]
-    cells = [[_with_range(sentence, layer, player) for layer in wanted] for player in range(len(sentence.labels))]
-    names = [shorten(label, _LONGEST_LABEL) for label in sentence.labels]
+    notes = []
+    if isinstance(flow, ConductanceFlow):
+        heads = [f"layer {layer}" for layer in wanted]
+        names = [*flow.tokens, "sum"]
+        rows = [[f"{value:+.2f}" for value in column] for column in flow.values[wanted].T]
+        rows.append([f"{value:+.2f}" for value in flow.values[wanted].sum(axis=1)])
+    else:
+        saturated = [flow.is_saturated(layer) for layer in wanted]
+        heads = [
+            f"layer {layer}" + (" (saturated)" if hidden else "")
+            for layer, hidden in zip(wanted, saturated, strict=True)
+        ]
+        names = list(flow.labels)
+        rows = [[_with_range(flow, layer, player) for layer in wanted] for player in range(len(names))]
+        if any(saturated):
+            notes = ["saturated: trivial cuts decide most tokens of the layer; its flow does not measure importance"]
+    names = [shorten(name, _LONGEST_LABEL) for name in names]
     first = max(map(len, [*names, "token"]))
-    widths = [max(map(len, [head, *(row[column] for row in cells)])) for column, head in enumerate(heads)]
+    widths = [max(map(len, [head, *(row[column] for row in rows)])) for column, head in enumerate(heads)]
     lines = ["  ".join(["token".ljust(first), *(h.rjust(w) for h, w in zip(heads, widths, strict=True))])]
-    for name, row in zip(names, cells, strict=True):
+    for name, row in zip(names, rows, strict=True):
         lines.append("  ".join([name.ljust(first), *(cell.rjust(w) for cell, w in zip(row, widths, strict=True))]))
-    if any(sentence.is_saturated(layer) for layer in wanted):
-        lines.append("saturated: trivial cuts decide most tokens of the layer; its flow does not measure importance")
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in [*lines, *notes])
 
 
 def attribution_table(attribution: TokenAttribution) -> Table:

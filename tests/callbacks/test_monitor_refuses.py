@@ -34,7 +34,7 @@ def test_several_or_no_models_raise_errors_unless_model_is_given(tmp_path: Path)
         trainer(tmp_path, callbacks=[new_monitor()]).fit(NoModel())
     monitor = new_monitor(model="teacher", probes=[PROBE], words=False)
     trainer(tmp_path, callbacks=[monitor]).validate(TwoModels(), verbose=False)
-    np.testing.assert_allclose(monitor.latest[0].values[-1], 1 / 9)  # a plain encoder: mean
+    np.testing.assert_allclose(monitor.latest[0].attention.values[-1], 1 / 9)  # a plain encoder: mean
 
 
 class SentenceEncoder(torch.nn.Sequential):
@@ -61,8 +61,11 @@ def test_wrapped_models_give_the_same_flow(tmp_path: Path, wrapper: Any) -> None
     plain = validated(tmp_path, expected)
     run = trainer(tmp_path, callbacks=[monitor])
     run.validate(Wrapped(wrapper), verbose=False)
-    np.testing.assert_array_equal(monitor.latest[0].values, expected.latest[0].values)
-    assert float(run.callback_metrics["attnflow/entropy/layer_00"]) == plain["attnflow/entropy/layer_00"]
+    np.testing.assert_array_equal(monitor.latest[0].attention.values, expected.latest[0].attention.values)
+    assert (
+        float(run.callback_metrics["attnflow/attention_entropy/layer_00"])
+        == plain["attnflow/attention_entropy/layer_00"]
+    )
 
 
 def test_too_long_probes_raise_an_input_error_before_training(tmp_path: Path) -> None:

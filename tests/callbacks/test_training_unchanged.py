@@ -41,10 +41,19 @@ def fingerprint(module: Classifier, run: pl.Trainer) -> dict[str, Any]:
     }
 
 
-def fitted(folder: Path, monitor: AttentionFlowMonitor | None, loaders: Any = None, **settings: Any) -> dict[str, Any]:
+def fitted(
+    folder: Path,
+    monitor: AttentionFlowMonitor | None,
+    loaders: Any = None,
+    *,
+    checkpointing: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
     pl.seed_everything(3, verbose=False)
     module = Classifier()
     module.net.bert.embeddings.requires_grad_(False)
+    if checkpointing:
+        module.net.activation_checkpointing_enable()
     run = trainer(folder, callbacks=[monitor] if monitor else [], **settings)
     run.fit(module, val_dataloaders=loaders)
     if monitor is not None:
@@ -53,7 +62,12 @@ def fitted(folder: Path, monitor: AttentionFlowMonitor | None, loaders: Any = No
 
 
 def new_monitor(**changes: Any) -> AttentionFlowMonitor:
-    settings = {"probes": ["this movie was unwatchable!"], "method": "rollout", "on_error": "raise"}
+    settings = {
+        "probes": ["this movie was unwatchable!"],
+        "method": "rollout",
+        "max_overhead": None,
+        "on_error": "raise",
+    }
     return AttentionFlowMonitor(models.tokenizer(), **settings | changes)
 
 
@@ -71,6 +85,17 @@ def new_monitor(**changes: Any) -> AttentionFlowMonitor:
 )
 def test_training_is_bit_identical(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert fitted(tmp_path, new_monitor(), **settings) == fitted(tmp_path, None, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"accumulate_grad_batches": 3}, {"precision": "bf16-mixed"}, {"checkpointing": True}], ids=str
+)
+def test_training_is_bit_identical_with_gradients_of_the_conductance_flow(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    monitor = new_monitor(flow="conductance")
+    assert fitted(tmp_path, monitor, **settings) == fitted(tmp_path, None, **settings)
+    assert monitor.latest[0].conductance is not None
 
 
 def test_training_is_bit_identical_with_several_validation_loaders(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def averages(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def test_averages_equal_those_of_one_process(ranks: list[dict[str, dict[str, float]]], tmp_path: Path) -> None:
-    monitor = AttentionFlowMonitor(models.tokenizer(), probes=["this movie was great!"], method="rollout")
+    monitor = AttentionFlowMonitor(
+        models.tokenizer(), probes=["this movie was great!"], method="rollout", scalars="layers"
+    )
     run = trainer(tmp_path, callbacks=[monitor])
     run.validate(Classifier(), verbose=False)
     expected = averages(run.callback_metrics)
@@ -58,8 +60,8 @@ def test_processes_have_equal_averages_and_log_them_once(folder: Path, ranks: li
     assert averages(ranks[0]["fitted"]) == averages(ranks[1]["fitted"]) != {}
     lines = (folder / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
     header = lines[0].split(",")
-    assert header.count("attnflow/entropy/layer_00") == 1
-    column = header.index("attnflow/entropy/layer_00")
+    assert header.count("attnflow/attention_entropy/layer_00") == 1
+    column = header.index("attnflow/attention_entropy/layer_00")
     assert sum(bool(line.split(",")[column]) for line in lines[1:]) == 2  # two epochs
     pictures = sorted(path.name for path in (folder / "csv" / "version_0" / "attnflow").glob("*.png"))
     assert pictures == ["probe_00_step_000001.png", "probe_00_step_000003.png"]

@@ -80,7 +80,13 @@ def trainer(folder: Path, **settings: Any) -> pl.Trainer:
 
 
 def new_monitor(**changes: Any) -> AttentionFlowMonitor:
-    settings = {"tokenizer": models.tokenizer(), "method": "rollout", "on_error": "raise"}
+    settings = {
+        "tokenizer": models.tokenizer(),
+        "method": "rollout",
+        "scalars": "layers",
+        "max_overhead": None,  # these fits take less than a second
+        "on_error": "raise",
+    }
     return AttentionFlowMonitor(**settings | changes)
 
 

@@ -36,6 +36,8 @@ def main(folder: Path) -> None:
         "tokenizer": models.tokenizer(),
         "probes": ["this movie was great!"],
         "method": "rollout",
+        "scalars": "layers",
+        "max_overhead": None,
     }
     monitor = AttentionFlowMonitor(**settings, on_error="raise")
     run = trainer(folder, strategy="ddp", devices=2, callbacks=[monitor])

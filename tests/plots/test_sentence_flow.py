@@ -9,7 +9,9 @@ import pytest
 from lightning_attnflow.attention.rollout import attention_rollout
 from lightning_attnflow.attribution import Sentence, explain
 from lightning_attnflow.callbacks.measure import FlowSettings, measure
+from lightning_attnflow.flow.conductance import ConductanceFlow
 from lightning_attnflow.plots import SentenceFlow, flow_heatmap, flow_table, sentence_flow, top_words_table
+from lightning_attnflow.plots.tables import conductance_table
 
 TEXT = "this movie was unwatchable!"
 
@@ -35,10 +37,12 @@ def test_each_row_is_the_flow_of_one_layer(model, players):
 
 def test_sentence_flow_equals_the_flow_of_the_monitor(model):
     tokenizer = models.tokenizer()
-    settings = FlowSettings(method="shapley", readout="auto", heads="mean", residual=0.5, words=True, seed=0)
+    settings = FlowSettings(
+        flow="attention", method="shapley", readout="auto", heads="mean", residual=0.5, words=True, seed=0
+    )
     batch = tokenizer(TEXT, return_tensors="pt")
     texts = {tuple(batch["input_ids"][0].tolist()): TEXT}
-    (measured,) = measure(model, [batch], tokenizer, settings, texts).flows
+    measured = measure(model, [batch], tokenizer, settings, texts).sentences[0].attention
     flow = sentence_flow(model, tokenizer, TEXT)
     assert flow.labels == measured.labels
     np.testing.assert_allclose(flow.values, measured.values, atol=1e-6)
@@ -69,3 +73,31 @@ def test_the_data_frame_has_one_row_per_layer_and_player(model):
     top = frame[frame.layer == 1]
     assert tuple(top.label) == flow.labels
     np.testing.assert_array_equal(top["values"], flow.values[1])
+
+
+def signed_flow() -> ConductanceFlow:
+    values = np.array([[0.0, 0.75, -0.25], [0.25, 0.5, -0.25], [0.5, 0.0, 0.0]])
+    return ConductanceFlow(
+        values, 0.5, 8, 0.01, ("[CLS]", "fine", "but|"), np.array([True, False, False]), 1, text="fine but|"
+    )
+
+
+def test_a_table_of_conductance_flow_has_signs_and_sums() -> None:
+    assert flow_table(signed_flow(), layers=[0, 1]).splitlines() == [
+        "token  layer 0  layer 1",
+        "[CLS]    +0.00    +0.25",
+        "fine     +0.75    +0.50",
+        "but|     -0.25    -0.25",
+        "sum      +0.50    +0.50",
+    ]
+
+
+def test_a_markdown_table_of_conductance_flow_ranks_words_by_sign() -> None:
+    lines = conductance_table(signed_flow()).splitlines()
+    assert lines[0] == "**fine but&#124;**"
+    assert lines[4:7] == [
+        "| 2 | [CLS] **+0.50** |  | 100% |",
+        "| 1 | fine **+0.50**, [CLS] **+0.25** | but&#124; **-0.25** | 25% |",
+        "| 0 | fine **+0.75** | but&#124; **-0.25** | 0% |",
+    ]
+    assert "Every row sums to +0.50" in lines[-1]
