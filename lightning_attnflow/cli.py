@@ -121,7 +121,11 @@ def _build_parser() -> tuple[_Parser, dict[str, Callable[[Namespace], None]]]:
     rank.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split and the permutations")
     rank.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes")
     subcommands.add_subcommand("rank", rank, help="rank the training sentences of a file")
-    return parser, {"explain": _explain, "flow": _flow, "rank": _rank}
+    view = _Parser(description="Write an interactive page of the runs that AttentionFlowMonitor logged in a directory.")
+    view.add_argument("directory", metavar="RUN_DIR", help="log directory, with its subdirectories")
+    view.add_argument("--out", default="attention_flow.html", metavar="FILE.html", help="file to write")
+    subcommands.add_subcommand("view", view, help="interactive page of logged runs")
+    return parser, {"explain": _explain, "flow": _flow, "rank": _rank, "view": _view}
 
 
 def _add_text_and_model(parser: ArgumentParser) -> None:
@@ -210,6 +214,17 @@ def _rank(arguments: Namespace) -> None:
     _print_paths(ranked.paths)
     if ranked.interrupted:
         print("Interrupted. Run the same command again to resume.")
+
+
+def _view(arguments: Namespace) -> None:
+    from lightning_attnflow.viewer import read_runs, write_page
+
+    runs = read_runs(arguments.directory)
+    print(f"{len(runs)} runs: {', '.join(runs)}")
+    for name, run in runs.items():
+        for verdict in run.latest_verdicts():
+            print(f"{name}: {verdict['text']}")
+    _print_paths([write_page(arguments.out, runs)])
 
 
 def _split_sizes(sentences: LabelledTexts, train: int | None, validation: int | None) -> tuple[int, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.viewer.record import Record, from_bytes, to_bytes
+from lightning_attnflow.viewer.record import PLUGIN_NAME, Record, from_bytes, to_bytes
 
 FILE_NAME = "attention_flow.jsonl"
 
@@ -32,15 +33,21 @@ class RunLog:
 
     @classmethod
     def read(cls, path: str | Path) -> RunLog:
-        """Read a file of records, or the file in a log directory.
+        """Read a file of records, or the records of a log directory, from such a file or from event files.
 
         Raises:
-            InputError: there is no such file, or it has another format or version.
+            InputError: there are no records, or they have another format or version.
+            MissingDependencyError: the directory holds event files only, and TensorBoard is not installed.
         """
         path = Path(path)
+        if path.is_dir() and not (path / FILE_NAME).exists():
+            log = cls(_event_records(path))
+            if not log.sentences:
+                raise InputError(str(path), got="no records", expected="the log directory of an AttentionFlowMonitor")
+            return log
         path = path / FILE_NAME if path.is_dir() else path
         if not path.exists():
-            raise InputError(str(path), got="no such file", expected=f"a file {FILE_NAME} of AttentionFlowMonitor")
+            raise InputError(str(path), got="no such file", expected=f"a file {FILE_NAME} or a log directory")
         lines = path.read_bytes().split(b"\n")
         # the last line has no end while it is being written
         return cls(from_bytes(line, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1) if line)
@@ -52,6 +59,18 @@ class RunLog:
         else:
             self.sentences.setdefault(record["name"], {})[record["step"]] = record
 
+    def limit_edges(self, n_bytes: int) -> None:
+        """Drop edges, the most part of the memory, of the oldest steps but the first, until they fit."""
+        steps = sorted({step for of_step in self.sentences.values() for step in of_step})
+        sizes = {step: sum(_edge_size(of.get(step)) for of in self.sentences.values()) for step in steps}
+        for step in steps[1:-1]:
+            if sum(sizes.values()) <= n_bytes:
+                break
+            sizes[step] = 0
+            for of_step in self.sentences.values():
+                for flow in of_step.get(step, {}).get("flows", {}).values():
+                    flow.pop("edges", None)
+
     def write(self, path: str | Path) -> Path:
         """Write all records to a file and return its path."""
         path = Path(path)
@@ -62,6 +81,11 @@ class RunLog:
         """All records: those of the steps, then those of the sentences."""
         in_order = [self.steps[step] for step in sorted(self.steps)]
         return in_order + [of_step[step] for of_step in self.sentences.values() for step in sorted(of_step)]
+
+    def latest_verdicts(self) -> list[Record]:
+        """Verdicts of the last step, as JSON values."""
+        verdicts: list[Record] = self.steps[max(self.steps)]["verdicts"] if self.steps else []
+        return verdicts
 
     def index(self) -> Record:
         """Return the steps with their numbers and verdicts, and for every sentence its predictions by step."""
@@ -124,3 +148,48 @@ def _without_edges(record: Record) -> Record:
         for kind, flow in record["flows"].items()
     }
     return record | {"flows": flows}
+
+
+def _edge_size(record: Record | None) -> int:
+    """Bytes of the packed edges of a record."""
+    flows = {} if record is None else record["flows"]
+    arrays = [array for flow in flows.values() for array in flow.get("edges", {}).values() if isinstance(array, dict)]
+    return sum(len(array["data"]) for array in arrays)
+
+
+def _event_records(folder: Path) -> Iterator[Record]:
+    """Records in the event files of TensorBoard of one directory."""
+    paths = sorted(folder.glob("*tfevents*"))
+    if not paths:
+        return
+    loader = require(
+        "tensorboard.backend.event_processing.event_file_loader", extra="tensorboard", purpose="event files"
+    ).EventFileLoader
+    for path in paths:
+        for event in loader(str(path)).Load():
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == PLUGIN_NAME and value.tensor.string_val:
+                    yield from_bytes(value.tensor.string_val[0], f"{path}, {value.tag}")
+
+
+def read_runs(directory: str | Path) -> dict[str, RunLog]:
+    """Return the runs in a directory and its subdirectories by their relative path.
+
+    Raises:
+        InputError: the directory holds no records.
+    """
+    directory = Path(directory)
+    folders = {path.parent for pattern in (FILE_NAME, "*tfevents*") for path in directory.rglob(pattern)}
+    runs = {}
+    for folder in sorted(folders):
+        if (folder / FILE_NAME).exists():
+            runs[_run_name(folder, directory)] = RunLog.read(folder)
+        elif (log := RunLog(_event_records(folder))).sentences:
+            runs[_run_name(folder, directory)] = log
+    if not runs:
+        raise InputError(str(directory), got="no records", expected="a log directory of AttentionFlowMonitor")
+    return runs
+
+
+def _run_name(folder: Path, directory: Path) -> str:
+    return directory.resolve().name if folder == directory else str(folder.relative_to(directory))

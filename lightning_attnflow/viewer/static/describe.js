@@ -22,7 +22,7 @@ export function describeStep(step, flow, row) {
     return `Largest flow: ${named(order.slice(0, 3))}; the uniform share is ${percent(1 / flow.n, 1)}.`;
   }
   const target = flow.target ? quote(flow.target) : "the prediction";
-  const floor = Math.min(0.02, 1.5 / flow.n) * flow.variation(row);
+  const floor = Math.max(0.005, Math.min(0.02, 1.5 / flow.n) * flow.variation(row));
   const supporting = order.filter((index) => flow.at(row, index) > floor).slice(0, 3);
   const opposing = order.filter((index) => flow.at(row, index) < -floor).slice(0, 2);
   const parts = [];
@@ -53,7 +53,9 @@ export function describeChange(before, after, kind, row) {
       const change = to.share(row, index) - from.share(row, index);
       if (!best || Math.abs(change) > Math.abs(best.change)) best = { index, change };
     }
-    if (best && Math.abs(best.change) >= 0.02) {
+    if (to.signed && to.variation(row) < 0.01) {
+      lines.push("almost nothing flows from the words any more");
+    } else if (best && Math.abs(best.change) >= 0.02) {
       const side = to.signed ? (to.at(row, best.index) < 0 ? " against it" : " for it") : "";
       const target = side && to.target !== from.target ? "" : side;
       lines.push(

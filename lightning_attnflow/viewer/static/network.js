@@ -195,10 +195,11 @@ export function renderNetwork(container, panel, state, actions) {
       ...[
         el("h3", {}, kindName(flow.kind)),
         total,
-        flow.error && el("div", { class: "detail-note" }, `Largest conservation error ${percent(Math.max(...flow.error), 2)}.`),
-        layers.length > 0 && el("div", { class: "detail-note", "data-role": "shown" }, `${chosen.edges.length} of ${chosen.count} edges are drawn; they carry ${percent(chosen.shown)} of the flow ${chosen.outside ? "among these words" : "between layers"}.`),
+        flow.error && flow.variation(0) > 0.01 && el("div", { class: "detail-note" }, `Largest conservation error ${percent(Math.max(...flow.error), 2)}.`),
+        chosen.count > 0 && el("div", { class: "detail-note", "data-role": "shown" }, `${chosen.edges.length} of ${chosen.count} edges are drawn; they carry ${percent(chosen.shown)} of the flow ${chosen.outside ? "among these words" : "between layers"}.`),
         chosen.outside > 0.005 && el("div", { class: "detail-note" }, `${percent(chosen.outside)} of the flow leads to or from words outside this view.`),
         chosen.stored < 0.99 && el("div", { class: "detail-note" }, `The record holds the strongest edges: ${percent(chosen.stored)} of the flow.`),
+        !layers.length && flow.signed && el("div", { class: "detail-note" }, "The edges of this step are not in the record."),
         !layers.length && flow.kind === "attention_flow" && el("div", { class: "detail-note" }, "This flow has no edges of its own: a maximum flow is not unique."),
         panel.neutralEdges && el("div", { class: "detail-note" }, "Edges are the capacities of the network: attention with the residual stream."),
         el("div", { class: "detail-note hint" }, "Point at a word or a node to follow what flows through it; click to keep it."),

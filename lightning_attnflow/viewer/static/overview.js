@@ -4,6 +4,9 @@ import { percent, short } from "./scale.js";
 
 const SERIES = ["--series-1", "--series-2", "--series-3", "--series-4", "--series-5"];
 
+const MAIN_NUMBERS = ["probability", "flips", "drift_from_start", "special_share", "words_for_80_percent"];
+const MAIN_CHARTS = 4;
+
 /** Sentences in the order in which a reader should look at them: flips of the prediction first, then drift. */
 export function sortedSentences(sentences, order) {
   const drift = (sentence) => sentence.numbers.at(-1)?.drift_from_start ?? 0;
@@ -24,11 +27,16 @@ export function flips(sentence) {
 
 export function renderOverview(container, panel, state, actions) {
   const { index } = panel;
-  const numbers = [...new Set(index.steps.flatMap((step) => Object.keys(step.scalars ?? {})))];
+  const present = new Set(index.steps.flatMap((step) => Object.keys(step.scalars ?? {})));
+  const numbers = [...MAIN_NUMBERS.filter((name) => present.has(name)), ...[...present].filter((name) => !MAIN_NUMBERS.includes(name))];
   const layered = [...new Set(index.steps.flatMap((step) => Object.keys(step.layers ?? {})))];
   const charts = numbers.map((name, place) => lineChart(name, index.steps, SERIES[place % SERIES.length], panel.step.step, actions)).filter(Boolean);
   const maps = layered.map((name) => layerMap(name, index.steps, panel.step.step, actions)).filter(Boolean);
-  if (charts.length) container.append(el("section", {}, el("h2", {}, "Over training"), el("div", { class: "charts" }, charts)));
+  if (charts.length) {
+    const rest = charts.slice(MAIN_CHARTS);
+    const more = rest.length > 0 && el("details", { class: "more" }, el("summary", {}, `${rest.length} more numbers`), el("div", { class: "charts" }, rest));
+    container.append(el("section", {}, el("h2", {}, "Over training"), el("div", { class: "charts" }, charts.slice(0, MAIN_CHARTS)), more));
+  }
   if (maps.length) container.append(el("section", {}, el("h2", {}, "By layer and step"), el("div", { class: "charts" }, maps)));
   container.append(el("section", {}, el("h2", {}, "Sentences"), sentenceTable(panel, state, actions)));
   if (!charts.length && !maps.length) container.prepend(el("p", { class: "muted" }, "This record holds no summary numbers."));

@@ -1,0 +1,135 @@
+"""Verdicts: each rule fires on its case, states its numbers, and is silent otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightning_attnflow.viewer import FlowPart, Prediction, RunLog, find_verdicts, sentence_record, step_record
+
+WORDS = ("[CLS]", "a", "fine", "film", "[SEP]")
+CALM = np.array([[0.0, 0.1, 0.5, -0.3, 0.0], [0.1, 0.1, 0.4, -0.3, 0.0], [0.2, 0.1, 0.3, -0.2, 0.0], [0.3, 0, 0, 0, 0]])
+
+
+def record(
+    step: int,
+    number: int = 0,
+    *,
+    words: tuple[str, ...] = WORDS,
+    values: Any = CALM,
+    positive: float = 0.7,
+    drift: float = 0.1,
+) -> dict:
+    classes = {"negative": 1 - positive, "positive": positive}
+    name = max(classes, key=classes.get)
+    return sentence_record(
+        step=step,
+        name=f"probe_{number:02d}",
+        words=words,
+        is_special=[word.startswith("[") for word in words],
+        text=f"text {number}",
+        flows={"conductance": FlowPart(np.asarray(values), signed=True)},
+        prediction=Prediction(name, classes[name], classes),
+        numbers={"drift_from_start": drift},
+    )
+
+
+def found(*records: dict, step: int = 10) -> dict[str, Any]:
+    return {verdict.name: verdict for verdict in find_verdicts(RunLog(records), step)}
+
+
+def healthy() -> list[dict]:
+    """Two probes whose predictions move apart."""
+    other = CALM[:, [0, 2, 1, 3, 4]]
+    return [
+        record(0, 0, positive=0.52, drift=0.0),
+        record(0, 1, positive=0.51, drift=0.0, values=other, words=("[CLS]", "the", "bad", "plot", "[SEP]")),
+        record(10, 0, positive=0.9),
+        record(10, 1, positive=0.2, values=other, words=("[CLS]", "the", "bad", "plot", "[SEP]")),
+    ]
+
+
+def test_a_healthy_run_is_silent() -> None:
+    records = [*healthy(), step_record(step=0), step_record(step=10, layers={"attention_entropy": [0.9, 0.7]})]
+    assert found(*records) == {}
+    assert found(*records, step=0) == {}
+    assert found(step_record(step=10)) == {}
+
+
+def test_collapsed() -> None:
+    before = [record(0, 0, positive=0.52), record(0, 1, positive=0.48, words=WORDS[::-1])]
+    after = [record(10, 0, positive=0.57), record(10, 1, positive=0.57, words=WORDS[::-1])]
+    verdict = found(*before, *after)["collapsed"]
+    assert "predicts the same for every sentence: positive with 57%" in verdict.text
+    assert "Found: 0.0e+00, 4.0e-02 at the start." in verdict.rule
+
+
+def test_one_sentence_or_the_start_is_not_a_collapse() -> None:
+    assert "collapsed" not in found(record(0), record(10))
+    assert "collapsed" not in found(record(0, 0), record(0, 1, words=WORDS[::-1]), step=0)
+
+
+def test_predictions_that_never_differ_need_three_validations() -> None:
+    records = [record(s, n, words=WORDS[:: 1 - 2 * n], positive=0.5) for s in (0, 10, 20, 30) for n in (0, 1)]
+    assert "collapsed" not in found(*records, step=20)
+    assert "collapsed" in found(*records, step=30)
+
+
+def test_uniform_attention_and_its_first_step() -> None:
+    layers = {0: [0.8, 0.7, 0.6], 7: [0.99, 0.985, 0.6], 10: [0.99, 1.0, 0.5]}
+    records = [step_record(step=step, layers={"attention_entropy": row}) for step, row in layers.items()]
+    verdict = found(*records)["uniform"]
+    assert verdict.text == "Attention is uniform in layers 1 to 2 since step 7."
+    assert "0.990 in layer 1, 1.000 in layer 2" in verdict.rule
+    assert "uniform" not in found(*records, step=0)
+    assert "since the start" in found(*records[1:])["uniform"].text
+
+
+def test_unchanged() -> None:
+    calm = [record(0, drift=0.0), record(10, drift=5e-4)]
+    assert "5.0e-04 and 0.0e+00 in 1 sentences" in found(*calm)["unchanged"].rule
+    assert "unchanged" not in found(record(0, drift=0.0), record(10, drift=0.01))
+    assert "unchanged" not in found(record(0, positive=0.7, drift=0.0), record(10, positive=0.72, drift=0.0))
+
+
+def test_one_special_token_with_the_flow() -> None:
+    values = CALM.copy()
+    values[1:3] = [0.0, 0.001, 0.001, 0.001, 0.5]
+    verdict = found(record(10, values=values))["special_token"]
+    assert verdict.text == "[SEP] alone carries 99% or more of the flow in layers 1 to 2."
+    values[1:3, 1] = 0.1
+    assert "special_token" not in found(record(10, values=values))
+
+
+def test_two_probes_with_the_same_reading() -> None:
+    other = ("[CLS]", "a", "bad", "film", "[SEP]")
+    verdict = found(record(10, 0), record(10, 1, words=other))["same_reading"]
+    assert verdict.text == "The model reads “text 0” and “text 1” the same way."
+    assert "Found: 0.0000 and 0.0000." in verdict.rule
+    assert "same_reading" not in found(record(10, 0), record(10, 1))  # the same sentence twice
+    assert "same_reading" not in found(record(10, 0), record(10, 1, words=other, positive=0.9))
+
+
+@pytest.mark.parametrize(("before", "expected"), [(0.9, True), (0.6, False)])
+def test_a_confident_prediction_that_flipped(before: float, expected: bool) -> None:
+    verdicts = found(record(5, positive=before), record(10, positive=0.3))
+    assert ("flipped" in verdicts) is expected
+    if expected:
+        text = "The prediction of “text 0” turned from positive (90%) to negative (70%)."
+        assert (verdicts["flipped"].text, verdicts["flipped"].level) == (text, "note")
+
+
+def test_padding_in_the_attention() -> None:
+    words = ("[CLS]", "fine", "[SEP]", "[PAD]", "[PAD]")
+    assert "2 of 5 tokens" in found(record(10, words=words))["padding"].text
+
+
+def test_one_word_that_dominates() -> None:
+    values = CALM.copy()
+    values[0] = [0.0, 0.05, 0.8, 0.05, 0.0]
+    records = [record(10, n, values=values, words=("[CLS]", f"a{n}", "Qux", f"b{n}", "[SEP]")) for n in range(4)]
+    verdict = found(*records)["one_word"]
+    assert verdict.text == "“qux” alone carries the prediction positive in 4 of 4 sentences that contain it."
+    assert "one_word" not in found(*records[:2])
