@@ -25,7 +25,7 @@ from lightning_attnflow.callbacks.example_statistics import (
 )
 from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError, MissingDependencyError
 from lightning_attnflow.plots.heatmap import rendered
-from lightning_attnflow.plots.loggers import media_loggers
+from lightning_attnflow.plots.media_loggers import Table, media_loggers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -380,7 +380,9 @@ class TrainingDynamicsMonitor(pl.Callback):
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
         order = np.argsort(self._recorder.result().scores, kind="stable")[: self.n_suspicious]
         dynamics = self._recorder.result(self._texts(order), self.classes)
-        table = dynamics.label_errors().markdown(self.n_suspicious)
+        errors = dynamics.label_errors()
+        rows = errors.to_rows(self.n_suspicious)
+        table = Table(errors.markdown(self.n_suspicious), list(rows[0]), [list(row.values()) for row in rows])
         pixels = None
         if dynamics.n_epochs > 1 and not np.isnan(dynamics.confidence).all():
             try:
@@ -388,7 +390,7 @@ class TrainingDynamicsMonitor(pl.Callback):
             except MissingDependencyError:
                 pixels = None
         for logger in loggers:
-            logger.log_text("dynamics/suspicious_sentences", table, step)
+            logger.log_table("dynamics/suspicious_sentences", table, step)
             if pixels is not None:
                 logger.log_image("dynamics/data_map", pixels, step)
 

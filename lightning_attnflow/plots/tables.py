@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,6 +57,22 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
             )
         lines.append(f"| {layer} | {words} | {special} |")
     return "\n".join(lines)
+
+
+def flow_rows(flow: SentenceFlow | ConductanceFlow) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns and rows of a table with one row for each layer and word."""
+    columns = ["layer", "word", "special", "flow"]
+    if isinstance(flow, ConductanceFlow):
+        words, marks, numbers = flow.tokens, flow.is_special, flow.values[..., None]
+    else:
+        columns += ["low", "high"]  # the range over all maximum flows
+        words, marks, numbers = flow.labels, flow.special, np.stack([flow.values, flow.lower, flow.upper], axis=-1)
+    rows = [
+        [layer, word, bool(mark), *of_word]
+        for layer, of_layer in enumerate(numbers.tolist())
+        for word, mark, of_word in zip(words, marks, of_layer, strict=True)
+    ]
+    return columns, rows
 
 
 def conductance_table(flow: ConductanceFlow, *, title: str | None = None, n_words: int = 4) -> str:
