@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -81,6 +82,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     configs = [(config, dict(vars(config))) for config in _configs(modules)]
     try:
         with preserve_rng():
+            _declare_outputs(modules)
             model.eval()
             yield
     finally:
@@ -111,6 +113,18 @@ def gradients_enabled(model: nn.Module) -> Iterator[None]:
         )
     with torch.inference_mode(mode=False), torch.enable_grad():
         yield
+
+
+def _declare_outputs(modules: list[nn.Module]) -> None:
+    """Tell transformers which outputs its models can record.
+
+    It does so in their constructor, which is not called when a model is unpickled, as in every process of ddp_spawn.
+    """
+    transformers = sys.modules.get("transformers.modeling_utils")
+    registry = getattr(transformers, "_CAN_RECORD_REGISTRY", None)
+    for module in modules if isinstance(registry, dict) else ():
+        if hasattr(module, "_can_record_outputs"):
+            dict.__setitem__(registry, str(type(module)), module._can_record_outputs)
 
 
 def _configs(modules: list[nn.Module]) -> list[Any]:

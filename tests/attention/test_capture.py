@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
+import pickle
 import random
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import models
@@ -228,3 +233,20 @@ def test_outputs_that_are_not_probabilities_raise(change: Any, message: str) -> 
 def test_inputs_must_be_a_mapping() -> None:
     with pytest.raises(InputError, match="inputs: got Tensor"):
         capture_attention(models.bert(), models.padded_batch()["input_ids"])
+
+
+def test_models_unpickled_in_a_new_process_have_the_same_attention(tmp_path: Path) -> None:
+    model, inputs = models.bert_classifier(), models.padded_batch()
+    file = tmp_path / "model.pkl"
+    file.write_bytes(pickle.dumps((model, inputs)))
+    script = f"""
+import pathlib, pickle, torch
+model, inputs = pickle.loads(pathlib.Path({str(file)!r}).read_bytes())  # no constructor is called in this process
+from lightning_attnflow import capture_attention
+torch.save(capture_attention(model, inputs), {str(tmp_path / "attention.pt")!r})
+"""
+    own = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | own)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for expected, found in zip(capture_attention(model, inputs), torch.load(tmp_path / "attention.pt"), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
