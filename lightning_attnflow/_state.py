@@ -121,7 +121,7 @@ def _declare_outputs(modules: list[nn.Module]) -> None:
     It does so in their constructor, which is not called when a model is unpickled, as in every process of ddp_spawn.
     """
     transformers = sys.modules.get("transformers.modeling_utils")
-    registry = getattr(transformers, "_CAN_RECORD_REGISTRY", None)
+    registry: Any = getattr(transformers, "_CAN_RECORD_REGISTRY", None)
     for module in modules if isinstance(registry, dict) else ():
         if hasattr(module, "_can_record_outputs"):
             dict.__setitem__(registry, str(type(module)), module._can_record_outputs)

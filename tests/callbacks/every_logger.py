@@ -12,7 +12,7 @@ from typing import Any
 import models
 import torch
 from lightning.pytorch.loggers import CometLogger, CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from tiny_training import Classifier, dataset, trainer
+from tiny_training import Classifier, dataset, new_monitor, trainer
 from torch.utils.data import DataLoader
 
 from lightning_attnflow import AttentionFlowMonitor
@@ -23,7 +23,7 @@ PROBES = ["this movie was great!", "a bad film"]
 
 
 def monitor() -> AttentionFlowMonitor:
-    return AttentionFlowMonitor(models.tokenizer(), probes=PROBES, method="rollout", on_error="raise")
+    return new_monitor(probes=PROBES)
 
 
 def every_logger(folder: Path) -> None:
@@ -44,7 +44,9 @@ def every_logger(folder: Path) -> None:
         adapter.log_page("attnflow/page", PAGE, run.global_step - 1)
     loggers[2].experiment.finish()
     last = watching.latest[0]
-    (folder / "expected.json").write_text(json.dumps({"words": last.labels, "values": last.values.tolist()}))
+    assert last.conductance is not None
+    expected = {"words": last.labels, "values": last.conductance.values.tolist()}
+    (folder / "expected.json").write_text(json.dumps(expected))
     loggers[4].experiment.end()
 
 
