@@ -31,8 +31,10 @@ _PROBABILITY_TOLERANCE = 1e-9
 class AttentionNetwork:
     """Layered capacities and a readout.
 
-    Create it with `from_attentions` from attention probabilities, or directly from any non-negative capacities, such as
-    gradient-weighted attention.
+    Create it with `from_attentions` from attention probabilities, or directly from any non-negative capacities:
+    attention weighted by gradients, E_h relu(A * dA) (method ``gradient_flow`` of ``explain``), or the contributions of
+    ALTI (Ferrando et al. 2022; ``recipes/benchmarks/alti.py`` computes them for BERT). Where rows do not sum to 1, the
+    total flow is not 1 and rollout is no maximum flow; see ``is_probability``.
 
     Args:
         capacities: (L, T, T) non-negative, ``[layer, query, key]``.

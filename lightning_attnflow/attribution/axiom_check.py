@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.attribution.methods import Method, get_method
 from lightning_attnflow.attribution.methods.attention import check_flow_layer
-from lightning_attnflow.attribution.methods.flow import SaturatedFlowWarning
+from lightning_attnflow.attribution.methods.flow import SaturatedFlowWarning, gradient_network
 from lightning_attnflow.attribution.methods.game import Values, solve_game
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
@@ -36,6 +36,9 @@ from lightning_attnflow.shapley.exact import coalition_table
 FloatArray = NDArray[np.float64]
 AUDIT_TOLERANCE = 1e-4
 """Relative to the largest payoff; float32 logits vary by about 1e-6 with the composition of a batch."""
+
+
+_PRECISE = {"tolerance": 2e-5, "max_steps": 1024}  # the axioms hold up to the error of the integral
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
             expected=f"players='tokens' and at most {MAX_EXHAUSTIVE_PLAYERS} positions",
         )
     options: dict[str, Any] = {"layer": layer} if layer is not None and "layer" in chosen.options else {}
+    if method == "conductance":
+        options |= _PRECISE
     game, payoff = _game_of(sentence, chosen, layer)
     stderr: FloatArray | None
     if chosen.family == "game":
@@ -140,7 +145,7 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
             warnings.simplefilter("ignore", SaturatedFlowWarning)
             attribution = _on_players(chosen, sentence, options, game.n_players)
         values, stderr, tokens = attribution.values, attribution.stderr, attribution.tokens
-    additivity = _additivity(sentence, chosen, game, layer)
+    additivity = _additivity(sentence, chosen, game, layer, options)
     checks = [*audit_axioms(game, values, tolerance=AUDIT_TOLERANCE).checks, *([additivity] if additivity else [])]
     gap = float(np.abs(values - exact_shapley(game).values).max())
     error = 0.0 if stderr is None else float(stderr.max())
@@ -162,6 +167,10 @@ def _game_of(sentence: Sentence, method: Method, layer: int | None = None) -> tu
         network = sentence.network()
         layer = check_flow_layer(layer, network.n_layers)
         return CachedGame(FlowGame(network, layer)), f"flow into layer {layer}"
+    if method.name == "gradient_flow":
+        weighted = gradient_network(sentence.game(), sentence.network().readout)
+        layer = check_flow_layer(layer, weighted.n_layers)
+        return CachedGame(FlowGame(weighted, layer)), f"gradient-weighted flow into layer {layer}"
     if method.name == "attention_last":
         raw = sentence.network(residual=0.0)
         return CachedGame(FlowGame(raw, raw.n_layers - 1)), "flow into the last layer, no residual"
@@ -199,13 +208,15 @@ def _on_players(method: Method, sentence: Sentence, options: dict[str, Any], n_p
     return attribution if len(attribution) == n_players else attribution.without_special()
 
 
-def _additivity(sentence: Sentence, method: Method, game: Game, layer: int | None) -> AxiomCheck | None:
+def _additivity(
+    sentence: Sentence, method: Method, game: Game, layer: int | None, options: dict[str, Any]
+) -> AxiomCheck | None:
     if method.family == "game":
         other = sentence.cached_game(_other_class)
         solver = _all_coalitions_solver(method.name, sentence.seed)
         return audit_additivity(solver, game, other, tolerance=AUDIT_TOLERANCE)
     if method.family == "gradient":
-        return _additivity_of_payoffs(lambda payoff: method(sentence, {"payoff": payoff}).values)
+        return _additivity_of_payoffs(lambda payoff: method(sentence, options | {"payoff": payoff}).values)
     if method.name in ("flow", "flow_pairwise"):
         network = sentence.network(readout="mean")
         other = CachedGame(FlowGame(network, check_flow_layer(layer, network.n_layers)))

@@ -69,8 +69,8 @@ def explain(
         tokenizer: its fast tokenizer.
         text: the sentence.
         method: attention family: ``attention_last``, ``attention_mean``, ``received_attention``, ``rollout``, ``flow``,
-            ``flow_pairwise``, ``flow_single``; game family: ``leave_one_out``, ``exact_shapley``, ``shapley``,
-            ``kernel_shap``, ``banzhaf``; gradient family: ``conductance``, and by captum ``saliency``,
+            ``flow_pairwise``, ``flow_single``, ``gradient_flow``; game family: ``leave_one_out``, ``exact_shapley``,
+            ``shapley``, ``kernel_shap``, ``banzhaf``; gradient family: ``conductance``, and by captum ``saliency``,
             ``input_x_gradient``, ``integrated_gradients``, ``smooth_grad``; or a name of ``register_method``.
         players: ``tokens``, ``words`` (pre-tokens of the tokenizer, or separated by white space if it has none) or
             spans, pairs of character offsets.

@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
+from alti import alti_capacities
 from movie_reviews import binary_sentences
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from lightning_attnflow import conductance_flow, explain
-from lightning_attnflow.attribution import TokenGame, agreement, faithfulness
+from lightning_attnflow import AttentionNetwork, attention_flow, conductance_flow, explain
+from lightning_attnflow.attribution import TokenGame, agreement, faithfulness, register_method
 from lightning_attnflow.shapley import CachedGame, exact_shapley
 from lightning_attnflow.valuation import split_sentences
 
@@ -34,12 +35,20 @@ PLAIN = ("leave_one_out", "integrated_gradients", "input_x_gradient", "saliency"
 COLUMNS = ("comprehensiveness", "sufficiency", "log-odds", "rank correlation", "CPU seconds")
 
 
+@register_method("alti_flow", family="attention")
+def alti_flow(sentence, *, layer: int):
+    """Shapley value of the flow game on the contributions of ALTI."""
+    network = AttentionNetwork(alti_capacities(sentence.model, sentence.encoded.inputs), sentence.network().readout)
+    return sentence.by_position(attention_flow(network, layers=[layer]).values[0], "alti_flow", "players", layer=layer)
+
+
 def scores(model, tokenizer, texts: list[str]) -> dict[str, list[tuple[float, ...]]]:
     """Return a row of COLUMNS for every method and sentence."""
     n_layers = model.config.num_hidden_layers
     methods = [(name, {}) for name in PLAIN]
     methods += [("conductance", {"layer": layer}) for layer in range(n_layers)]
-    methods += [(name, {"layer": layer}) for name in ("flow", "rollout") for layer in range(n_layers)]
+    flows = ("flow", "gradient_flow", "alti_flow", "rollout")
+    methods += [(name, {"layer": layer}) for name in flows for layer in range(n_layers)]
     found = defaultdict(list)
     for number, text in enumerate(texts):
         game = CachedGame(TokenGame(model, tokenizer, text))

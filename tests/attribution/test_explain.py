@@ -62,7 +62,7 @@ def test_explain_of_the_package_has_the_signature_of_the_function(encoder, token
 def test_methods_are_complete_and_have_summaries():
     assert set(METHODS) == {
         *("attention_last", "attention_mean", "received_attention", "rollout", "flow", "flow_pairwise", "flow_single"),
-        *("leave_one_out", "exact_shapley", "shapley", "kernel_shap", "banzhaf"),
+        *("gradient_flow", "leave_one_out", "exact_shapley", "shapley", "kernel_shap", "banzhaf"),
         *("saliency", "input_x_gradient", "integrated_gradients", "smooth_grad", "conductance"),
     }
     assert all(method.summary for method in METHODS.values())

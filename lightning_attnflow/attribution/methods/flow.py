@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_nonnegative
+from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
+from lightning_attnflow.attention.recording import record_attention
 from lightning_attnflow.attention.tokens import Players
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.methods.attention import check_flow_layer
 from lightning_attnflow.attribution.result import MAXIMUM_FLOWS, TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence, check_grouping
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.attribution.target import Payoff, get_payoff
+from lightning_attnflow.attribution.token_game import TokenGame
+from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.flow.solvers.protocol import EdgeFunction, Solver
 
@@ -68,6 +75,61 @@ def flow_single(
     return _flow(sentence, "single", "flow_single", layer, heads, residual, readout, "sum", solver=solver)
 
 
+@register_method("gradient_flow", family="attention")
+def gradient_flow(
+    sentence: Sentence,
+    *,
+    layer: int | None = None,
+    payoff: str | Payoff = "log_probability",
+    target: int | None = None,
+    readout: Any = "auto",
+    grouping: str = "quotient",
+) -> TokenAttribution:
+    """Shapley value of the flow game on gradient-weighted attention E_h relu(A * dA) (Azarkhalili & Libbrecht 2025)."""
+    get_payoff(payoff, differentiable=True)
+    with gradients_enabled(sentence.model):  # inference tensors cannot be differentiated
+        game = sentence.game(payoff=payoff, target=target, players="tokens")
+    network = gradient_network(game, sentence.network(readout=readout).readout)
+    fields = {"payoff": game.payoff, "target": game.target}
+    return _flow_of(sentence, network, "shapley", "gradient_flow", layer, grouping, fields)
+
+
+def gradient_network(game: TokenGame, readout: NDArray[np.float64]) -> AttentionNetwork:
+    """Return the network with capacities E_h relu(A * dA), dA the gradient of the payoff at the whole sentence.
+
+    The capacities are divided by their largest entry, which multiplies every flow by the same number. Rows do not sum
+    to 1, so that rollout is no maximum flow of this network.
+
+    Args:
+        game: token game of a differentiable payoff.
+        readout: (T,) capacities of the sink edges.
+
+    Raises:
+        CaptureError: the attention of the model cannot be recorded.
+        InputError: no edge has a positive capacity.
+
+    Source: Azarkhalili & Libbrecht, "Generalized Attention Flow" (ACL 2025), whose flow is made unique by a barrier.
+    """
+    model = game.reader.model
+    with eval_mode(model), gradients_enabled(model), record_attention(model) as records:
+        payoff = game.payoffs(game.embedded_logits(game.embeddings())).sum()
+        if not records:
+            raise CaptureError(
+                type(model).__name__,
+                got="an attention implementation of its own",
+                expected="a model that uses the attention interface of transformers",
+            )
+        gradients = torch.autograd.grad(payoff, [record.weights for record in records])
+        layers = [
+            (record.weights.detach() * gradient).clamp(min=0)[0].double().mean(dim=0)
+            for record, gradient in zip(records, gradients, strict=True)
+        ]
+    capacities = torch.stack(layers).cpu().numpy()
+    if not capacities.any():
+        raise InputError("gradient-weighted attention", got="no positive entry", expected="a payoff that depends on it")
+    return AttentionNetwork(capacities / capacities.max(), readout)
+
+
 def last_layer_with_flow(values: NDArray[np.float64], *, tolerance: float) -> NDArray[np.intp]:
     """Return the last layer in which each token has flow, -1 for none.
 
@@ -111,15 +173,29 @@ def _flow(
     **options: Any,
 ) -> TokenAttribution:
     network = sentence.network(heads=heads, residual=residual, readout=readout)
+    return _flow_of(sentence, network, kind, name, layer, grouping, **options)
+
+
+def _flow_of(
+    sentence: Sentence,
+    network: AttentionNetwork,
+    kind: str,
+    name: str,
+    layer: int | None,
+    grouping: str,
+    fields: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> TokenAttribution:
     layer = check_flow_layer(layer, network.n_layers)
     groups = sentence.groups("players")
     quotient = check_grouping(grouping) == "quotient" and groups.kind != "tokens"
     if quotient:
         options["groups"] = _partition(groups, network)
     result = attention_flow(network, method=kind, layers=[layer], seed=sentence.seed, **options)
-    if result.is_saturated[0]:
+    if result.is_saturated[0] and network.is_stochastic:  # other capacities carry information of their own
         _warn_saturated(float(result.saturation[0]), layer, network)
-    fields: dict[str, Any] = {
+    fields = {
+        **fields,
         "layer": layer,
         "low": result.lower[0],
         "high": result.upper[0],
