@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import lightning.pytorch as pl
@@ -19,6 +20,13 @@ from lightning_attnflow.attention.tokens import check_length, position_limit
 from lightning_attnflow.callbacks.batches import encode_probe, first_sentences, model_inputs, padded, part_of, take
 from lightning_attnflow.callbacks.budget import OverheadBudget
 from lightning_attnflow.callbacks.measure import Flow, FlowSettings, Measured, Method, MonitoredSentence, measure
+from lightning_attnflow.callbacks.recorder import (
+    RunRecorder,
+    write_descriptions,
+    write_layout,
+    write_records,
+    write_verdicts,
+)
 from lightning_attnflow.callbacks.summary import Reference, layer_scalars, run_scalars
 from lightning_attnflow.errors import AttnFlowError, InputError
 from lightning_attnflow.plots.loggers import log_histograms, log_sentence, media_loggers
@@ -130,6 +138,8 @@ class AttentionFlowMonitor(pl.Callback):
         self.tokenizer, self.probes = tokenizer, tuple(probes)
         self.model, self.inputs, self.on_error = model, inputs, on_error
         self.latest: tuple[MonitoredSentence, ...] = ()
+        self._recorder = RunRecorder(len(self.probes))
+        self._described: set[str] = set()
         self._encodings = [
             encode_probe(tokenizer, text, f"probes[{index}]") for index, text in enumerate(probes) if tokenizer
         ]
@@ -154,7 +164,10 @@ class AttentionFlowMonitor(pl.Callback):
         started = time.perf_counter()
         gathered = self._gather(trainer, lambda: self._measured(trainer, pl_module, n_sentences=0))
         if gathered is not None:
-            self._start = self._last = Reference.of([one for part in gathered for one in part.sentences])
+            sentences = [one for part in gathered for one in part.sentences]
+            self._start = self._last = Reference.of(sentences)
+            if sentences and trainer.is_global_zero:
+                self._attempt(trainer, lambda: self._record(trainer, sentences, run_scalars(sentences, *self._both())))
         self._batches = []
         self.budget.spend(time.perf_counter() - started)
 
@@ -195,6 +208,8 @@ class AttentionFlowMonitor(pl.Callback):
         self._log_once({topic: note for part in reversed(gathered) for topic, note in part.notes.items()})
         if self._last.targets and not self._last.knows(sentences):
             self._log_once({"drift": NO_DRIFT})
+        if trainer.is_global_zero:
+            self._attempt(trainer, lambda: self._record(trainer, sentences, values))
         self._last = Reference.of(sentences)
         sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
         pl_module.log_dict({f"attnflow/{name}": value for name, value in values.items()}, sync_dist=sync)
@@ -292,6 +307,36 @@ class AttentionFlowMonitor(pl.Callback):
                 f"max_overhead={self.budget.share} of the duration of the fit."
             )
         return result
+
+    def _both(self) -> tuple[Reference, Reference]:
+        return self._last, self._start
+
+    def _record(self, trainer: pl.Trainer, sentences: list[MonitoredSentence], values: Mapping[str, float]) -> None:
+        """Write what the page shows through the loggers, and the verdicts to the console and the text tab."""
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
+        of_run = {name: value for name, value in values.items() if "/" not in name}
+        records, verdicts = self._recorder.add(step, trainer.current_epoch, sentences, of_run, *self._both())
+        write_records(records, trainer.loggers, trainer.default_root_dir)
+        new = {name: value for name, value in of_run.items() if name not in self._described}
+        write_descriptions(new, step, trainer.loggers)
+        if self.scalars == "layers" and len(values) > len(of_run) and not self._described & values.keys():
+            write_layout(list(values), trainer.loggers)
+        self._described |= values.keys()
+        write_verdicts(verdicts, step, trainer.loggers)
+        self._log_once({f"verdict: {verdict.text}": f"step {step}: {verdict.text}" for verdict in verdicts})
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write an interactive page of all logged validations, without network requests, and return its path.
+
+        Args:
+            path: file to write, in UTF-8.
+
+        Raises:
+            InputError: no validation was logged yet.
+        """
+        if not self._recorder.log.sentences:
+            raise InputError("AttentionFlowMonitor", got="no logged validation", expected="at least one")
+        return self._recorder.write_page(path, "run")
 
     def _log_media(self, trainer: pl.Trainer, sentences: list[MonitoredSentence]) -> None:
         loggers = media_loggers(trainer.loggers, trainer.default_root_dir)

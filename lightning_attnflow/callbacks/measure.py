@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,6 +33,8 @@ Flow = Literal["both", "conductance", "attention"]
 
 CONDUCTANCE_TOLERANCE = 0.03
 """Bound of the conservation error of monitored conductance flows; the error that is reached is logged."""
+
+_MOST_CLASSES = 20  # whose probabilities are kept
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class MonitoredSentence:
         target: predicted class or token id, None for a model without logits.
         prediction: name of the predicted class or token.
         probability: of the prediction, NaN for a model without logits.
+        classes: probability of every class by name, empty for more than 20 classes.
     """
 
     text: str
@@ -81,6 +84,7 @@ class MonitoredSentence:
     target: int | None = None
     prediction: str = ""
     probability: float = float("nan")
+    classes: Mapping[str, float] = field(default_factory=dict)
 
     def title(self, step: int) -> str:
         """Return the sentence, its prediction with probability, and the step, for a figure."""
@@ -128,10 +132,10 @@ def measure(
     attention: Sequence[SentenceFlow | None] = [None] * len(keys)
     conductance: Sequence[ConductanceFlow | None] = [None] * len(keys)
     if settings.flow != "conductance":
-        attention, notes["readout"] = _attention_flows(transformer, batches, masks, players, keys, settings)
+        attention, notes["readout"] = _attention_flows(transformer, batches, masks, players, keys, settings, edges)
     predictions = _predictions(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
     if settings.flow != "attention" and predictions[0][0] is not None:
-        targets = [target for target, _, _ in predictions]
+        targets = [prediction[0] for prediction in predictions]
         conductance = _conductance_flows(
             transformer, batches, masks, players, tokenizer, targets, settings, notes, edges
         )
@@ -154,6 +158,7 @@ def _attention_flows(
     players: Sequence[Players],
     keys: Sequence[str],
     settings: FlowSettings,
+    edges: bool,
 ) -> tuple[list[SentenceFlow], str]:
     """Return the attention flow of every sentence, and the readout with the reason for it."""
     captured = [capture_attention(transformer, batch) for batch in batches]
@@ -172,7 +177,8 @@ def _attention_flows(
     groups = [one.positions for one in players]
     flows = attention_flow(networks, method=settings.method, seed=settings.seed, groups=groups)
     sentences = [
-        SentenceFlow.from_flow(*row[:3], key=row[3]) for row in zip(networks, flows, players, keys, strict=True)
+        SentenceFlow.from_flow(*row[:3], key=row[3], edges=edges)
+        for row in zip(networks, flows, players, keys, strict=True)
     ]
     return sentences, f"readout {readout!r}: {reason}."
 
@@ -184,8 +190,8 @@ def _predictions(
     notes: dict[str, str],
     *,
     required: bool,
-) -> list[tuple[int | None, str, float]]:
-    """Return the predicted class or token of every sentence, its name and its probability."""
+) -> list[tuple[int | None, str, float, dict[str, float]]]:
+    """Return the predicted class or token of every sentence, its name and probability, and those of all classes."""
     reader = LogitReader(transformer)
     try:
         with eval_mode(transformer), torch.no_grad():
@@ -194,12 +200,20 @@ def _predictions(
         if required:
             raise
         notes["prediction"] = f"no prediction and no conductance flow: {error}"
-        return [(None, "", float("nan"))] * sum(len(batch["input_ids"]) for batch in batches)
+        return [(None, "", float("nan"), {})] * sum(len(batch["input_ids"]) for batch in batches)
     probabilities = torch.cat([batch.softmax(dim=-1) for batch in logits])
     best = probabilities.max(dim=-1)
+    n_classes = probabilities.shape[-1]
+    few = not reader.is_causal_lm and n_classes <= _MOST_CLASSES
+    names = [_class_name(transformer, reader, tokenizer, target) for target in range(n_classes if few else 0)]
     return [
-        (target, _class_name(transformer, reader, tokenizer, target), probability)
-        for target, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        (
+            target,
+            _class_name(transformer, reader, tokenizer, target),
+            probability,
+            dict(zip(names, row.tolist(), strict=True)) if few else {},
+        )
+        for target, probability, row in zip(best.indices.tolist(), best.values.tolist(), probabilities, strict=True)
     ]
 
 

@@ -165,6 +165,35 @@ def layer_scalars(sentences: Sequence[MonitoredSentence], last: Reference, *, ha
     return scalars
 
 
+def sentence_drift(one: MonitoredSentence, reference: Reference) -> float:
+    """Return the drift of the conductance flow of a sentence, or without it of its attention flow; NaN if it is new."""
+    if one.conductance is not None or one.attention is None:
+        return _conductance_drift(one, reference)
+    before = reference.of_attention(one)
+    return float("nan") if before is None else float(drift(one.attention.values, before)[:-1].mean())
+
+
+def mean_of_layers(sentences: Sequence[MonitoredSentence]) -> dict[str, list[float]]:
+    """Return numbers of every layer for the page, averaged over the sentences that have them.
+
+    ``conductance_special_share`` and ``conductance_error`` have L + 1 rows, from the input; ``attention_saturation``
+    too; ``attention_entropy``, of the attention of each layer, has L.
+    """
+    attention = [one.attention for one in sentences if one.attention is not None]
+    signed = [one.conductance for one in sentences if one.conductance is not None]
+    rows: dict[str, list[Floats]] = {
+        "conductance_special_share": [flow.special_share() for flow in signed],
+        "conductance_error": [flow.conservation_error for flow in signed],
+        "attention_entropy": [flow.attention_entropy for flow in attention if flow.attention_entropy is not None],
+        "attention_saturation": [flow.saturation for flow in attention],
+    }
+    return {
+        name: [_mean(column) for column in np.array(found).T.tolist()]
+        for name, found in rows.items()
+        if len({len(row) for row in found}) == 1
+    }
+
+
 def _conductance_drift(one: MonitoredSentence, reference: Reference) -> float:
     """Drift at the input layer; 1 if the prediction flipped, NaN if the sentence is new."""
     if one.conductance is None or one.key not in reference.conductance:

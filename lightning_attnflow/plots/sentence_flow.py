@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +16,7 @@ from lightning_attnflow.attention.tokens import Players, PlayersArgument
 from lightning_attnflow.attribution.sentence import Sentence
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.flow.result import SATURATION_THRESHOLD, AttentionFlow
+from lightning_attnflow.plots.summaries import attention_entropy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +39,9 @@ class SentenceFlow(SavedResult):
         saturation: float (L + 1,), share of the tokens whose flow is decided by a trivial cut.
         text: the sentence, if known.
         key: identifies the sentence across validations; equal for equal tokens.
+        attention: float (L, n, n) ``[layer, query, key]``, attention with the residual stream between the players,
+            averaged over the positions of a query by their rollout, or None.
+        attention_entropy: float (L,), see ``plots.summaries.attention_entropy``, or None.
     """
 
     _format_version: ClassVar[int] = 2
@@ -51,10 +56,12 @@ class SentenceFlow(SavedResult):
     saturation: NDArray[np.float64]
     text: str = ""
     key: str = ""
+    attention: NDArray[np.float64] | None = None
+    attention_entropy: NDArray[np.float64] | None = None
 
     @classmethod
     def from_flow(
-        cls, network: AttentionNetwork, flow: AttentionFlow, players: Players, *, key: str = ""
+        cls, network: AttentionNetwork, flow: AttentionFlow, players: Players, *, key: str = "", edges: bool = False
     ) -> SentenceFlow:
         """Create the flow of a sentence from an ``AttentionFlow`` of all layers.
 
@@ -63,6 +70,7 @@ class SentenceFlow(SavedResult):
             flow: flow of all layers, computed with ``groups=players.positions``.
             players: players of the sentence; every position belongs to one.
             key: see the class.
+            edges: whether to keep the attention between the players.
         """
         rollout = attention_rollout(network)  # (L + 1, T)
         return cls(
@@ -76,6 +84,8 @@ class SentenceFlow(SavedResult):
             saturation=flow.saturation,
             text=players.text.strip(),
             key=key,
+            attention=grouped_attention(network, rollout, players.positions) if edges else None,
+            attention_entropy=attention_entropy(network.capacities),
         )
 
     @property
@@ -162,6 +172,23 @@ def sentence_flow(
     groups = Players.of_text(sentence.encoded, players, "players")
     flow = attention_flow(network, seed=seed, groups=groups.positions)
     return SentenceFlow.from_flow(network, flow, groups)
+
+
+def grouped_attention(
+    network: AttentionNetwork, rollout: NDArray[np.float64], groups: Sequence[Sequence[int]]
+) -> NDArray[np.float64]:
+    """Return attention (L, n, n) between groups: summed over keys, averaged over queries by their rollout."""
+    membership = np.zeros((len(groups), rollout.shape[1]))
+    for row, group in enumerate(groups):
+        membership[row, list(group)] = 1.0
+    sizes = membership.sum(axis=1, keepdims=True)
+    layers = []
+    for capacities, mass in zip(network.capacities, rollout[1:], strict=True):
+        weights = membership * mass
+        whole = weights.sum(axis=1, keepdims=True)
+        weights = np.divide(weights, whole, out=membership / sizes, where=whole > 0)
+        layers.append(weights @ capacities @ membership.T)
+    return np.stack(layers)
 
 
 def layer_name(layer: int, n_layers: int) -> str:

@@ -54,6 +54,32 @@ def normalised_entropy(values: ArrayLike) -> Floats:
     return np.asarray(np.abs((share * logarithms).sum(axis=1)) / np.log(share.shape[1]))
 
 
+def attention_entropy(capacities: ArrayLike) -> Floats:
+    """Return the mean entropy of the attention to other positions for every layer, divided by its largest value.
+
+    1 if every position attends to all others that it sees equally. The diagonal, which holds the residual stream, is
+    left out; positions that see fewer than two others are too. NaN for a layer without any other.
+
+    Args:
+        capacities: float (L, T, T), attention ``[layer, query, key]`` >= 0, with or without the residual stream.
+
+    Example:
+        >>> attention_entropy([[[0.5, 0.25, 0.25], [0.0, 1.0, 0.0], [0.1, 0.1, 0.8]]]).tolist()
+        [1.0]
+    """
+    weights = np.array(capacities, dtype=np.float64)
+    diagonal = np.arange(weights.shape[1])
+    weights[:, diagonal, diagonal] = 0.0
+    whole, seen = weights.sum(axis=2), (weights > 0).sum(axis=2)
+    share = np.divide(weights, whole[..., None], out=np.zeros_like(weights), where=whole[..., None] > 0)
+    logarithms = np.log(share, out=np.zeros_like(share), where=share > 0)
+    valid = seen >= 2
+    entropy = np.divide(np.abs((share * logarithms).sum(axis=2)), np.log(np.maximum(seen, 2)))
+    count = valid.sum(axis=1)
+    mean = np.divide((entropy * valid).sum(axis=1), count, out=np.full(len(count), np.nan), where=count > 0)
+    return np.asarray(mean)
+
+
 def special_share(values: ArrayLike, special: ArrayLike) -> Floats:
     """Return the share of the flow of every layer on special tokens, given by a mask (n,).
 

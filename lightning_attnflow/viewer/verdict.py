@@ -156,20 +156,26 @@ def _same_reading(sentences: _Sentences, steps: dict[int, Record], step: int) ->
 
 
 def _flipped(sentences: _Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001
+    changes = []
     for of_step in sentences:
         before = [s for s in of_step if s < step]
         if not before or "prediction" not in of_step[step]:
             continue
         old, now = of_step[max(before)].get("prediction"), of_step[step]["prediction"]
         if old and old["class"] != now["class"] and (old["probability"] or 0) >= CONFIDENT:
-            yield Verdict(
-                "flipped",
-                f"The prediction of “{_short(of_step[step]['text'])}” turned from {old['class']} "
-                f"({old['probability']:.0%}) to {now['class']} ({now['probability']:.0%}).",
-                f"Rule: the predicted class changed since step {max(before)}, where its probability was at least "
-                f"{CONFIDENT:.0%}.",
-                "note",
+            changes.append(
+                f"“{_short(of_step[step]['text'])}” from {old['class']} ({old['probability']:.0%}) to {now['class']} "
+                f"({now['probability']:.0%})"
             )
+    if changes:
+        others = f", and of {len(changes) - 1} more" if len(changes) > 1 else ""
+        yield Verdict(
+            "flipped",
+            f"The prediction turned for {changes[0]}{others}.",
+            f"Rule: the predicted class changed since the last validation, where its probability was at least "
+            f"{CONFIDENT:.0%}. Found: {'; '.join(changes)}.",
+            "note",
+        )
 
 
 def _collapsed(sentences: _Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001

@@ -117,7 +117,7 @@ def test_a_confident_prediction_that_flipped(before: float, expected: bool) -> N
     verdicts = found(record(5, positive=before), record(10, positive=0.3))
     assert ("flipped" in verdicts) is expected
     if expected:
-        text = "The prediction of “text 0” turned from positive (90%) to negative (70%)."
+        text = "The prediction turned for “text 0” from positive (90%) to negative (70%)."
         assert (verdicts["flipped"].text, verdicts["flipped"].level) == (text, "note")
 
 

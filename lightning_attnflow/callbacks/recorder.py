@@ -1,0 +1,173 @@
+"""The record of a run for the page of `lightning_attnflow.viewer`, written through the loggers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightning_attnflow.callbacks.measure import MonitoredSentence
+from lightning_attnflow.callbacks.summary import SCALARS, Reference, mean_of_layers, sentence_drift
+from lightning_attnflow.viewer import (
+    FlowPart,
+    Prediction,
+    RunLog,
+    Verdict,
+    find_verdicts,
+    page_html,
+    sentence_record,
+    step_record,
+    write_page,
+)
+from lightning_attnflow.viewer.record import Record, to_bytes
+from lightning_attnflow.viewer.results import conductance_part
+from lightning_attnflow.viewer.run_log import FILE_NAME
+from lightning_attnflow.viewer.summary import described_scalars, layer_layout, record_summary
+
+_MOST_SENTENCES = 64  # of a shuffled validation set, which has other sentences every time
+_MOST_EDGE_BYTES = 256 * 2**20
+
+
+class RunRecorder:
+    """Collects the records of one run.
+
+    Args:
+        n_probes: number of probes, the first of the recorded sentences.
+    """
+
+    def __init__(self, n_probes: int) -> None:
+        self.log = RunLog()
+        self._n_probes = n_probes
+        self._names: dict[str, str] = {}
+
+    def add(
+        self,
+        step: int,
+        epoch: int,
+        sentences: Sequence[MonitoredSentence],
+        scalars: Mapping[str, float],
+        last: Reference,
+        start: Reference,
+    ) -> tuple[list[Record], list[Verdict]]:
+        """Add one validation and return its records and the verdicts.
+
+        Args:
+            step: global step.
+            epoch: of the training.
+            sentences: the probes, then validation sentences.
+            scalars: metrics of the run by name.
+            last, start: references of drift.
+        """
+        records = []
+        for one in sentences:
+            if (name := self._name(one)) is not None:
+                records.append(_sentence(step, name, one, last, start))
+                self.log.add(records[-1])
+        layers = mean_of_layers(sentences)
+        options: dict[str, Any] = {"step": step, "epoch": epoch, "scalars": scalars, "layers": layers}
+        self.log.add(step_record(**options))
+        verdicts = find_verdicts(self.log, step)
+        of_step = step_record(**options, verdicts=[verdict.to_json() for verdict in verdicts])
+        self.log.add(of_step)
+        self.log.limit_edges(_MOST_EDGE_BYTES)
+        return [of_step, *records], verdicts
+
+    def write_page(self, path: str | Path, title: str) -> Path:
+        """Write the page of all steps."""
+        return write_page(path, {title: self.log}, title=title)
+
+    def page(self, title: str) -> str:
+        """Return the page of all steps."""
+        return page_html({title: self.log}, title=title)
+
+    def _name(self, one: MonitoredSentence) -> str | None:
+        """The name of a sentence, the same in every validation; None if there are too many sentences."""
+        if one.key not in self._names:
+            number = len(self._names)
+            if number >= _MOST_SENTENCES:
+                return None
+            is_probe = number < self._n_probes
+            self._names[one.key] = f"probe_{number:02d}" if is_probe else f"sentence_{number - self._n_probes:02d}"
+        return self._names[one.key]
+
+
+def write_records(records: Sequence[Record], loggers: Sequence[Any], default_root_dir: str | Path) -> None:
+    """Write records as summaries of TensorBoard, and for other loggers as lines of a file in their log directory."""
+    for logger in loggers:
+        if writer := _tensorboard_writer(logger):
+            for record in records:
+                writer.add_summary(record_summary(record), record["step"])
+        elif not _is_dummy(logger):
+            path = log_directory(logger, default_root_dir) / FILE_NAME
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.writelines(to_bytes(record) + b"\n" for record in records)
+
+
+def write_descriptions(scalars: Mapping[str, float], step: int, loggers: Sequence[Any]) -> None:
+    """Write scalars with their descriptions, which TensorBoard reads from the first summary of a tag."""
+    described = {f"attnflow/{name}": (value, SCALARS[name]) for name, value in scalars.items() if name in SCALARS}
+    for logger in loggers:
+        if writer := _tensorboard_writer(logger):
+            writer.add_summary(described_scalars(described), step)
+
+
+def write_layout(names: Sequence[str], loggers: Sequence[Any]) -> None:
+    """Group the scalars of the layers, ``name/layer_00`` and so on, in the custom scalars tab of TensorBoard."""
+    layout = layer_layout(sorted({name.partition("/")[0] for name in names if "/layer_" in name}))
+    for logger in loggers:
+        if _tensorboard_writer(logger):
+            logger.experiment.add_custom_scalars(layout)
+
+
+def write_verdicts(verdicts: Sequence[Verdict], step: int, loggers: Sequence[Any]) -> None:
+    """Write verdicts to the text tab of TensorBoard."""
+    text = "\n\n".join(f"**{verdict.text}** {verdict.rule}" for verdict in verdicts)
+    for logger in loggers:
+        if text and _tensorboard_writer(logger):
+            logger.experiment.add_text("attnflow/verdicts", text, step)
+
+
+def log_directory(logger: Any, default_root_dir: str | Path) -> Path:
+    """Return the directory of a logger's files."""
+    return Path(logger.log_dir or logger.save_dir or default_root_dir)
+
+
+def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, start: Reference) -> Record:
+    flows: dict[str, FlowPart] = {}
+    if one.conductance is not None:
+        flows["conductance"] = conductance_part(one.conductance, one.prediction or None)
+    if one.attention is not None:
+        flow = one.attention
+        whole = flow.values.sum(axis=1, keepdims=True)
+        ranges = {"lower": flow.lower / whole, "upper": flow.upper / whole}
+        flows["attention_flow"] = FlowPart(flow.values / whole, **ranges, saturation=flow.saturation)
+        flows["rollout"] = FlowPart(flow.rollout / flow.rollout.sum(axis=1, keepdims=True))
+        if flow.attention is not None:
+            received = np.concatenate([flow.attention.mean(axis=1), flows["rollout"].values[-1:]])
+            flows["attention"] = FlowPart(received, edges=flow.attention)
+    drifts = {"drift": sentence_drift(one, last), "drift_from_start": sentence_drift(one, start)}
+    known = one.target is not None and math.isfinite(one.probability)
+    return sentence_record(
+        step=step,
+        name=name,
+        words=one.labels,
+        is_special=np.asarray(one.special, dtype=bool).tolist(),
+        text=one.text,
+        flows=flows,
+        prediction=Prediction(one.prediction, one.probability, one.classes) if known else None,
+        numbers={key: value for key, value in drifts.items() if math.isfinite(value)},
+    )
+
+
+def _tensorboard_writer(logger: Any) -> Any:
+    """The event-file writer of a TensorBoard logger, None for other loggers."""
+    names = {kind.__name__ for kind in type(logger).__mro__}
+    return logger.experiment._get_file_writer() if "TensorBoardLogger" in names else None
+
+
+def _is_dummy(logger: Any) -> bool:
+    return any(kind.__name__ == "DummyLogger" for kind in type(logger).__mro__)
