@@ -30,6 +30,7 @@ from lightning_attnflow.callbacks.recorder import (
 from lightning_attnflow.callbacks.summary import Reference, layer_scalars, run_scalars
 from lightning_attnflow.errors import AttnFlowError, InputError
 from lightning_attnflow.plots.loggers import log_histograms, log_sentence, media_loggers
+from lightning_attnflow.plots.media_loggers import TensorBoardMedia
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -222,8 +223,10 @@ class AttentionFlowMonitor(pl.Callback):
         pl_module.log("attnflow/seconds", seconds, reduce_fx="max", sync_dist=sync)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Release the time limit, which applies to the fit only."""
+        """Log the page of the run, and release the time limit, which applies to the fit only."""
         self.budget.stop()
+        if trainer.is_global_zero and self._recorder.log.sentences and not self._disabled:
+            self._attempt(trainer, lambda: self._log_page(trainer))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Release the sentences; ``teardown`` is not called after an exception."""
@@ -311,6 +314,13 @@ class AttentionFlowMonitor(pl.Callback):
     def _both(self) -> tuple[Reference, Reference]:
         return self._last, self._start
 
+    def _log_page(self, trainer: pl.Trainer) -> None:
+        """Log the page of all validations; TensorBoard has the plugin instead."""
+        page = self._recorder.page("run")
+        for logger in media_loggers(trainer.loggers, trainer.default_root_dir):
+            if not isinstance(logger, TensorBoardMedia):
+                logger.log_page("attnflow/page", page, trainer.fit_loop.epoch_loop._batches_that_stepped)
+
     def _record(self, trainer: pl.Trainer, sentences: list[MonitoredSentence], values: Mapping[str, float]) -> None:
         """Write what the page shows through the loggers, and the verdicts to the console and the text tab."""
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
@@ -319,8 +329,9 @@ class AttentionFlowMonitor(pl.Callback):
         write_records(records, trainer.loggers, trainer.default_root_dir)
         new = {name: value for name, value in of_run.items() if name not in self._described}
         write_descriptions(new, step, trainer.loggers)
-        if self.scalars == "layers" and len(values) > len(of_run) and not self._described & values.keys():
-            write_layout(list(values), trainer.loggers)
+        of_layers = values.keys() - of_run.keys()
+        if of_layers and not of_layers & self._described:
+            write_layout(list(of_layers), trainer.loggers)
         self._described |= values.keys()
         write_verdicts(verdicts, step, trainer.loggers)
         self._log_once({f"verdict: {verdict.text}": f"step {step}: {verdict.text}" for verdict in verdicts})

@@ -11,6 +11,7 @@ import numpy as np
 
 from lightning_attnflow.callbacks.measure import MonitoredSentence
 from lightning_attnflow.callbacks.summary import SCALARS, Reference, mean_of_layers, sentence_drift
+from lightning_attnflow.plots.media_loggers import log_directory
 from lightning_attnflow.viewer import (
     FlowPart,
     Prediction,
@@ -129,11 +130,6 @@ def write_verdicts(verdicts: Sequence[Verdict], step: int, loggers: Sequence[Any
     for logger in loggers:
         if text and _tensorboard_writer(logger):
             logger.experiment.add_text("attnflow/verdicts", text, step)
-
-
-def log_directory(logger: Any, default_root_dir: str | Path) -> Path:
-    """Return the directory of a logger's files."""
-    return Path(logger.log_dir or logger.save_dir or default_root_dir)
 
 
 def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, start: Reference) -> Record:

@@ -201,11 +201,12 @@ def media_loggers(loggers: Sequence[Any], default_root_dir: str | Path) -> list[
         if "DummyLogger" in known:
             continue
         adapter = next((_ADAPTERS[name] for name in known if name in _ADAPTERS), None)
-        adapters.append(adapter(logger) if adapter else FileMedia(_directory(logger, default_root_dir)))
+        adapters.append(adapter(logger) if adapter else FileMedia(log_directory(logger, default_root_dir)))
     return adapters
 
 
-def _directory(logger: Any, default_root_dir: str | Path) -> Path:
+def log_directory(logger: Any, default_root_dir: str | Path) -> Path:
+    """Return the directory of the files of a logger: ``log_dir``, or ``save_dir/name/version``."""
     if logger.log_dir:
         return Path(logger.log_dir)
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"

@@ -215,7 +215,8 @@ def test_metrics_and_media_are_written_to_three_loggers(tmp_path: Path) -> None:
 
     assert {name for _, names in recorder.metrics for name in names} == scalars
     written = sorted(path.name for path in (Path(table.log_dir) / "attnflow").iterdir())
-    assert written == [f"probe_{i:02d}_step_000003.{suffix}" for i in (0, 1) for suffix in ("md", "png")]
+    media = [f"probe_{i:02d}_step_000003.{suffix}" for i in (0, 1) for suffix in ("md", "png")]
+    assert written == ["page.html", *media]
     assert (tmp_path / "recorder/version_0/attnflow/probe_00_step_000003.png").read_bytes()[:4] == b"\x89PNG"
     assert "attnflow/attention_entropy/layer_00" in (Path(table.log_dir) / "metrics.csv").read_text()
 

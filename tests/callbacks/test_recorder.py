@@ -39,6 +39,8 @@ def test_records_of_a_csv_logger(tmp_path) -> None:
             np.testing.assert_allclose(rollout[layer + 1] @ edges, rollout[layer], atol=2e-3)
     assert set(log.steps[7]["scalars"]) <= set(SCALARS)
     assert log.sentences["probe_00"][0]["numbers"]["drift_from_start"] == 0
+    logged = tmp_path / "lightning_logs" / "version_0" / "attnflow" / "page.html"
+    assert '"step": 7' in logged.read_text(encoding="utf-8")
     page = monitor.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert '"step": 7' in page
 
@@ -46,7 +48,7 @@ def test_records_of_a_csv_logger(tmp_path) -> None:
 def test_records_of_tensorboard_are_the_same_and_scalars_are_described(tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monitor = new_monitor(probes=PROBES, max_sentences=0, max_overhead=None)
+    monitor = new_monitor(probes=PROBES, max_sentences=0, scalars="run", max_overhead=None)
     loggers = [TensorBoardLogger(tmp_path, name="board"), CSVLogger(tmp_path, name="files")]
     trainer(tmp_path, callbacks=[monitor], logger=loggers).fit(Classifier())
     runs = read_runs(tmp_path)

@@ -31,7 +31,8 @@ export function renderOverview(container, panel, state, actions) {
   const numbers = [...MAIN_NUMBERS.filter((name) => present.has(name)), ...[...present].filter((name) => !MAIN_NUMBERS.includes(name))];
   const layered = [...new Set(index.steps.flatMap((step) => Object.keys(step.layers ?? {})))];
   const charts = numbers.map((name, place) => lineChart(name, index.steps, SERIES[place % SERIES.length], panel.step.step, actions)).filter(Boolean);
-  const maps = layered.map((name) => layerMap(name, index.steps, panel.step.step, actions)).filter(Boolean);
+  const deepest = Math.max(0, ...index.steps.flatMap((step) => Object.values(step.layers ?? {}).map((row) => row.length)));
+  const maps = layered.map((name) => layerMap(name, index.steps, panel.step.step, actions, deepest)).filter(Boolean);
   if (charts.length) {
     const rest = charts.slice(MAIN_CHARTS);
     const more = rest.length > 0 && el("details", { class: "more" }, el("summary", {}, `${rest.length} more numbers`), el("div", { class: "charts" }, rest));
@@ -73,10 +74,11 @@ function lineChart(name, steps, tone, current, actions) {
   );
 }
 
-function layerMap(name, steps, current, actions) {
+function layerMap(name, steps, current, actions, deepest) {
   const with_ = steps.filter((step) => step.layers?.[name]?.length);
   if (!with_.length) return null;
   const rows = Math.max(...with_.map((step) => step.layers[name].length));
+  const first = rows === deepest ? 0 : 1; // numbers of the attention of a layer, not of the positions after it
   const values = with_.flatMap((step) => step.layers[name]).filter(Number.isFinite);
   const largest = Math.max(...values, 0) <= 1 ? 1 : Math.max(...values);
   const [width, gutter] = [300, 22];
@@ -86,17 +88,17 @@ function layerMap(name, steps, current, actions) {
       svg(
         "rect",
         { x: gutter + place * column, y: (rows - 1 - layer) * row, width: Math.max(0.5, column - 0.5), height: row - 0.5, class: step.step === current ? "cell current" : "cell", style: { fill: value === null ? "var(--line)" : `color-mix(in oklab, var(--flow) ${(100 * Math.min(1, Math.max(0, value / largest))).toFixed(1)}%, var(--cell))` }, onclick: () => actions.step(step.step) },
-        svg("title", {}, `layer ${layer}, step ${step.step}: ${short(value)}`),
+        svg("title", {}, `layer ${layer + first}, step ${step.step}: ${short(value)}`),
       ),
     ),
   );
-  const labels = [0, rows - 1].map((layer) => svg("text", { x: 0, y: (rows - 1 - layer) * row + row / 2 + 3.5, class: "tick start" }, String(layer)));
+  const labels = [0, rows - 1].map((layer) => svg("text", { x: 0, y: (rows - 1 - layer) * row + row / 2 + 3.5, class: "tick start" }, String(layer + first)));
   const place = with_.findIndex((step) => step.step === current);
   const frame = place >= 0 && svg("rect", { x: gutter + place * column, y: 0, width: column, height: rows * row, class: "cursor-frame" });
   return el(
     "figure",
     { class: "chart", "data-layers": name },
-    el("figcaption", {}, title(name), el("small", {}, `layer × step, 0 to ${short(largest)}`)),
+    el("figcaption", {}, title(name), el("small", {}, `0 to ${Number(largest.toPrecision(2))}`)),
     svg("svg", { viewBox: `0 0 ${width} ${rows * row + 1}`, role: "img", "aria-label": `${title(name)} of ${rows} rows` }, cells, labels, frame),
     el("div", { class: "legend-ends" }, el("span", {}, `step ${with_[0].step}`), el("span", {}, `step ${with_.at(-1).step}`)),
   );
