@@ -325,7 +325,11 @@ class AttentionFlowMonitor(pl.Callback):
         """Write what the page shows through the loggers, and the verdicts to the console and the text tab."""
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
         of_run = {name: value for name, value in values.items() if "/" not in name}
-        records, verdicts = self._recorder.add(step, trainer.current_epoch, sentences, of_run, *self._both())
+        steps = trainer.estimated_stepping_batches if trainer.state.fn == TrainerFn.FITTING else float("inf")
+        progress = trainer.global_step / steps if 0 < steps < float("inf") else None
+        records, verdicts = self._recorder.add(
+            step, trainer.current_epoch, sentences, of_run, *self._both(), progress=progress
+        )
         write_records(records, trainer.loggers, trainer.default_root_dir)
         new = {name: value for name, value in of_run.items() if name not in self._described}
         write_descriptions(new, step, trainer.loggers)

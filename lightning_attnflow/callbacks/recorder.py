@@ -52,6 +52,7 @@ class RunRecorder:
         scalars: Mapping[str, float],
         last: Reference,
         start: Reference,
+        progress: float | None = None,
     ) -> tuple[list[Record], list[Verdict]]:
         """Add one validation and return its records and the verdicts.
 
@@ -61,6 +62,7 @@ class RunRecorder:
             sentences: the probes, then validation sentences.
             scalars: metrics of the run by name.
             last, start: references of drift.
+            progress: share of the training that is done, if it is known.
         """
         records = []
         for one in sentences:
@@ -68,7 +70,13 @@ class RunRecorder:
                 records.append(_sentence(step, name, one, last, start))
                 self.log.add(records[-1])
         layers = mean_of_layers(sentences)
-        options: dict[str, Any] = {"step": step, "epoch": epoch, "scalars": scalars, "layers": layers}
+        options: dict[str, Any] = {
+            "step": step,
+            "epoch": epoch,
+            "scalars": scalars,
+            "layers": layers,
+            "progress": progress,
+        }
         self.log.add(step_record(**options))
         verdicts = find_verdicts(self.log, step)
         of_step = step_record(**options, verdicts=[verdict.to_json() for verdict in verdicts])

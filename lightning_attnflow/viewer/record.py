@@ -151,7 +151,7 @@ def step_record(
     scalars: Mapping[str, float] | None = None,
     layers: Mapping[str, Sequence[float]] | None = None,
     verdicts: Sequence[Mapping[str, Any]] = (),
-    note: str = "",
+    progress: float | None = None,
 ) -> Record:
     """Return the record of a whole validation.
 
@@ -161,14 +161,14 @@ def step_record(
         scalars: summary numbers by name.
         layers: numbers of every layer by name.
         verdicts: JSON values of the verdicts, see `lightning_attnflow.viewer.verdict`.
-        note: what a reader should know, such as the readout.
+        progress: share of the training that is done, in [0, 1], if it is known.
     """
     return _header("step", step) | {
         "epoch": epoch,
         "scalars": {key: _number(value) for key, value in (scalars or {}).items()},
         "layers": {key: [_number(value) for value in row] for key, row in (layers or {}).items()},
         "verdicts": [dict(verdict) for verdict in verdicts],
-        "note": note,
+        "progress": progress,
     }
 
 

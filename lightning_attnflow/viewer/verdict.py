@@ -26,8 +26,10 @@ CONFIDENT = 0.8
 """Probability from which a later change of the predicted class is reported."""
 SAME_PREDICTIONS = 0.01
 """Largest spread of the probabilities over the sentences of a collapsed model."""
-LEADING_SHARE, LEADING_SENTENCES = 0.5, 3
-"""Share of the flow, and number of sentences, from which one word dominates a run."""
+LEADING_SHARE, LEADING_SENTENCES, LONG_SENTENCE = 0.6, 2, 10
+"""Share of the flow, number of sentences, and number of words of these, from which one word dominates a run."""
+HALF_OF_TRAINING, NEAR_CHANCE = 0.5, 0.1
+"""Share of the training after which the mean probability should be this far above chance."""
 
 
 @dataclass(frozen=True)
@@ -230,29 +232,49 @@ def _dominating(sentences: _Sentences, steps: dict[int, Record], step: int) -> I
     classes: dict[str, set[str]] = defaultdict(set)
     for of_step in sentences:
         record = of_step[step]
-        shares = _input_shares(record)
-        if shares is None or "prediction" not in record:
+        shares, special = _input_shares(record), np.array(record["special"], dtype=bool)
+        if shares is None or "prediction" not in record or (~special).sum() < LONG_SENTENCE:
             continue
         for word in {word.lower() for word in record["words"]}:
             containing[word] += 1
         index = int(shares.argmax())
-        if shares[index] >= LEADING_SHARE and not record["special"][index]:
+        if shares[index] >= LEADING_SHARE and not special[index]:
             word = record["words"][index].lower()
             leading[word].append(float(shares[index]))
             classes[word].add(record["prediction"]["class"])
     for word, found in leading.items():
-        if len(found) >= LEADING_SENTENCES and 2 * len(found) >= containing[word] and len(classes[word]) == 1:
+        if len(found) >= LEADING_SENTENCES and len(found) == containing[word] and len(classes[word]) == 1:
             yield Verdict(
                 "one_word",
-                f"“{_short(word)}” alone carries the prediction {next(iter(classes[word]))} in {len(found)} of "
-                f"{containing[word]} sentences that contain it.",
-                f"Rule: at least {LEADING_SHARE:.0%} of the flow of the words in {LEADING_SENTENCES} sentences with "
-                f"the same prediction. Found: {', '.join(f'{share:.0%}' for share in found)}.",
+                f"“{_short(word)}” alone carries the prediction {next(iter(classes[word]))} in all {len(found)} long "
+                "sentences that contain it.",
+                f"Rule: at least {LEADING_SHARE:.0%} of the flow in every sentence of {LONG_SENTENCE} words or more, "
+                f"at least {LEADING_SENTENCES}, with the same prediction. Found: "
+                f"{', '.join(f'{share:.0%}' for share in found)}.",
             )
+
+
+def _near_chance(sentences: _Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:
+    progress = steps.get(step, {}).get("progress")
+    if progress is None or progress < HALF_OF_TRAINING:
+        return
+    rows = [list(_classes(of_step[step]).values()) for of_step in sentences]
+    if len(rows) < 2 or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
+        return
+    mean, n_classes = float(np.max(rows, axis=1).mean()), len(rows[0])
+    if mean <= 1 / n_classes + NEAR_CHANCE:
+        yield Verdict(
+            "near_chance",
+            f"The predictions are still near chance after {progress:.0%} of the training: {mean:.0%} on average for "
+            f"{n_classes} classes. Check the labels.",
+            f"Rule: after {HALF_OF_TRAINING:.0%} of the training, the mean probability of the predicted class is at "
+            f"most {NEAR_CHANCE} above 1/{n_classes}, in {len(rows)} sentences.",
+        )
 
 
 _RULES: tuple[_Rule, ...] = (
     _collapsed,
+    _near_chance,
     _padding,
     _uniform,
     _unchanged,

@@ -37,6 +37,7 @@ def test_records_of_a_csv_logger(tmp_path) -> None:
         attention = unpack_edges(record["flows"]["attention"]["edges"], len(one.labels))
         for layer, edges in enumerate(attention):  # rollout is what the attention sends down
             np.testing.assert_allclose(rollout[layer + 1] @ edges, rollout[layer], atol=2e-3)
+    assert [log.steps[step]["progress"] for step in (0, 3, 7)] == [0, 0.5, 1]
     assert set(log.steps[7]["scalars"]) <= set(SCALARS)
     assert log.sentences["probe_00"][0]["numbers"]["drift_from_start"] == 0
     logged = tmp_path / "lightning_logs" / "version_0" / "attnflow" / "page.html"

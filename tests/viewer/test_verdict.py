@@ -126,10 +126,24 @@ def test_padding_in_the_attention() -> None:
     assert "2 of 5 tokens" in found(record(10, words=words))["padding"].text
 
 
-def test_one_word_that_dominates() -> None:
-    values = CALM.copy()
-    values[0] = [0.0, 0.05, 0.8, 0.05, 0.0]
-    records = [record(10, n, values=values, words=("[CLS]", f"a{n}", "Qux", f"b{n}", "[SEP]")) for n in range(4)]
-    verdict = found(*records)["one_word"]
-    assert verdict.text == "“qux” alone carries the prediction positive in 4 of 4 sentences that contain it."
-    assert "one_word" not in found(*records[:2])
+def test_one_word_that_dominates_long_sentences() -> None:
+    def of(number: int, share: float = 0.8) -> dict:
+        words = ("[CLS]", "Qux", *(f"{letter}{number}" for letter in "abcdefghij"), "[SEP]")
+        row = [0.0, share, *[(1 - share) / 10] * 10, 0.0]
+        return record(10, number, values=[row] * 4, words=words)
+
+    verdict = found(of(0), of(1))["one_word"]
+    assert verdict.text == "“qux” alone carries the prediction positive in all 2 long sentences that contain it."
+    assert "Found: 80%, 80%." in verdict.rule
+    assert "one_word" not in found(of(0))
+    assert "one_word" not in found(of(0), of(1), of(2, share=0.5))
+
+
+def test_predictions_near_chance_late_in_the_training() -> None:
+    other = CALM[:, [0, 2, 1, 3, 4]]
+    records = [record(10, 0, positive=0.57), record(10, 1, positive=0.45, values=other)]
+    verdict = found(*records, step_record(step=10, progress=0.6))["near_chance"]
+    assert "near chance after 60% of the training: 56% on average for 2 classes" in verdict.text
+    assert "near_chance" not in found(*records, step_record(step=10, progress=0.4))
+    assert "near_chance" not in found(*records, step_record(step=10))
+    assert "near_chance" not in found(record(10, 0, positive=0.9), records[1], step_record(step=10, progress=0.6))
