@@ -146,4 +146,4 @@ def test_a_line_that_is_still_being_written_is_ignored(tmp_path) -> None:
 
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(InputError, match=FILE_NAME):
-        RunLog.read(tmp_path)
+        RunLog.read(tmp_path / FILE_NAME)
