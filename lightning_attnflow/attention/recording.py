@@ -32,8 +32,9 @@ class AttentionRecord:
         value: (B, heads, T, d).
         weights: (B, heads, T, T) attention probabilities, [query, key].
         context: (B, heads, T, d), ``weights @ value``.
-        score_slope: (B, heads, T, T) or a number, derivative of the attention score by ``query @ key``: the scaling
-            and, with a soft cap, its slope.
+        mask: (B or 1, heads or 1, T, T), added to the scores, or None.
+        scaling: of ``query @ key``.
+        softcap: of the scaled scores, or None.
     """
 
     query: Tensor
@@ -41,7 +42,9 @@ class AttentionRecord:
     value: Tensor
     weights: Tensor
     context: Tensor
-    score_slope: Tensor | float
+    mask: Tensor | None
+    scaling: float
+    softcap: float | None
 
 
 @contextmanager
@@ -65,6 +68,21 @@ def record_attention(model: PreTrainedModel) -> Iterator[list[AttentionRecord]]:
         _records.reset(token)
 
 
+def attention_weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, softcap: float | None
+) -> tuple[Tensor, Tensor | float]:
+    """Return the probabilities (..., heads, T, T), and the derivative of a score by ``query @ key``."""
+    scores = query @ key.mT * scaling
+    slope: Tensor | float = scaling
+    if softcap is not None:
+        capped = torch.tanh(scores / softcap)
+        scores, slope = softcap * capped, scaling * (1 - capped.detach() ** 2)
+    if mask is not None:
+        scores = scores + mask
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(torch.float32, scores.dtype)).to(query.dtype)
+    return weights, slope
+
+
 def _recording_attention(
     module: nn.Module,  # noqa: ARG001 part of the interface
     query: Tensor,
@@ -80,16 +98,9 @@ def _recording_attention(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    scores = query @ key.transpose(2, 3) * scaling  # (B, heads, T, T)
-    slope: Tensor | float = scaling
-    if softcap is not None:
-        capped = torch.tanh(scores / softcap)
-        scores, slope = softcap * capped, scaling * (1 - capped.detach() ** 2)
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = scores.softmax(dim=-1, dtype=torch.promote_types(torch.float32, scores.dtype)).to(query.dtype)
+    weights, _ = attention_weights(query, key, attention_mask, scaling, softcap)
     context = weights @ value
     records = _records.get()
     if records is not None:
-        records.append(AttentionRecord(query, key, value, weights, context, slope))
+        records.append(AttentionRecord(query, key, value, weights, context, attention_mask, scaling, softcap))
     return context.transpose(1, 2).contiguous(), weights

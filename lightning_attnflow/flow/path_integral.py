@@ -101,13 +101,14 @@ def integrate_path(
             expected = points.plain_payoff(1.0)
             with record_attention(model) as points.records:
                 intervals = _refined(points, tolerance, max_steps)
+                values = _total(intervals)
+                matrices = _edges(points, intervals, values) if points[0.0].attention else None
             _check_recording(model, points.payoff(1.0), expected)
         else:
-            intervals = _refined(points, tolerance, max_steps)
-    values = _total(intervals)
+            values, matrices = _total(_refined(points, tolerance, max_steps)), None
     return PathIntegral(
         values=values,
-        edges=_edges(points, intervals, values) if edges and points[0.0].attention else None,
+        edges=matrices,
         v_empty=points.payoff(0.0),
         total=points.payoff(1.0) - points.payoff(0.0),
         n_steps=points.n_points - 1,
@@ -161,47 +162,44 @@ def _refined(points: PathPoints, tolerance: float, max_steps: int) -> list[_Inte
 
 def _integrated(points: PathPoints, start: float, end: float) -> _Interval:
     left, middle, right = points[start], points[(start + end) / 2], points[end]
-    values = _extrapolated(_step_values, left, middle, right).cpu().numpy()
+    values = _values(left, middle, right).cpu().numpy()
     return _Interval(start, end, values, values.sum(axis=1) - (right.payoff - left.payoff))
 
 
-def _extrapolated(
-    step: Callable[[PathPoint, PathPoint], Tensor], left: PathPoint, middle: PathPoint, right: PathPoint
-) -> Tensor:
-    """Richardson extrapolation of the trapezoidal rule with one and with two steps."""
-    return (4 * (step(left, middle) + step(middle, right)) - step(left, right)) / 3
+def _tangents(left: Tensor, middle: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the differences that the three points are multiplied with in Richardson's extrapolation.
+
+    It is that of the trapezoidal rule with one and with two steps, ordered by the point of the other factor.
+    """
+    first, second = middle - left, right - middle
+    both = first + second
+    return (4 * first - both) / 6, 2 * both / 3, (4 * second - both) / 6
 
 
-def _step_values(left: PathPoint, right: PathPoint) -> Tensor:
-    """Node values of one step, (L + 1, T)."""
-    change = right.states.double() - left.states.double()
-    return (change * (left.gradients.double() + right.gradients.double())).sum(-1) / 2
+def _values(left: PathPoint, middle: PathPoint, right: PathPoint) -> Tensor:
+    """Node values of an interval, (L + 1, T)."""
+    points = (left, middle, right)
+    tangents = _tangents(*(point.states.double() for point in points))
+    return torch.stack([(t * p.gradients.double()).sum(-1) for t, p in zip(tangents, points, strict=True)]).sum(0)
 
 
 def _edges(points: PathPoints, intervals: Sequence[_Interval], values: Floats) -> Floats:
     """Edges (L, T, T) of all intervals; the diagonal is what the other keys leave of the query's value."""
     matrices = np.zeros((len(values) - 1, values.shape[1], values.shape[1]))
     for interval in intervals:
-        ends = points[interval.start], points[interval.middle], points[interval.end]
-        matrices += _extrapolated(_step_edges, *ends).cpu().numpy()
+        ends = [points[position].attention for position in (interval.start, interval.middle, interval.end)]
+        for layer, three in enumerate(zip(*ends, strict=True)):
+            by_key = _tangents(*(point.key for point in three))
+            by_value = _tangents(*(point.value for point in three))
+            for point, key_change, value_change in zip(three, by_key, by_value, strict=True):
+                weights, factor = point.edge_factors()
+                flows = (point.gradient @ value_change.mT).mul_(weights)  # (heads, T, T)
+                flows += (point.query @ key_change.mT).mul_(factor)
+                matrices[layer] += flows.sum(dim=0, dtype=torch.float64).cpu().numpy()
     diagonal = np.arange(values.shape[1])
     matrices[:, diagonal, diagonal] = 0.0
     matrices[:, diagonal, diagonal] = values[1:] - matrices.sum(axis=2)
     return matrices
-
-
-def _step_edges(left: PathPoint, right: PathPoint) -> Tensor:
-    """Edges between different positions of one step, (L, T, T); the diagonal carries no meaning."""
-    layers = []
-    for before, after in zip(left.attention, right.attention, strict=True):
-        key_change, value_change = (after.key - before.key).mT, (after.value - before.value).mT  # (heads, d, T)
-        ends = []
-        for layer in (before, after):
-            by_value = layer.gradient @ value_change  # (heads, T, T)
-            by_score = (layer.gradient @ layer.value.mT - layer.centre) * (layer.query @ key_change) * layer.slope
-            ends.append((layer.weights * (by_value + by_score)).double().sum(dim=0))
-        layers.append((ends[0] + ends[1]) / 2)
-    return torch.stack(layers)
 
 
 def _total(intervals: Sequence[_Interval]) -> Floats:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.conductance import conservation_error
-from lightning_attnflow.flow.path_integral import _step_values, integrate_path
+from lightning_attnflow.flow.path_integral import integrate_path
 from lightning_attnflow.flow.path_points import PathPoints
 
 N_TOKENS = 6
@@ -228,10 +228,25 @@ def test_error_of_the_trapezoidal_rule_falls_with_the_square_of_the_steps(bert: 
     total = points[1.0].payoff - points[0.0].payoff
     errors = []
     for steps in (8, 16, 32):
-        values = sum(_step_values(points[k / steps], points[(k + 1) / steps]) for k in range(steps))
+        pairs = [(points[k / steps], points[(k + 1) / steps]) for k in range(steps)]
+        values = sum(((b.states - a.states) * (a.gradients + b.gradients)).sum(-1) / 2 for a, b in pairs)
         errors.append(np.abs(values.sum(dim=1).numpy() - total).max())
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.2)
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
+
+
+def test_points_that_are_not_kept_are_evaluated_again(bert: Any) -> None:
+    inputs = {"attention_mask": torch.ones(1, N_TOKENS, dtype=torch.long)}
+    every, few = (PathPoints(bert, straight(*embedded(bert)), inputs, payoff_of(bert), 4, size) for size in (10**9, 1))
+    for points in (every, few):
+        points.evaluate([step / 8 for step in range(9)])
+        assert points.n_points == 9
+    assert len(few._points) < len(every._points) == 9
+    for position in (0.0, 0.5, 1.0):
+        assert few.payoff(position) == every.payoff(position)
+        torch.testing.assert_close(few[position].states, every[position].states)
+        torch.testing.assert_close(few[position].gradients, every[position].gradients)
+    assert few.n_points == 9
 
 
 def test_steps_grow_with_the_demanded_accuracy(bert: Any) -> None:
