@@ -66,7 +66,9 @@ def find_verdicts(log: RunLog, step: int) -> list[Verdict]:
         if step in of_step
     ]
     steps = {s: record for s, record in log.steps.items() if s <= step}
-    return [verdict for rule in _RULES for verdict in rule(sentences, steps, step)]
+    found = [verdict for rule in _RULES for verdict in rule(sentences, steps, step)]
+    has_collapsed = any(verdict.name == "collapsed" for verdict in found)
+    return [verdict for verdict in found if not (has_collapsed and verdict.name == "near_chance")]
 
 
 _Sentences = Sequence[dict[int, Record]]

@@ -64,6 +64,7 @@ def test_collapsed() -> None:
     verdict = found(*before, *after)["collapsed"]
     assert "predicts the same for every sentence: positive with 57%" in verdict.text
     assert "Found: 0.0e+00, 4.0e-02 at the start." in verdict.rule
+    assert "near_chance" not in found(*before, *after, step_record(step=10, progress=1.0))
 
 
 def test_one_sentence_or_the_start_is_not_a_collapse() -> None:

@@ -11,9 +11,13 @@ export function niceMaximum(value) {
   return 10 * power;
 }
 
+/** Log probabilities that change by less than this are negligible, and are not stretched to strong colours. */
+const SMALLEST_LOG_PROBABILITY = 0.1;
+
 /** One scale for all given flows: the largest absolute value of ordinary words, rounded up. */
 export function commonScale(steps, kind) {
-  let largest = 0;
+  const isLog = steps.some((step) => step.flows[kind]?.unit === "log probability");
+  let largest = isLog ? SMALLEST_LOG_PROBABILITY : 0;
   for (const step of steps) {
     const flow = step.flows[kind];
     if (!flow || !flow.signed) continue;

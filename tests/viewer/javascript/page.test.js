@@ -98,6 +98,7 @@ test("one scale serves all steps, and special tokens do not set it", () => {
   assert.equal(commonScale(steps, "conductance"), 5);
   steps.forEach((one) => (one.special = [0, 1]));
   assert.equal(commonScale(steps, "conductance"), 0.5);
+  assert.equal(commonScale(sentence(step(0, [[0.001, 0.002]])), "conductance"), 0.1);
 });
 
 test("shares are coloured against the uniform share", () => {
