@@ -44,7 +44,7 @@ class _Parser(ArgumentParser):
         # jsonargparse writes 'Parser key "train_size": Expected a <class 'int'>. Got value: x'
         message = re.sub(r'Parser key "(\w+)":', lambda key: f"--{key[1].replace('_', '-')}:", message)
         message = re.sub(r"<class '(\w+)'>", r"value of type \1", message)
-        message = re.sub(r"\b(explain|flow|rank)\.", "", message)
+        message = re.sub(r"\b(explain|flow|rank|view)\.", "", message)
         _print_error(f"{message} (see {self.prog.replace(' [options]', '')} --help)")
         raise SystemExit(2)
 

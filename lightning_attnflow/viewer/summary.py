@@ -42,13 +42,16 @@ def described_scalars(scalars: Mapping[str, tuple[float, str]]) -> Any:
         scalars: value and description by tag.
     """
     summary = require("tensorboard.compat.proto.summary_pb2", **_PURPOSE)
-    values = [
+    tensor = require("tensorboard.compat.proto.tensor_pb2", **_PURPOSE)
+    types = require("tensorboard.compat.proto.types_pb2", **_PURPOSE)
+    values = [  # tensors, because TensorBoard drops the description of a simple value
         summary.Summary.Value(
             tag=tag,
-            simple_value=value,
+            tensor=tensor.TensorProto(dtype=types.DT_FLOAT, float_val=[value]),
             metadata=summary.SummaryMetadata(
                 summary_description=description,
                 plugin_data=summary.SummaryMetadata.PluginData(plugin_name="scalars"),
+                data_class=summary.DATA_CLASS_SCALAR,
             ),
         )
         for tag, (value, description) in scalars.items()
