@@ -84,9 +84,9 @@ def _build_parser() -> tuple[_Parser, dict[str, Callable[[Namespace], None]]]:
         "--method",
         default="shapley",
         metavar="NAME",
-        help="shapley, exact_shapley, kernel_shap, banzhaf, leave_one_out; flow, flow_pairwise, flow_single, rollout, "
-        "attention_last, attention_mean, received_attention; conductance, saliency, input_x_gradient, "
-        "integrated_gradients, smooth_grad",
+        help="shapley, exact_shapley, kernel_shap, banzhaf, leave_one_out; flow, flow_pairwise, flow_single, "
+        "gradient_flow, rollout, attention_last, attention_mean, received_attention; conductance, saliency, "
+        "input_x_gradient, integrated_gradients, smooth_grad",
     )
     explain.add_argument("--players", default="words", metavar="words|tokens", help="what gets a value")
     explain.add_argument("--target", type=int, metavar="N", help="class or token id; by default the predicted one")
@@ -184,8 +184,12 @@ def _flow(arguments: Namespace) -> None:
 
 def _rank(arguments: Namespace) -> None:
     from lightning_attnflow.valuation import read_sentences, split_sentences
+    from lightning_attnflow.valuation.sentences import describe_duplicates
 
     sentences = read_sentences(arguments.file, arguments.text_column, arguments.label_column)
+    duplicates = describe_duplicates(sentences)
+    if duplicates:
+        print(f"{arguments.file}: {duplicates}")
     sizes = _split_sizes(sentences, arguments.train_size, arguments.validation_size)
     train, validation = split_sentences(sentences, *sizes, seed=arguments.seed)
     print(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -19,7 +20,6 @@ from pathlib import Path
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation import LabelledTexts
-from lightning_attnflow.valuation.sentences import normalised_text
 
 REQUIREMENT = "vaderSentiment==3.3.2"
 ARCHIVE = "vaderSentiment-3.3.2.tar.gz"
@@ -46,7 +46,7 @@ def load_movie_reviews(cache_dir: str | Path | None = None) -> list[tuple[str, f
     spelling: dict[str, str] = {}
     for line in lines:
         _, rating, text = line.split("\t")
-        key = normalised_text(text)
+        key = " ".join(re.findall(r"\w+", text.casefold())) or text.strip()  # the file repeats texts with other marks
         ratings.setdefault(key, []).append(float(rating))
         spelling.setdefault(key, text.strip())
     return [(spelling[key], sum(found) / len(found)) for key, found in ratings.items()]

@@ -20,6 +20,7 @@ from lightning_attnflow.attention.capture import find_transformer
 from lightning_attnflow.errors import InputError
 
 _POOLINGS = ("mean", "first")
+_FEATURE_VERSION = 2  # of the features in a cache; 1 padded as the tokenizer does
 _CALL_STATE = ("padding", "truncation")  # entries of a tokenizer that change with every call
 
 
@@ -93,10 +94,16 @@ def _encode(
     encoder: Any, tokenizer: Any, texts: list[str], lengths: list[int], pooling: str, batch_size: int
 ) -> NDArray[np.float32]:
     device = next(encoder.parameters()).device
-    batches, indices = [], np.array_split(np.argsort(lengths, kind="stable"), -(-len(texts) // batch_size))
+    order = np.argsort(lengths, kind="stable")  # texts of similar lengths together
+    can_pad = tokenizer.pad_token is not None
+    same = [order] if can_pad else np.split(order, np.flatnonzero(np.diff(np.array(lengths)[order])) + 1)
+    indices = [rows for part in same for rows in np.array_split(part, -(-len(part) // batch_size))]
+    batches = []
     with eval_mode(encoder), torch.no_grad():
-        for rows in indices:  # texts of similar lengths together
-            batch = tokenizer([texts[row] for row in rows], padding=True, return_tensors="pt").to(device)
+        for rows in indices:
+            # padding on the left would shift the positions of models with absolute positions
+            options = {"padding": True, "padding_side": "right"} if can_pad else {}
+            batch = tokenizer([texts[row] for row in rows], return_tensors="pt", **options).to(device)
             hidden = encoder(**batch).last_hidden_state  # (B, T, d)
             weight = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             pooled = hidden[:, 0] if pooling == "first" else (hidden * weight).sum(dim=1) / weight.sum(dim=1)
@@ -109,7 +116,7 @@ def _encode(
 def _key(encoder: Any, tokenizer: Any, texts: list[str], pooling: str) -> str:
     digest = hashlib.sha256()
     config = {name: value for name, value in encoder.config.to_dict().items() if not name.startswith("_")}  # no paths
-    digest.update(json.dumps([config, pooling, texts], sort_keys=True, default=str).encode())
+    digest.update(json.dumps([_FEATURE_VERSION, config, pooling, texts], sort_keys=True, default=str).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import random
-import re
+import sys
+import unicodedata
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning_attnflow.errors import InputError
 
@@ -134,7 +137,8 @@ def split_sentences(
 ) -> tuple[LabelledTexts, LabelledTexts]:
     """Shuffle the sentences and return a training part and a validation part without common texts.
 
-    Texts that differ only in case, white space or punctuation count as equal; the first of them is kept.
+    Texts are equal if they are after Unicode normalisation and up to white space. Of rows with equal text and label the
+    first is kept. Rows with equal text and different labels are all kept, in the same part.
 
     Args:
         sentences: the sentences.
@@ -158,9 +162,24 @@ def split_sentences(
             got=f"{train_size} and {validation_size}",
             expected=f"positive sizes with a sum of at most {len(distinct)}, the number of distinct sentences",
         )
-    random.Random(seed).shuffle(distinct)
-    train = sentences.select(distinct[:train_size])
-    validation = sentences.select(distinct[train_size : train_size + validation_size])
+    groups: dict[str, list[int]] = {}
+    for index in distinct:
+        groups.setdefault(normalised_text(sentences.texts[index]), []).append(index)
+    shuffled = list(groups.values())
+    random.Random(seed).shuffle(shuffled)
+    chosen: tuple[list[int], list[int]] = ([], [])
+    for group in shuffled:
+        for part_of, size in zip(chosen, (train_size, validation_size), strict=True):
+            if len(part_of) + len(group) <= size:
+                part_of += group
+                break
+    train, validation = (sentences.select(part_of) for part_of in chosen)
+    if len(train) < train_size or len(validation) < validation_size:
+        raise InputError(
+            "train_size, validation_size",
+            got=f"{train_size} and {validation_size}, which {len(distinct)} rows cannot fill",
+            expected="sizes that keep rows with equal texts and different labels together",
+        )
     for name, part in (("train_size", train), ("validation_size", validation)):
         if len(set(part.labels)) < 2:
             raise InputError(
@@ -173,14 +192,42 @@ def split_sentences(
 
 
 def distinct_texts(sentences: LabelledTexts) -> list[int]:
-    """Return the index of the first sentence of each group of equal texts."""
-    last_first = reversed(list(enumerate(sentences.texts)))
-    return list({normalised_text(text): index for index, text in last_first}.values())[::-1]
+    """Return the index of the first sentence of each pair of text and label."""
+    first: dict[tuple[str, int], int] = {}
+    for index, (text, label) in enumerate(sentences):
+        first.setdefault((normalised_text(text), label), index)
+    return list(first.values())
+
+
+def describe_duplicates(sentences: LabelledTexts) -> str:
+    """Return one line about repeated rows and rows with equal texts and different labels; empty if there are none.
+
+    Example:
+        >>> describe_duplicates(LabelledTexts.of(["a film", "a  film", "a film", "C#"], ["x", "x", "y", "y"]))
+        '1 repeated row dropped (row 2); 1 text with different labels kept (row 1)'
+    """
+    distinct = distinct_texts(sentences)
+    kept = set(distinct)
+    repeated = [row for index, row in enumerate(sentences.rows) if index not in kept]
+    rows: dict[str, list[int]] = {}
+    for index in distinct:
+        rows.setdefault(normalised_text(sentences.texts[index]), []).append(sentences.rows[index])
+    conflicts = [group[0] for group in rows.values() if len(group) > 1]
+    parts = []
+    for found, name, state in (
+        (repeated, "repeated row", "dropped"),
+        (conflicts, "text", "with different labels kept"),
+    ):
+        if found:
+            first = ", ".join(map(str, found[:5])) + (" ..." if len(found) > 5 else "")
+            plural = "s" if len(found) > 1 else ""
+            parts.append(f"{len(found)} {name}{plural} {state} (row{plural} {first})")
+    return "; ".join(parts)
 
 
 def normalised_text(text: str) -> str:
-    """Drop case, white space and punctuation, unless there is nothing else."""
-    return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
+    """Apply Unicode normalisation (NFC) and replace runs of white space by one blank."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def _cell(place: str, row: dict[str, object], column: str) -> str:
@@ -192,7 +239,10 @@ def _cell(place: str, row: dict[str, object], column: str) -> str:
             remedy="Set the text column and the label column.",
         )
     value = row[column]
-    if not isinstance(value, str | int | float) or not str(value).strip():
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1 and 1.0 are the same label
+    is_missing = not isinstance(value, str | int | float) or not str(value).strip()
+    if is_missing or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f"{place}, column {column!r}", got=repr(value), expected="a non-empty text or a number")
     return str(value).strip()
 
@@ -212,9 +262,16 @@ def _rows(path: Path) -> Iterator[tuple[int, str, dict[str, object]]]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, object]]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = next(reader, [])
-    for number, cells in enumerate(reader, start=2):
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)  # of two that are equally frequent, the comma
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header = _next_cells(path, reader) or []
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise InputError(f"{path}:1", got=f"a header that repeats {repeated}", expected="different column names")
+    number = 1
+    while (cells := _next_cells(path, reader)) is not None:
+        number += 1
         place = f"{path}:{reader.line_num}"
         if not cells:  # an empty line
             continue
@@ -223,9 +280,26 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, objec
                 place,
                 got=f"{len(cells)} cells",
                 expected=f"{len(header)}, as in the header {header}",
-                remedy="Enclose texts that contain a comma in quotation marks.",
+                remedy="Enclose texts that contain the delimiter or a line break in quotation marks.",
             )
         yield number, place, dict(zip(header, cells, strict=True))
+
+
+def _next_cells(path: Path, reader: Any) -> list[str] | None:
+    """Return the next record; None at the end of the file."""
+    limit = csv.field_size_limit(sys.maxsize)  # the default refuses fields above 131,072 characters
+    start = reader.line_num + 1
+    try:
+        cells: list[str] | None = next(reader, None)
+        return cells
+    except csv.Error as error:
+        raise InputError(
+            f"{path}:{start}",
+            got=f"a record that is no valid CSV ({error})",
+            expected='a quoted field that is closed, with quotation marks inside it doubled ("")',
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, object]]]:

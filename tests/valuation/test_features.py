@@ -46,6 +46,17 @@ def test_features_do_not_depend_on_padding_and_batches_and_the_model_state_is_re
     np.testing.assert_allclose(encode_texts(model, tokenizer, TEXTS, pooling="first")[1], hidden[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_features_do_not_depend_on_the_padding_side_of_the_tokenizer(pooling: str) -> None:
+    model, tokenizer = encoder()
+    expected = np.concatenate([encode_texts(model, tokenizer, [text], pooling=pooling) for text in TEXTS])
+    tokenizer.padding_side = "left"
+    np.testing.assert_allclose(encode_texts(model, tokenizer, TEXTS, pooling=pooling), expected, atol=1e-5)
+    assert tokenizer.padding_side == "left"
+    tokenizer.pad_token = None
+    np.testing.assert_allclose(encode_texts(model, tokenizer, TEXTS, pooling=pooling), expected, atol=1e-5)
+
+
 def test_the_cache_is_used_for_the_same_model_only(tmp_path: Path, monkeypatch) -> None:
     model, tokenizer = encoder()
     first = encode_texts(model, tokenizer, TEXTS, cache_dir=tmp_path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import csv
 from pathlib import Path
 
 import pytest
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation import LabelledTexts, read_sentences, split_sentences
+from lightning_attnflow.valuation.sentences import describe_duplicates, distinct_texts
 
 
 def numbered(n: int, positives: int | None = None) -> LabelledTexts:
@@ -52,6 +53,12 @@ def test_rows_count_records_not_lines(tmp_path: Path) -> None:
         ("a.jsonl", "{text\n", r"a\.jsonl:1: got \{text"),
         ("a.jsonl", '{"text": ["x"], "label": 1}\n', r"a\.jsonl:1, column 'text': got \['x'\]"),
         ("a.jsonl", '{"label": 1}\n', r"column 'text'"),
+        ("a.csv", 'text,label\n"good" film,1\nbad,0\n', r"a\.csv:2: got a record that is no valid CSV"),
+        ("a.csv", 'text,label\nfine,1\n"good film,1\nbad,0\n', r"a\.csv:3: got a record that is no valid CSV"),
+        ("a.csv", 'text,label\n"good,1\nbad,0\n"fine,1\n', r"a\.csv:2: got a record that is no valid CSV"),
+        ("a.csv", "text,label,text\nx,1,y\n", r"a\.csv:1: got a header that repeats \['text'\]"),
+        ("a.jsonl", '{"text": "x", "label": NaN}\n', r"a\.jsonl:1, column 'label': got nan"),
+        ("a.jsonl", '{"text": "x", "label": null}\n', r"a\.jsonl:1, column 'label': got None"),
         ("a.tsv", "text\tlabel\n", r"\.csv or \.jsonl"),
     ],
 )
@@ -85,15 +92,52 @@ def test_class_names_and_select_return_labels_and_rows() -> None:
     assert (len(sentences), sentences[1]) == (3, ("b", 0))
 
 
-def test_split_is_seeded_and_keeps_equal_texts_on_one_side() -> None:
-    texts = [f"Sentence {i}{mark}" for i in range(20) for mark in ("", "!", " ...")]
+def test_split_is_seeded_and_drops_repeated_rows() -> None:
+    texts = [f"Sentence {i}{mark}" for i in range(20) for mark in ("", " ", "  ")]
     sentences = LabelledTexts.of(texts, [i // 3 % 2 for i in range(60)])
     train, validation = split_sentences(sentences, 12, 8, seed=3)
-    words = [{re.sub(r"\W", "", text) for text in part.texts} for part in (train, validation)]
+    words = [{text.strip() for text in part.texts} for part in (train, validation)]
     assert (len(words[0]), len(words[1]), words[0] & words[1]) == (12, 8, set())
     assert split_sentences(sentences, 12, 8, seed=3) == (train, validation)
     assert split_sentences(sentences, 12, 8, seed=4) != (train, validation)
     assert all(sentences.texts[row - 1] == text for row, text in zip(train.rows, train.texts, strict=True))
+
+
+def test_rows_with_equal_texts_and_different_labels_are_kept_in_one_part() -> None:
+    texts = [f"Sentence {i % 15}" for i in range(20)]
+    sentences = LabelledTexts.of(texts, [0] * 7 + [1] * 8 + [1] * 5)
+    for seed in range(20):
+        train, validation = split_sentences(sentences, 12, 8, seed=seed)
+        assert (len(train), len(validation)) == (12, 8)
+        assert set(train.texts) & set(validation.texts) == set()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("film :)", "film :("), ("C++", "C#"), ("फिल्म की", "फिल्म का"), ("good", "Good"), ("No!", "No?")],
+)
+def test_texts_that_differ_in_a_character_are_different(first: str, second: str) -> None:
+    assert distinct_texts(LabelledTexts.of([first, second], [0, 0])) == [0, 1]
+    composed, decomposed = LabelledTexts.of([first, f" {first} "], [0, 0]), LabelledTexts.of(["é", "é"], [0, 0])
+    assert distinct_texts(composed) == distinct_texts(decomposed) == [0]
+    assert describe_duplicates(composed) == "1 repeated row dropped (row 2)"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_files_may_use_commas_semicolons_or_tabs(tmp_path: Path, delimiter: str) -> None:
+    rows = [("text", "label"), ("x" * 200_000, "1"), ("b", "0")]
+    (tmp_path / "a.csv").write_text("\n".join(delimiter.join(row) for row in rows))
+    before = csv.field_size_limit()
+    assert read_sentences(tmp_path / "a.csv").texts == ("x" * 200_000, "b")
+    assert csv.field_size_limit() == before
+
+
+def test_numeric_labels_of_jsonl_files_are_normalised(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "a", "label": 1}\n{"text": "b", "label": 1.0}\n{"text": "c", "label": 0}'
+    )
+    sentences = read_sentences(tmp_path / "a.jsonl")
+    assert (sentences.classes, sentences.labels) == (("0", "1"), (1, 1, 0))
 
 
 @pytest.mark.parametrize(("train", "validation"), [(15, 6), (0, 5), (5, 0)])
