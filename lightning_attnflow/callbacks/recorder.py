@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,11 @@ def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, sta
 
 
 def _tensorboard_writer(logger: Any) -> Any:
-    """The event-file writer of a TensorBoard logger, None for other loggers."""
+    """The event-file writer of a TensorBoard logger; None for other loggers, and without the tensorboard package."""
     names = {kind.__name__ for kind in type(logger).__mro__}
-    return logger.experiment._get_file_writer() if "TensorBoardLogger" in names else None
+    if "TensorBoardLogger" not in names or find_spec("tensorboard") is None:  # tensorboardX has other summaries
+        return None
+    return logger.experiment._get_file_writer()
 
 
 def _is_dummy(logger: Any) -> bool:

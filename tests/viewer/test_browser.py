@@ -16,7 +16,7 @@ import pytest
 from runs import WORDS, run_log, sentence, values
 from test_page import HOSTILE, page_log
 
-from lightning_attnflow.viewer import write_page
+from lightning_attnflow.viewer import frame_html, write_page
 from lightning_attnflow.viewer.record import step_record
 from lightning_attnflow.viewer.summary import record_summary
 
@@ -326,3 +326,15 @@ def test_a_text_of_512_words_can_be_moved_and_resized(browser: Any, tmp_path: Pa
 def test_the_plugin_is_an_entry_point_of_the_package() -> None:
     found = [point.value for point in entry_points(group="tensorboard_plugins")]
     assert "lightning_attnflow.viewer.plugin:AttentionFlowPlugin" in found
+
+
+def test_the_notebook_display_shows_the_page_in_a_frame(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><body>{frame_html({'run': run_log(0)})}</body>", encoding="utf-8")
+    browser.get(path.as_uri())
+    page = Page(browser)
+    page.enter_frame()
+    page.has_numbers(".node", values(0, 0, 20))
+    page.click('[data-control="previous"]')
+    page.has_numbers(".node", values(0, 0, 10))
+    assert page.errors() == []
