@@ -25,6 +25,7 @@ export function renderTraining(container, panel, state, actions) {
   const halfway = 18 + bars / 2;
   if (steps.some((step) => step.prediction)) parts.push(svg("line", { x1: gutter, x2: gutter + column * steps.length, y1: halfway, y2: halfway, class: "halfway" }), svg("text", { x: gutter - 8, y: halfway + 3, class: "tick end" }, "50%"));
   let flips = 0;
+  let nameEnd = -1; // names that would overlap are left out; the bars still differ
   steps.forEach((step, place) => {
     const x = gutter + place * column;
     const current = step.step === panel.step.step;
@@ -33,11 +34,13 @@ export function renderTraining(container, panel, state, actions) {
     if (prediction) {
       const height = bars * prediction.probability;
       const tone = classes.indexOf(prediction.class);
-      parts.push(svg("rect", { x: x + 2, y: 18 + bars - height, width: Math.max(1, column - 4), height, rx: 2, class: `class-bar class-${Math.min(tone, 3)}`, "data-step": step.step, "data-class": prediction.class, "data-probability": prediction.probability }));
+      parts.push(svg("rect", { x: x + 2, y: 18 + bars - height, width: Math.max(1, column - 4), height, rx: 2, class: `class-bar class-${Math.min(tone, 3)}`, "data-step": step.step, "data-class": prediction.class, "data-probability": prediction.probability }, svg("title", {}, `step ${step.step}: ${prediction.class} ${percent(prediction.probability, 1)}`)));
       const before = steps[place - 1]?.prediction;
       if (!before || before.class !== prediction.class) {
         if (before) flips += 1;
-        parts.push(svg("text", { x: x + 2, y: 11, class: "class-name" }, shorten(prediction.class, 14)));
+        const name = shorten(prediction.class, 14);
+        if (x > nameEnd) parts.push(svg("text", { x: x + 2, y: 11, class: "class-name" }, name));
+        if (x > nameEnd) nameEnd = x + 2 + textWidth(name, 12);
       }
     }
     const every = Math.max(1, Math.ceil(34 / column));
@@ -61,5 +64,8 @@ export function renderTraining(container, panel, state, actions) {
   });
   parts.push(svg("text", { x: gutter - 8, y: top - 5, class: "tick end" }, "step"));
   drawing.append(svg("svg", { width, height: top + shown.count * rowHeight + 8, class: "canvas", role: "img", "aria-label": `${last.n} words over ${steps.length} steps, ${flips} changes of the prediction` }, parts));
-  drawing.append(el("div", { class: "below" }, tip, legend(last.flows[kind], scale)));
+  const targets = new Set(steps.map((step) => step.flows[kind].target));
+  const explained = targets.size > 1 ? "the class predicted at each step" : last.flows[kind].target;
+  const { signed, unit } = last.flows[kind];
+  drawing.append(el("div", { class: "below" }, tip, legend({ signed, unit, target: explained }, scale)));
 }
