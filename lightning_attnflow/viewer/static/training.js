@@ -25,7 +25,6 @@ export function renderTraining(container, panel, state, actions) {
   const halfway = 18 + bars / 2;
   if (steps.some((step) => step.prediction)) parts.push(svg("line", { x1: gutter, x2: gutter + column * steps.length, y1: halfway, y2: halfway, class: "halfway" }), svg("text", { x: gutter - 8, y: halfway + 3, class: "tick end" }, "50%"));
   let flips = 0;
-  let nameEnd = -1; // names that would overlap are left out; the bars still differ
   steps.forEach((step, place) => {
     const x = gutter + place * column;
     const current = step.step === panel.step.step;
@@ -39,8 +38,9 @@ export function renderTraining(container, panel, state, actions) {
       if (!before || before.class !== prediction.class) {
         if (before) flips += 1;
         const name = shorten(prediction.class, 14);
-        if (x > nameEnd) parts.push(svg("text", { x: x + 2, y: 11, class: "class-name" }, name));
-        if (x > nameEnd) nameEnd = x + 2 + textWidth(name, 12);
+        const next = steps.findIndex((later, index) => index > place && later.prediction?.class !== prediction.class);
+        const room = column * ((next < 0 ? steps.length : next) - place);
+        if (textWidth(name, 12) <= room || next < 0) parts.push(svg("text", { x: x + 2, y: 11, class: "class-name" }, name));
       }
     }
     const every = Math.max(1, Math.ceil(34 / column));
