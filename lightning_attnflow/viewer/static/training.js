@@ -40,7 +40,7 @@ export function renderTraining(container, panel, state, actions) {
         const name = shorten(prediction.class, 14);
         const next = steps.findIndex((later, index) => index > place && later.prediction?.class !== prediction.class);
         const room = column * ((next < 0 ? steps.length : next) - place);
-        if (textWidth(name, 12) <= room || next < 0) parts.push(svg("text", { x: x + 2, y: 11, class: "class-name" }, name));
+        if (textWidth(name, 13.5) + 4 <= room || next < 0) parts.push(svg("text", { x: x + 2, y: 11, class: "class-name" }, name));
       }
     }
     const every = Math.max(1, Math.ceil(34 / column));
