@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as pl
 import torch
@@ -15,32 +19,25 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_attnflow._checks import check_choice, check_integer
 from lightning_attnflow._state import preserve_rng
-from lightning_attnflow.attention.capture import find_transformer
-from lightning_attnflow.attention.tokens import check_length, position_limit
-from lightning_attnflow.callbacks.batches import encode_probe, first_sentences, model_inputs, padded, part_of, take
 from lightning_attnflow.callbacks.budget import OverheadBudget
-from lightning_attnflow.callbacks.measure import Flow, FlowSettings, Measured, Method, MonitoredSentence, measure
-from lightning_attnflow.callbacks.recorder import (
-    RunRecorder,
-    write_descriptions,
-    write_layout,
-    write_records,
-    write_verdicts,
-)
+from lightning_attnflow.callbacks.measure import Flow, FlowSettings, Measured, Method, MonitoredSentence
+from lightning_attnflow.callbacks.recorder import RunRecorder
+from lightning_attnflow.callbacks.schedule import ValidationSchedule, Watchers, has_validation
+from lightning_attnflow.callbacks.sentences import ValidationSentences
 from lightning_attnflow.callbacks.summary import Reference, layer_scalars, run_scalars
 from lightning_attnflow.errors import AttnFlowError, InputError
 from lightning_attnflow.plots.loggers import log_histograms, log_sentence, media_loggers
-from lightning_attnflow.plots.media_loggers import TensorBoardMedia
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 T = TypeVar("T")
 
 NO_DRIFT = (
     "drift is not logged: no sentence was in the last validation. Do not shuffle the validation set, or pass probes=."
 )
-_SHARDING_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+LATEST_ELSEWHERE = (
+    "this process ends with the fit, so monitor.latest stays empty in the main process; the loggers and "
+    "trainer.callback_metrics have the results."
+)
+RELATIVE_TO_LAST = ("drift", "attention_drift", "flips")
 
 
 class AttentionFlowMonitor(pl.Callback):
@@ -56,8 +53,11 @@ class AttentionFlowMonitor(pl.Callback):
     sentence, if there are no probes) a heat map and a table of the words are logged. Loggers without media support get
     PNG and Markdown files in their log directory.
 
-    Training is bit-identical with and without the monitor. It runs in ``trainer.fit`` and ``trainer.validate``. Before
-    the first training step the flows of the probes are computed, as the reference of ``attnflow/drift_from_start``.
+    Training is bit-identical with and without the monitor. It runs in ``trainer.fit``, ``trainer.validate`` and, with
+    metrics named ``attnflow_test/...``, in ``trainer.test``; not in ``trainer.predict``. The weights are those of the
+    validation batches, also with callbacks that average weights. Before the first training step the flows of the probes
+    are computed, as the reference of ``attnflow/drift_from_start``. A drift that EarlyStopping or ModelCheckpoint
+    monitors is 1 at the first validation, if there is nothing to compare with.
     Sentences are taken evenly from all validation dataloaders and processes. Strategies that shard the model are not
     supported.
 
@@ -65,7 +65,9 @@ class AttentionFlowMonitor(pl.Callback):
         tokenizer: the model's tokenizer, or its name or path. Without it, tokens are named by their ids and there is no
             conductance flow.
         probes: sentences to monitor in addition to validation sentences; they require a tokenizer.
-        every_n_epochs: run at the end of every n-th epoch with a validation.
+        name: part of the names of metrics, media and files, ``attnflow_<name>/...``, for several monitors in a trainer.
+        every_n_validations: log the first validation and every n-th after it; every one, while a callback such as
+            EarlyStopping monitors one of the metrics.
         max_sentences: number of validation sentences, taken from the first batches; 0 monitors the probes only.
         flow: "both", "conductance" or "attention". With "both", a model without logits has its attention flow only.
         method: of the attention flow: "shapley", "pairwise", "single" or "rollout", see ``attention_flow``.
@@ -83,6 +85,7 @@ class AttentionFlowMonitor(pl.Callback):
         inputs: function from a batch to the keyword arguments of that model; default: the known keys of a mapping.
         seed: of the sampled permutations, the same in every epoch.
         on_error: "warn" warns and disables the monitor; "raise" raises.
+        every_n_epochs: old name of ``every_n_validations``.
 
     Attributes:
         latest: probes (or the first sentence) at the last logged validation: ``text``, ``labels``, ``prediction``,
@@ -94,7 +97,7 @@ class AttentionFlowMonitor(pl.Callback):
     Source: Ethayarajh & Jurafsky, "Attention Flows are Shapley Value Explanations" (ACL 2021).
 
     Example:
-        >>> monitor = AttentionFlowMonitor(max_sentences=4, readout="last", every_n_epochs=2)
+        >>> monitor = AttentionFlowMonitor(max_sentences=4, readout="last", every_n_validations=2)
         >>> monitor.latest
         ()
     """
@@ -104,7 +107,8 @@ class AttentionFlowMonitor(pl.Callback):
         tokenizer: PreTrainedTokenizerBase | str | None = None,
         *,
         probes: Sequence[str] = (),
-        every_n_epochs: int = 1,
+        name: str = "",
+        every_n_validations: int = 1,
         max_sentences: int = 8,
         flow: Flow = "both",
         method: Method = "shapley",
@@ -118,14 +122,22 @@ class AttentionFlowMonitor(pl.Callback):
         inputs: Callable[[Any], Mapping[str, Any]] | None = None,
         seed: int = 0,
         on_error: Literal["warn", "raise"] = "warn",
+        every_n_epochs: int | None = None,
     ) -> None:
         super().__init__()
+        readout, heads = _integer(readout), _integer(heads)
         self.settings = FlowSettings(flow, method, readout, heads, residual, words, seed)  # type: ignore[arg-type]
         check_choice("on_error", on_error, ("warn", "raise"))
         check_choice("scalars", scalars, ("run", "layers"))
         self.scalars = scalars
         self.budget = OverheadBudget(max_overhead)
-        self.every_n_epochs = check_integer("every_n_epochs", every_n_epochs)
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*", name, re.ASCII):
+            raise InputError("name", got=repr(name), expected="letters, digits, '_', '.' and '-'")
+        self.name = name
+        if every_n_epochs is not None:
+            warnings.warn("every_n_epochs was renamed every_n_validations", FutureWarning, stacklevel=2)
+            every_n_validations = every_n_epochs
+        self.schedule = ValidationSchedule(every_n_validations)
         self.max_sentences = check_integer("max_sentences", max_sentences, minimum=0)
         if isinstance(probes, str) or (not probes and not max_sentences):
             got = repr(probes) + ("" if probes else " and max_sentences=0")
@@ -139,13 +151,12 @@ class AttentionFlowMonitor(pl.Callback):
         self.tokenizer, self.probes = tokenizer, tuple(probes)
         self.model, self.inputs, self.on_error = model, inputs, on_error
         self.latest: tuple[MonitoredSentence, ...] = ()
-        self._recorder = RunRecorder(len(self.probes))
-        self._described: set[str] = set()
-        self._encodings = [
-            encode_probe(tokenizer, text, f"probes[{index}]") for index, text in enumerate(probes) if tokenizer
-        ]
+        self._sentences = ValidationSentences(
+            tokenizer, self.probes, self.max_sentences, model, inputs, self.settings, self.budget
+        )
+        self._module: weakref.ref[pl.LightningModule] | None = None  # whose flows are the references of drift
         self._start, self._last = Reference(), Reference()
-        self._batches: list[list[dict[str, Any]]] = []  # by dataloader
+        self._recorder = RunRecorder(len(self.probes), self.name)
         self._failure: Exception | None = None
         self._disabled = False
         self._logged: set[str] = set()
@@ -153,28 +164,54 @@ class AttentionFlowMonitor(pl.Callback):
 
     # Hooks
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check the names of the monitors; start anew with another module, and after a failure."""
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        others = [one for one in callbacks if isinstance(one, AttentionFlowMonitor) and one is not self]
+        if any(one.name == self.name for one in others):
+            raise InputError(
+                f"name of {1 + len(others)} AttentionFlowMonitors",
+                got=f"{self.name!r} twice",
+                expected="different names, because the names of metrics and files start with them",
+                remedy='Pass name="second" to one of them.',
+            )
+        self._failure, self._disabled = None, trainer.barebones
+        if trainer.barebones and stage == "fit":
+            rank_zero_info("AttentionFlowMonitor: off, because Trainer(barebones=True) logs nothing.")
+        if self._module is None or self._module() is not pl_module:
+            self._module = weakref.ref(pl_module)
+            self._start, self._last, self.latest = Reference(), Reference(), ()
+            self._recorder = RunRecorder(len(self.probes), self.name)
+            self.schedule.n_validations = 0
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the model before training starts."""
         self.budget.start()
-        self._attempt(trainer, lambda: self._transformer(trainer, pl_module))
+        if not self._disabled:
+            self._attempt(trainer, lambda: self._sentences.transformer(trainer, pl_module))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute the flows of the probes before training, unless the run is resumed."""
-        if self._disabled or self._start.targets or self._start.attention or trainer.global_step:
+        if self._disabled:
+            return
+        self._say_when(trainer)
+        if self._start.targets or self._start.attention or trainer.global_step:
             return
         started = time.perf_counter()
-        gathered = self._gather(trainer, lambda: self._measured(trainer, pl_module, n_sentences=0))
-        if gathered is not None:
+        self._sentences.clear()
+        if self.probes and (gathered := self._gather(trainer, pl_module)) is not None:
             sentences = [one for part in gathered for one in part.sentences]
             self._start = self._last = Reference.of(sentences)
-            if sentences and trainer.is_global_zero:
+            if trainer.is_global_zero:
                 self._attempt(trainer, lambda: self._record(trainer, sentences, run_scalars(sentences, *self._both())))
-        self._batches = []
         self.budget.spend(time.perf_counter() - started)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Discard the sentences of the last validation."""
-        self._batches, self._seconds = [], 0.0
+        """Discard the sentences of the last validation, and count this one."""
+        self._sentences.clear()
+        self._seconds = 0.0
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self.schedule.advance()
 
     def on_validation_batch_start(
         self,
@@ -185,159 +222,182 @@ class AttentionFlowMonitor(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Copy sentences from the batch, before the module can change it."""
-        if not self._is_due(trainer) or self._failure is not None:
-            return
-        started = time.perf_counter()
-        self._attempt(trainer, lambda: self._collect(trainer, pl_module, batch, dataloader_idx))
-        self._seconds += time.perf_counter() - started
+        if self._is_due(trainer) and self._failure is None:
+            loaders = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+            with self._timed():
+                self._attempt(
+                    trainer,
+                    lambda: self._sentences.collect(trainer, pl_module, batch, dataloader_idx, len(loaders)),
+                )
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Measure the sentences now, with the weights of this validation: averaged weights may be replaced after it."""
+        if self._is_due(trainer) and self._failure is None:
+            with self._timed():
+                self._attempt(trainer, lambda: self._sentences.measure(trainer, pl_module))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compute the flows and log them."""
-        if not self._is_due(trainer):
+        """Log what was measured."""
+        if self._disabled and trainer.state.fn == TrainerFn.FITTING:
+            Watchers(trainer, f"{self.prefix}/").hold()
+        if self._is_due(trainer):
+            self._log(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Keep callbacks that watch the metrics of a disabled monitor from ending the training."""
+        if self._disabled:
+            Watchers(trainer, f"{self.prefix}/").hold()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure and log the probes, if there is no validation."""
+        if self._disabled or not self.probes or trainer.enable_validation:
             return
-        started = time.perf_counter()
-        gathered = self._gather(trainer, lambda: self._measured(trainer, pl_module, n_sentences=self.max_sentences))
-        self._batches = []
-        if gathered is None:
-            return
-        sentences = [one for part in gathered for one in part.sentences]
-        if not sentences:
-            return
-        values = run_scalars(sentences, self._last, self._start)
-        if self.scalars == "layers":
-            values |= layer_scalars(sentences, self._last, has_tokenizer=self.tokenizer is not None)
-        self._log_once({topic: note for part in reversed(gathered) for topic, note in part.notes.items()})
-        if self._last.targets and not self._last.knows(sentences):
-            self._log_once({"drift": NO_DRIFT})
-        if trainer.is_global_zero:
-            self._attempt(trainer, lambda: self._record(trainer, sentences, values))
-        self._last = Reference.of(sentences)
-        sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
-        pl_module.log_dict({f"attnflow/{name}": value for name, value in values.items()}, sync_dist=sync)
-        if trainer.is_global_zero:
-            own = gathered[0].sentences
-            self.latest = tuple(own[: len(self.probes) or 1])
-            self._attempt(trainer, lambda: self._log_media(trainer, sentences))
-        seconds = self._seconds + time.perf_counter() - started
-        self.budget.spend(seconds)
-        pl_module.log("attnflow/seconds", seconds, reduce_fx="max", sync_dist=sync)
+        self._sentences.clear()
+        self._seconds = 0.0
+        self.schedule.advance()
+        if self._is_due(trainer):
+            self._log(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Log the page of the run, and release the time limit, which applies to the fit only."""
         self.budget.stop()
-        if trainer.is_global_zero and self._recorder.log.sentences and not self._disabled:
-            self._attempt(trainer, lambda: self._log_page(trainer))
+        if trainer.is_global_zero and not self._disabled:
+            self._attempt(trainer, lambda: self._recorder.log_page(trainer, self.prefix))
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Like a validation."""
+        self.on_validation_epoch_start(trainer, pl_module)
+
+    def on_test_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        """Like a validation."""
+        self.on_validation_batch_start(trainer, pl_module, *batch)
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        """Like a validation."""
+        self.on_validation_batch_end(trainer, pl_module, *batch)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Like a validation; the metrics are named ``attnflow_test/...``."""
+        self.on_validation_epoch_end(trainer, pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Release the sentences; ``teardown`` is not called after an exception."""
-        self._batches = []
+        self._sentences.clear()
+        self.budget.stop()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Release the sentences."""
-        self._batches = []
+        self._sentences.clear()
 
     # State
 
     @property
+    def prefix(self) -> str:
+        """First part of the names of metrics and media: ``attnflow``, or ``attnflow_<name>``."""
+        return f"attnflow_{self.name}" if self.name else "attnflow"
+
+    @property
     def state_key(self) -> str:
-        """Key of this monitor in checkpoints, unique for its settings."""
+        """Key of this monitor in checkpoints, unique for its name and settings."""
         settings = {name: value for name, value in vars(self.settings).items() if name != "seed"}
-        return self._generate_state_key(**settings, model=self.model)
+        return self._generate_state_key(name=self.name, **settings, model=self.model, probes=self.probes)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the flows before training and at the last logged validation, the references of drift."""
-        return {"start": self._start.state(), "last": self._last.state()}
+        """Return the references of drift, before training and at the last logged validation, and the schedule."""
+        return {
+            "start": self._start.state(),
+            "last": self._last.state(),
+            "n_validations": self.schedule.n_validations,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the references of drift."""
+        """Restore the references of drift and the schedule."""
         self._start, self._last = (Reference.from_state(state_dict.get(name, {})) for name in ("start", "last"))
+        self.schedule.n_validations = state_dict.get("n_validations", 0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without the reference to the module, which cannot be pickled."""
+        return vars(self) | {"_module": None}
 
     # Steps
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         if self._disabled or trainer.sanity_checking:
             return False
-        return trainer.state.fn != TrainerFn.FITTING or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        return trainer.state.fn != TrainerFn.FITTING or self.schedule.is_due
 
-    def _transformer(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> PreTrainedModel:
-        strategy = type(trainer.strategy).__name__
-        if strategy in _SHARDING_STRATEGIES:
-            raise InputError(
-                "AttentionFlowMonitor",
-                got=f"{strategy}, which shards the model",
-                expected="the whole model in every process",
-                remedy="Use strategy='ddp', or validate a checkpoint on one device with the monitor.",
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - started
+
+    def _say_when(self, trainer: pl.Trainer) -> None:
+        """Say at the start of a fit if nothing will be logged, or at other times than expected."""
+        watchers = Watchers(trainer, f"{self.prefix}/")
+        self.schedule.is_watched = bool(watchers.metrics)
+        if watchers.metrics and self.schedule.every_n > 1:
+            self._log_once({"watched": f"every validation is logged, because of {', '.join(watchers.names)}."})
+        if not trainer.enable_validation and self.probes:
+            self._log_once({"training": "there is no validation; probes are logged at the end of training epochs."})
+        elif not has_validation(trainer):
+            rank_zero_warn(
+                "AttentionFlowMonitor will log nothing: the fit has no validation. Add a validation loader and "
+                "validation_step, check limit_val_batches and check_val_every_n_epoch, or pass probes=."
             )
-        transformer = find_transformer(pl_module, self.model)
-        limit = position_limit(transformer)
-        for index, probe in enumerate(self._encodings):
-            check_length(f"probes[{index}]", len(probe["input_ids"]), limit)
-        return transformer
+        if (
+            getattr(trainer.strategy.launcher, "is_interactive_compatible", False)
+            or "spawn" in type(trainer.strategy.launcher).__name__.lower()
+        ):
+            self._log_once({"latest": LATEST_ELSEWHERE})
 
-    def _collect(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, dataloader_idx: int) -> None:
-        of_process = part_of(self.max_sentences, trainer.world_size, trainer.global_rank)
-        of_loader = part_of(of_process, len(trainer.num_val_batches), dataloader_idx)
-        self._batches += [[] for _ in range(dataloader_idx + 1 - len(self._batches))]
-        missing = of_loader - sum(len(inputs["input_ids"]) for inputs in self._batches[dataloader_idx])
-        if missing > 0:
-            inputs = model_inputs(batch, self._transformer(trainer, pl_module), self.inputs)
-            self._batches[dataloader_idx].append(first_sentences(inputs, missing))
-
-    def _measured(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *, n_sentences: int) -> Measured:
-        """Return what this process measures: the probes in the first process, then validation sentences."""
-        transformer = self._transformer(trainer, pl_module)
-        pending = [inputs for of_loader in self._batches for inputs in of_loader]
-        shown: list[dict[str, Any]] = []
-        if self._encodings:
-            if trainer.is_global_zero and self.tokenizer is not None:
-                shown = [padded(self._encodings, self.tokenizer.pad_token_id or 0, transformer)]
-        else:
-            shown, pending = take(pending, 1)
-        texts = {tuple(probe["input_ids"]): text for probe, text in zip(self._encodings, self.probes, strict=True)}
-        result = measure(transformer, shown, self.tokenizer, self.settings, texts) if shown else Measured([], {})
-        n_pending = min(n_sentences, sum(len(inputs["input_ids"]) for inputs in pending))
-        while n_pending and (n := self.budget.n_affordable(n_pending)):
-            part, pending = take(pending, n)
-            started = time.perf_counter()
-            more = measure(transformer, part, self.tokenizer, self.settings, texts, edges=False)
-            self.budget.observe(time.perf_counter() - started, n)
-            self.budget.spend(time.perf_counter() - started)
-            result = Measured([*result.sentences, *more.sentences], {**more.notes, **result.notes})
-            n_pending -= n
-        if n_pending:
-            result.notes["max_overhead"] = (
-                f"{n_pending} of {n_sentences} validation sentences are left out, to keep the monitor within "
-                f"max_overhead={self.budget.share} of the duration of the fit."
-            )
-        return result
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gather and log the sentences of all processes."""
+        started = time.perf_counter()
+        gathered = self._gather(trainer, pl_module)
+        self._sentences.clear()
+        sentences = [one for part in gathered or () for one in part.sentences]
+        if gathered is None or not sentences:
+            return
+        prefix = f"{self.prefix}_test" if trainer.testing else self.prefix
+        values = run_scalars(sentences, self._last, self._start)
+        if self.scalars == "layers":
+            values |= layer_scalars(sentences, self._last, has_tokenizer=self.tokenizer is not None)
+        self._log_once({topic: note for part in reversed(gathered) for topic, note in part.notes.items()})
+        if self._last.targets and not self._last.knows(sentences):
+            self._log_once({"drift": NO_DRIFT})
+        sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
+        if not (self._last.targets or self._last.attention):  # what callbacks watch must exist at the first validation
+            watched = {name.removeprefix(f"{prefix}/") for name in Watchers(trainer, f"{prefix}/").metrics}
+            values |= dict.fromkeys(watched.intersection(RELATIVE_TO_LAST) - values.keys(), 1.0)
+        if not trainer.testing:
+            if trainer.is_global_zero:
+                self._attempt(trainer, lambda: self._record(trainer, sentences, values))
+            self._last = Reference.of(sentences)
+        pl_module.log_dict({f"{prefix}/{name}": value for name, value in values.items()}, sync_dist=sync)
+        if trainer.is_global_zero:
+            own = gathered[0].sentences
+            self.latest = tuple(own[: len(self.probes) or 1])
+            self._attempt(trainer, lambda: self._log_media(trainer, prefix, sentences))
+        seconds = self._seconds + time.perf_counter() - started
+        self.budget.spend(seconds)
+        pl_module.log(f"{prefix}/seconds", seconds, reduce_fx="max", sync_dist=sync)
 
     def _both(self) -> tuple[Reference, Reference]:
         return self._last, self._start
 
-    def _log_page(self, trainer: pl.Trainer) -> None:
-        """Log the page of all validations; TensorBoard has the plugin instead."""
-        page = self._recorder.page("run")
-        for logger in media_loggers(trainer.loggers, trainer.default_root_dir):
-            if not isinstance(logger, TensorBoardMedia):
-                logger.log_page("attnflow/page", page, trainer.fit_loop.epoch_loop._batches_that_stepped)
-
     def _record(self, trainer: pl.Trainer, sentences: list[MonitoredSentence], values: Mapping[str, float]) -> None:
-        """Write what the page shows through the loggers, and the verdicts to the console and the text tab."""
+        """Write what the page shows through the loggers, and the verdicts to the console."""
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
-        of_run = {name: value for name, value in values.items() if "/" not in name}
-        steps = trainer.estimated_stepping_batches if trainer.state.fn == TrainerFn.FITTING else float("inf")
-        progress = trainer.global_step / steps if 0 < steps < float("inf") else None
-        records, verdicts = self._recorder.add(
-            step, trainer.current_epoch, sentences, of_run, *self._both(), progress=progress
-        )
-        write_records(records, trainer.loggers, trainer.default_root_dir)
-        new = {name: value for name, value in of_run.items() if name not in self._described}
-        write_descriptions(new, step, trainer.loggers)
-        of_layers = values.keys() - of_run.keys()
-        if of_layers and not of_layers & self._described:
-            write_layout(list(of_layers), trainer.loggers)
-        self._described |= values.keys()
-        write_verdicts(verdicts, step, trainer.loggers)
+        verdicts = self._recorder.write(trainer, self.prefix, step, sentences, values, *self._both())
         self._log_once({f"verdict: {verdict.text}": f"step {step}: {verdict.text}" for verdict in verdicts})
 
     def to_html(self, path: str | Path) -> Path:
@@ -353,12 +413,12 @@ class AttentionFlowMonitor(pl.Callback):
             raise InputError("AttentionFlowMonitor", got="no logged validation", expected="at least one")
         return self._recorder.write_page(path, "run")
 
-    def _log_media(self, trainer: pl.Trainer, sentences: list[MonitoredSentence]) -> None:
+    def _log_media(self, trainer: pl.Trainer, prefix: str, sentences: list[MonitoredSentence]) -> None:
         loggers = media_loggers(trainer.loggers, trainer.default_root_dir)
         if not loggers:
             return
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
-        name = "probe" if self.probes else "sentence"
+        name = f"{prefix}/{'probe' if self.probes else 'sentence'}"
         drawn = [
             log_sentence(loggers, f"{name}_{index:02d}", one.conductance or one.attention, one.title(step), step)
             for index, one in enumerate(self.latest)
@@ -366,7 +426,8 @@ class AttentionFlowMonitor(pl.Callback):
         if not all(drawn):
             self._log_once({"figures": "no heat maps without matplotlib: pip install 'lightning-attnflow[plots]'."})
         if self.scalars == "layers":
-            log_histograms(loggers, [one.attention for one in sentences if one.attention is not None], step)
+            flows = [one.attention for one in sentences if one.attention is not None]
+            log_histograms(loggers, f"{prefix}/attention_flow", flows, step)
 
     # Messages and errors
 
@@ -389,29 +450,39 @@ class AttentionFlowMonitor(pl.Callback):
                 raise
             self._failure = error
             if trainer.world_size == 1:
-                self._disable(_describe(error))
+                self._disable(trainer, _describe(error))
             return None
 
-    def _gather(self, trainer: pl.Trainer, step: Callable[[], Measured]) -> list[Measured] | None:
-        """Run a step in every process and return all results by rank; None if it failed in one of them."""
-        result = self._attempt(trainer, step) if self._failure is None else None
+    def _gather(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[Measured] | None:
+        """Return the sentences of all processes by rank; None if one of them failed."""
+        if self._failure is None:
+            self._attempt(trainer, lambda: self._sentences.measure(trainer, pl_module))
         if self._disabled:
             return None
-        own = (_describe(self._failure) if self._failure else None, result)
-        everywhere = [own] * trainer.world_size
+        own = (_describe(self._failure), None) if self._failure else (None, self._sentences.result())
+        everywhere: list[Any] = [own] * trainer.world_size
         if trainer.world_size > 1:
             torch.distributed.all_gather_object(everywhere, own)
         failures = [text for text, _ in everywhere if text is not None]
         if failures:
-            self._disable(failures[0])
+            self._disable(trainer, failures[0])
             return None
-        return [part for _, part in everywhere if part is not None]
+        return [part for _, part in everywhere]
 
-    def _disable(self, reason: str) -> None:
+    def _disable(self, trainer: pl.Trainer, reason: str) -> None:
         self._disabled = True
         if self.on_error == "raise":  # the failure was in another process
             raise AttnFlowError("AttentionFlowMonitor", got=reason, expected="no failure in another process")
-        rank_zero_warn(f"AttentionFlowMonitor is disabled, training continues. {reason}")
+        names = ", ".join(Watchers(trainer, f"{self.prefix}/").names)
+        watchers = (
+            f" Until the end of this run the metric stays as it is, without effect, for {names}." if names else ""
+        )
+        rank_zero_warn(f"AttentionFlowMonitor is disabled, training continues. {reason}{watchers}")
+
+
+def _integer(value: str | int) -> str | int:
+    """Return the integer of a string of digits, as positions and heads arrive from a command line."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _describe(error: Exception) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch.trainer.states import TrainerFn
 
 from lightning_attnflow.callbacks.measure import MonitoredSentence
 from lightning_attnflow.callbacks.summary import SCALARS, Reference, mean_of_layers, sentence_drift
-from lightning_attnflow.plots.media_loggers import log_directory
+from lightning_attnflow.plots.loggers import media_loggers
+from lightning_attnflow.plots.media_loggers import TensorBoardMedia, log_directory
 from lightning_attnflow.viewer import (
     FlowPart,
     Prediction,
@@ -38,11 +40,13 @@ class RunRecorder:
 
     Args:
         n_probes: number of probes, the first of the recorded sentences.
+        monitor: name of the monitor, empty if there is one only.
     """
 
-    def __init__(self, n_probes: int) -> None:
+    def __init__(self, n_probes: int, monitor: str = "") -> None:
         self.log = RunLog()
-        self._n_probes = n_probes
+        self._n_probes, self._monitor = n_probes, monitor
+        self._described: set[str] = set()
         self._names: dict[str, str] = {}
 
     def add(
@@ -85,6 +89,45 @@ class RunRecorder:
         self.log.limit_edges(_MOST_EDGE_BYTES)
         return [of_step, *records], verdicts
 
+    def write(
+        self,
+        trainer: Any,
+        prefix: str,
+        step: int,
+        sentences: Sequence[MonitoredSentence],
+        values: Mapping[str, float],
+        last: Reference,
+        start: Reference,
+    ) -> list[Verdict]:
+        """Add one validation, write it through the loggers of a trainer, and return the verdicts.
+
+        Of a monitor with a name the sentences are written only: a step has one record of metrics.
+        """
+        of_run = {name: value for name, value in values.items() if "/" not in name}
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        steps = trainer.estimated_stepping_batches if fitting else math.inf
+        progress = trainer.global_step / steps if 0 < steps < math.inf else None
+        records, verdicts = self.add(step, trainer.current_epoch, sentences, of_run, last, start, progress)
+        records = records[1:] if self._monitor else records
+        write_records(records, trainer.loggers, trainer.default_root_dir)
+        new = {name: value for name, value in of_run.items() if name not in self._described}
+        write_descriptions(new, step, trainer.loggers, prefix)
+        of_layers = values.keys() - of_run.keys()
+        if of_layers and not of_layers & self._described:
+            write_layout(list(of_layers), trainer.loggers)
+        self._described |= values.keys()
+        write_verdicts(verdicts, step, trainer.loggers, prefix)
+        return verdicts
+
+    def log_page(self, trainer: Any, prefix: str) -> None:
+        """Log the page of all validations; TensorBoard has the plugin instead."""
+        if not self.log.sentences:
+            return
+        page, step = self.page("run"), trainer.fit_loop.epoch_loop._batches_that_stepped
+        for logger in media_loggers(trainer.loggers, trainer.default_root_dir):
+            if not isinstance(logger, TensorBoardMedia):
+                logger.log_page(f"{prefix}/page", page, step)
+
     def write_page(self, path: str | Path, title: str) -> Path:
         """Write the page of all steps."""
         return write_page(path, {title: self.log}, title=title)
@@ -100,7 +143,8 @@ class RunRecorder:
             if number >= _MOST_SENTENCES:
                 return None
             is_probe = number < self._n_probes
-            self._names[one.key] = f"probe_{number:02d}" if is_probe else f"sentence_{number - self._n_probes:02d}"
+            name = f"probe_{number:02d}" if is_probe else f"sentence_{number - self._n_probes:02d}"
+            self._names[one.key] = f"{self._monitor}_{name}" if self._monitor else name
         return self._names[one.key]
 
 
@@ -117,9 +161,9 @@ def write_records(records: Sequence[Record], loggers: Sequence[Any], default_roo
                 file.writelines(to_bytes(record) + b"\n" for record in records)
 
 
-def write_descriptions(scalars: Mapping[str, float], step: int, loggers: Sequence[Any]) -> None:
+def write_descriptions(scalars: Mapping[str, float], step: int, loggers: Sequence[Any], prefix: str) -> None:
     """Write scalars with their descriptions, which TensorBoard reads from the first summary of a tag."""
-    described = {f"attnflow/{name}": (value, SCALARS[name]) for name, value in scalars.items() if name in SCALARS}
+    described = {f"{prefix}/{name}": (value, SCALARS[name]) for name, value in scalars.items() if name in SCALARS}
     for logger in loggers:
         if writer := _tensorboard_writer(logger):
             writer.add_summary(described_scalars(described), step)
@@ -133,12 +177,12 @@ def write_layout(names: Sequence[str], loggers: Sequence[Any]) -> None:
             logger.experiment.add_custom_scalars(layout)
 
 
-def write_verdicts(verdicts: Sequence[Verdict], step: int, loggers: Sequence[Any]) -> None:
+def write_verdicts(verdicts: Sequence[Verdict], step: int, loggers: Sequence[Any], prefix: str) -> None:
     """Write verdicts to the text tab of TensorBoard."""
     text = "\n\n".join(f"**{verdict.text}** {verdict.rule}" for verdict in verdicts)
     for logger in loggers:
         if text and _tensorboard_writer(logger):
-            logger.experiment.add_text("attnflow/verdicts", text, step)
+            logger.experiment.add_text(f"{prefix}/verdicts", text, step)
 
 
 def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, start: Reference) -> Record:

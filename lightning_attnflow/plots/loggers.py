@@ -19,9 +19,9 @@ __all__ = ["log_histograms", "log_sentence", "media_loggers"]
 
 
 def log_sentence(
-    loggers: Sequence[MediaLogger], name: str, flow: SentenceFlow | ConductanceFlow | None, title: str, step: int
+    loggers: Sequence[MediaLogger], tag: str, flow: SentenceFlow | ConductanceFlow | None, title: str, step: int
 ) -> bool:
-    """Log the heat map and the table of one sentence as ``attnflow/<name>``.
+    """Log the heat map and the table of one sentence as ``tag``.
 
     Returns:
         False if the heat map was not drawn because matplotlib is not installed.
@@ -36,21 +36,21 @@ def log_sentence(
         draw = partial(draw_heatmap, None, flow, title=title)
     table = Table(markdown, *flow_rows(flow))
     for logger in loggers:
-        logger.log_table(f"attnflow/{name}", table, step)
+        logger.log_table(tag, table, step)
     try:
         pixels = rendered(draw().get_figure(root=True))
     except MissingDependencyError:
         return False
     for logger in loggers:
-        logger.log_image(f"attnflow/{name}", pixels, step)
+        logger.log_image(tag, pixels, step)
     return True
 
 
-def log_histograms(loggers: Sequence[MediaLogger], flows: Sequence[SentenceFlow], step: int) -> None:
-    """Log a histogram of the attention flow of each layer as ``attnflow/attention_flow/layer_00`` and so on."""
+def log_histograms(loggers: Sequence[MediaLogger], tag: str, flows: Sequence[SentenceFlow], step: int) -> None:
+    """Log a histogram of the attention flow of each layer as ``<tag>/layer_00`` and so on."""
     n_layers = flows[0].n_layers if flows else 0
     for layer in range(n_layers):
         # in multiples of the uniform share, so that sentences of all lengths are comparable
         values = np.concatenate([flow.values[layer] * len(flow.labels) / flow.values[layer].sum() for flow in flows])
         for logger in loggers:
-            logger.log_histogram(f"attnflow/attention_flow/{layer_name(layer, n_layers)}", values, step)
+            logger.log_histogram(f"{tag}/{layer_name(layer, n_layers)}", values, step)

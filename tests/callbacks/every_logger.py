@@ -41,7 +41,7 @@ def every_logger(folder: Path) -> None:
     run = trainer(folder, callbacks=[watching], logger=loggers)
     run.fit(Classifier())
     for adapter in media_loggers(loggers, folder):
-        adapter.log_page("attnflow/page", PAGE, run.global_step - 1)
+        adapter.log_page("attnflow/test_page", PAGE, run.global_step - 1)
     loggers[2].experiment.finish()
     last = watching.latest[0]
     assert last.conductance is not None

@@ -151,9 +151,9 @@ def test_drift_is_logged_from_the_second_measured_epoch(tmp_path: Path) -> None:
                 seen.append((trainer.current_epoch, sorted(names)))
                 self.latest = ()
 
-    monitor = Watched(models.tokenizer(), every_n_epochs=2, method="rollout", scalars="layers", on_error="raise")
+    monitor = Watched(models.tokenizer(), every_n_validations=2, method="rollout", scalars="layers", on_error="raise")
     trainer(tmp_path, callbacks=[monitor], max_epochs=4, limit_train_batches=2).fit(Classifier())
-    assert [epoch for epoch, _ in seen] == [1, 3]
+    assert [epoch for epoch, _ in seen] == [0, 2]
     assert not any("drift" in name for name in seen[0][1])
     assert [name for name in seen[1][1] if "drift" in name] == [
         f"attnflow/attention_drift/layer_{i:02d}" for i in range(3)
@@ -161,12 +161,13 @@ def test_drift_is_logged_from_the_second_measured_epoch(tmp_path: Path) -> None:
 
 
 def test_drift_is_not_logged_between_different_sentences(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    monitor, data = new_monitor(), dataset(12)
+    monitor, data, module = new_monitor(), dataset(12), Classifier()
     with caplog.at_level("INFO"):
         for part in (data[:3], data[6:9], data[6:9]):
-            logged = validated(tmp_path, monitor, [DataLoader(part, 3)])
+            run = trainer(tmp_path, callbacks=[monitor])
+            run.validate(module, DataLoader(part, 3), verbose=False)
     assert caplog.text.count("drift is not logged") == 1
-    assert [logged[f"attnflow/attention_drift/layer_{layer:02d}"] for layer in range(3)] == [0, 0, 0]
+    assert [run.callback_metrics[f"attnflow/attention_drift/layer_{layer:02d}"] for layer in range(3)] == [0, 0, 0]
 
 
 def test_drift_continues_from_a_checkpoint(tmp_path: Path) -> None:

@@ -75,16 +75,17 @@ def test_tensorboard(folder: Path) -> None:
     np.testing.assert_array_equal(np.asarray(last), picture(folder))
     assert [scalar.step for scalar in board.Scalars("attnflow/seconds")] == STEPS
     assert [text.step for text in board.Tensors("attnflow/probe_00/text_summary")] == STEPS
-    assert (folder / "tensorboard" / "attnflow" / "page.html").read_text() == PAGE
+    assert (folder / "tensorboard" / "attnflow" / "test_page.html").read_text() == PAGE
 
 
 def test_csv(folder: Path) -> None:
     metrics = list(csv.DictReader((folder / "csv" / "metrics.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in metrics if row["attnflow/seconds"]] == STEPS
     files = sorted(path.name for path in (folder / "csv" / "attnflow").iterdir())
-    assert files == ["page.html"] + [
+    pictures = [
         f"probe_{probe:02d}_step_{step:06d}.{suffix}" for probe in (0, 1) for step in STEPS for suffix in ("md", "png")
     ]
+    assert files == ["page.html", *pictures, "test_page.html"]
 
 
 def wandb_history(folder: Path) -> Iterator[dict[str, Any]]:
@@ -125,8 +126,8 @@ def test_wandb(folder: Path, rows: list[dict[str, Any]]) -> None:
     assert [{key: row[key] for key in rows[0]} for row in found] == rows
     (image,) = [row for row in history if "attnflow/probe_00/filenames" in row][-1]["attnflow/probe_00/filenames"]
     np.testing.assert_array_equal(np.asarray(Image.open(files / image)), picture(folder))
-    (page,) = [row for row in history if "attnflow/page/path" in row]
-    assert PAGE in (files / page["attnflow/page/path"]).read_text()
+    (page,) = [row for row in history if "attnflow/test_page/path" in row]
+    assert PAGE in (files / page["attnflow/test_page/path"]).read_text()
 
 
 def test_mlflow(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -136,11 +137,12 @@ def test_mlflow(folder: Path, rows: list[dict[str, Any]]) -> None:
     assert [step for (step,) in found] == STEPS
     artifacts = folder / "mlflow" / run_id / "artifacts"
     assert read_csv((artifacts / "attnflow" / "probe_00" / "step_000007.csv").read_text()) == rows
-    assert (artifacts / "attnflow" / "page.html").read_text() == PAGE
+    assert (artifacts / "attnflow" / "test_page.html").read_text() == PAGE
     images = sorted(path for path in (artifacts / "images").glob("attnflow~probe_00+step+*.png"))
     assert [int(path.name.split("+")[2]) for path in images] == STEPS
     np.testing.assert_array_equal(np.asarray(Image.open(images[-1])), picture(folder))
-    assert not (folder / "attnflow").exists()  # no second copy outside the run
+    others = [path.relative_to(folder / "attnflow") for path in (folder / "attnflow").rglob("*.*")]
+    assert [path.as_posix() for path in others] == [f"{run_id}/attention_flow.jsonl"]  # no second copy of the artifacts
 
 
 def test_comet(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -163,7 +165,7 @@ def test_comet(folder: Path, rows: list[dict[str, Any]]) -> None:
         np.testing.assert_array_equal(image, picture(folder))
         ((_, table),) = uploaded("attnflow/probe_00_step_000007.csv")
         assert read_csv(table.decode()) == rows
-        ((_, page),) = uploaded("attnflow/page.html")
+        ((_, page),) = uploaded("attnflow/test_page.html")
         assert page.decode() == PAGE
     metrics = [one["payload"]["metric"] for one in messages if one["type"] == "metric_msg"]
     assert sorted({one["step"] for one in metrics if one["metricName"] == "attnflow/seconds"}) == STEPS

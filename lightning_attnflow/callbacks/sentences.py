@@ -1,0 +1,136 @@
+"""The sentences of one validation: probes and the first validation sentences, measured while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.attention.tokens import check_length, position_limit
+from lightning_attnflow.callbacks.batches import (
+    InputReader,
+    encode_probe,
+    first_sentences,
+    model_inputs,
+    padded,
+    part_of,
+    take,
+)
+from lightning_attnflow.callbacks.budget import OverheadBudget
+from lightning_attnflow.callbacks.measure import FlowSettings, Measured, MonitoredSentence, measure
+from lightning_attnflow.errors import InputError
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_SHARDING_STRATEGIES = {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"}
+
+
+class ValidationSentences:
+    """Takes sentences from the first batches of a validation and measures each with the weights of its batch.
+
+    Args:
+        tokenizer: the model's tokenizer, or None.
+        probes: texts measured by the first process in every validation.
+        max_sentences: number of validation sentences of all dataloaders and processes.
+        model: attribute path of the Hugging Face model, or None.
+        inputs: reads the model's keyword arguments from a batch, or None.
+        settings: which flows.
+        budget: limits the number of validation sentences.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None,
+        probes: Sequence[str],
+        max_sentences: int,
+        model: str | None,
+        inputs: InputReader | None,
+        settings: FlowSettings,
+        budget: OverheadBudget,
+    ) -> None:
+        self._tokenizer, self._max_sentences, self._model, self._inputs = tokenizer, max_sentences, model, inputs
+        self._settings, self._budget = settings, budget
+        self._encodings = [
+            encode_probe(tokenizer, text, f"probes[{index}]") for index, text in enumerate(probes) if tokenizer
+        ]
+        self._texts = {tuple(one["input_ids"]): text for one, text in zip(self._encodings, probes, strict=True)}
+        self.clear()
+
+    def clear(self) -> None:
+        """Start a validation, or release its sentences."""
+        self._pending: list[dict[str, Any]] = []  # inputs of the model
+        self._n_taken: dict[int, int] = {}  # by dataloader
+        self._shown: list[MonitoredSentence] = []
+        self._others: list[MonitoredSentence] = []
+        self._notes: dict[str, str] = {}
+        self._n_left_out = 0
+
+    def transformer(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> PreTrainedModel:
+        """Return the Hugging Face model of a module, checked for what the monitor needs."""
+        kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
+        if kinds & _SHARDING_STRATEGIES:
+            raise InputError(
+                "AttentionFlowMonitor",
+                got=f"{type(trainer.strategy).__name__}, which shards the model",
+                expected="the whole model in every process",
+                remedy="Use strategy='ddp', or validate a checkpoint on one device with the monitor.",
+            )
+        transformer = find_transformer(pl_module, self._model)
+        limit = position_limit(transformer)
+        for index, probe in enumerate(self._encodings):
+            check_length(f"probes[{index}]", len(probe["input_ids"]), limit)
+        return transformer
+
+    def collect(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, loader: int, n_loaders: int
+    ) -> None:
+        """Copy the sentences that are still needed from a batch."""
+        of_process = part_of(self._max_sentences, trainer.world_size, trainer.global_rank)
+        missing = part_of(of_process, n_loaders, loader) - self._n_taken.get(loader, 0)
+        if missing > 0:
+            inputs = model_inputs(batch, self.transformer(trainer, pl_module), self._inputs)
+            copied = first_sentences(inputs, missing)
+            self._pending.append(copied)
+            self._n_taken[loader] = self._n_taken.get(loader, 0) + len(copied["input_ids"])
+
+    def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure the probes, unless that is done, and the copied sentences."""
+        needs_probes = bool(self._encodings) and trainer.is_global_zero and not self._shown
+        if not self._pending and not needs_probes:
+            return
+        transformer = self.transformer(trainer, pl_module)
+        pending, self._pending = self._pending, []
+        shown: list[dict[str, Any]] = []
+        if needs_probes and self._tokenizer is not None:
+            shown = [padded(self._encodings, self._tokenizer.pad_token_id or 0, transformer)]
+        elif not self._encodings and not self._shown:
+            shown, pending = take(pending, 1)
+        if shown:
+            self._add(measure(transformer, shown, self._tokenizer, self._settings, self._texts), self._shown)
+        n_pending = sum(len(inputs["input_ids"]) for inputs in pending)
+        while n_pending and (n := self._budget.n_affordable(n_pending)):
+            part, pending = take(pending, n)
+            started = time.perf_counter()
+            more = measure(transformer, part, self._tokenizer, self._settings, self._texts, edges=False)
+            self._budget.observe(time.perf_counter() - started, n)
+            self._budget.spend(time.perf_counter() - started)
+            self._add(more, self._others)
+            n_pending -= n
+        self._n_left_out += n_pending
+
+    def result(self) -> Measured:
+        """Return what this process measured: the shown sentences first."""
+        notes = dict(self._notes)
+        if self._n_left_out:
+            notes["max_overhead"] = (
+                f"{self._n_left_out} of {self._max_sentences} validation sentences are left out, to keep the monitor "
+                f"within max_overhead={self._budget.share} of the duration of the fit."
+            )
+        return Measured([*self._shown, *self._others], notes)
+
+    def _add(self, measured: Measured, sentences: list[MonitoredSentence]) -> None:
+        sentences += measured.sentences
+        self._notes = {**measured.notes, **self._notes}
