@@ -35,6 +35,7 @@ class AttentionRecord:
         mask: (B or 1, heads or 1, T, T), added to the scores, or None.
         scaling: of ``query @ key``.
         softcap: of the scaled scores, or None.
+        product: (B, heads, T, T), ``query @ key``.
     """
 
     query: Tensor
@@ -45,6 +46,7 @@ class AttentionRecord:
     mask: Tensor | None
     scaling: float
     softcap: float | None
+    product: Tensor
 
 
 @contextmanager
@@ -69,10 +71,15 @@ def record_attention(model: PreTrainedModel) -> Iterator[list[AttentionRecord]]:
 
 
 def attention_weights(
-    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, softcap: float | None
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    softcap: float | None,
+    product: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | float]:
     """Return the probabilities (..., heads, T, T), and the derivative of a score by ``query @ key``."""
-    scores = query @ key.mT * scaling
+    scores = (query @ key.mT if product is None else product) * scaling
     slope: Tensor | float = scaling
     if softcap is not None:
         capped = torch.tanh(scores / softcap)
@@ -98,9 +105,10 @@ def _recording_attention(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    weights, _ = attention_weights(query, key, attention_mask, scaling, softcap)
+    product = query @ key.mT
+    weights, _ = attention_weights(query, key, attention_mask, scaling, softcap, product)
     context = weights @ value
     records = _records.get()
     if records is not None:
-        records.append(AttentionRecord(query, key, value, weights, context, attention_mask, scaling, softcap))
+        records.append(AttentionRecord(query, key, value, weights, context, attention_mask, scaling, softcap, product))
     return context.transpose(1, 2).contiguous(), weights

@@ -103,7 +103,7 @@ def integrate_path(
                 intervals = _refined(points, tolerance, max_steps)
                 values = _total(intervals)
                 matrices = _edges(points, intervals, values) if points[0.0].attention else None
-            _check_recording(model, points.payoff(1.0), expected)
+            check_recording(model, points.payoff(1.0), expected)
         else:
             values, matrices = _total(_refined(points, tolerance, max_steps)), None
     return PathIntegral(
@@ -207,7 +207,7 @@ def _total(intervals: Sequence[_Interval]) -> Floats:
     return total
 
 
-def _check_recording(model: PreTrainedModel, recorded: float, expected: float) -> None:
+def check_recording(model: PreTrainedModel, recorded: float, expected: float) -> None:
     """Raise if the attention that was recorded is not the model's, as with an unknown kind of score or bias."""
     rounding = max(1e-3, 16 * torch.finfo(model.dtype).eps)
     if abs(recorded - expected) > rounding * (1 + abs(expected)):
