@@ -9,15 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_attnflow._checks import is_integer
+from lightning_attnflow._checks import check_choice, check_positive, check_seed
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.tokens import EncodedText
-from lightning_attnflow.attribution.target import Payoff, get_payoff
+from lightning_attnflow.attribution.baseline import MaskingArgument, neutral_tokens
+from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow.coalition_path import integrate_coalitions
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
-from lightning_attnflow.flow.path_integral import integrate_path
+from lightning_attnflow.flow.path_integral import PathIntegral, integrate_path
+
+PATHS = ("straight", "coalitions")
+_MAX_STEPS = {"straight": 256, "coalitions": 64}
+_REMEDIES = {
+    "straight": "raise max_steps, or use a model in float32",
+    "coalitions": "the model computes in low precision, or with an operation that has no rule of finite differences",
+}
 
 
 def conductance_flow(
@@ -27,11 +36,13 @@ def conductance_flow(
     *,
     target: int | None = None,
     payoff: str | Payoff = "log_probability",
-    baseline: str | int | None = None,
+    baseline: MaskingArgument | None = None,
     tolerance: float = 0.01,
-    max_steps: int = 256,
+    max_steps: int | None = None,
+    path: str | None = None,
     edges: bool = True,
     truncate: bool = False,
+    seed: int = 0,
 ) -> ConductanceFlow:
     """Compute how the prediction for a text flows from its tokens through every layer.
 
@@ -72,27 +83,15 @@ def conductance_flow(
         ((7, 6), (6, 6, 6), True)
     """
     get_payoff(payoff, differentiable=True)
-    masking = baseline if isinstance(baseline, str) else "zero_embedding" if is_integer(baseline) else None
-    game = TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=masking, truncate=truncate)
-    with gradients_enabled(game.reader.model), torch.no_grad():  # not inference tensors
-        end = game.embeddings()
-        start = game.token_embeddings(int(baseline)) if is_integer(baseline) else game.baseline_embeddings()
-
-    def path(points: Tensor) -> Tensor:
-        return start + points[:, None, None].to(end.dtype) * (end - start)
-
-    if not is_integer(baseline) and game.masking == "zero_embedding":
-        _check_scale(game, path)
-    integral = integrate_path(
-        game.reader.model,
-        path,
-        game.other_inputs(),
-        game.payoffs,
-        tolerance=tolerance,
-        max_steps=max_steps,
-        edges=edges,
-        batch_size=1 if game.reader.row_by_row else None,
-    )
+    is_causal_lm = LogitReader(model).is_causal_lm
+    path = ("coalitions" if is_causal_lm else "straight") if path is None else path
+    check_choice("path", path, PATHS)
+    if baseline is None and is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
+        baseline = neutral_tokens(tokenizer)
+    game = TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
+    integrate = _along_coalitions if path == "coalitions" else _along_line
+    steps = _MAX_STEPS[path] if max_steps is None else max_steps
+    integral = integrate(game, tolerance=tolerance, max_steps=steps, edges=edges, seed=check_seed(seed))
     flow = ConductanceFlow(
         values=integral.values,
         total=integral.total,
@@ -102,15 +101,16 @@ def conductance_flow(
         is_special=game.encoded.is_special,
         target=game.target,
         payoff=game.payoff,
-        masking=f"token {baseline}" if is_integer(baseline) else game.masking,
+        masking=game.masking,
         v_empty=integral.v_empty,
         text=game.encoded.text,
         edges_or_none=integral.edges,
+        stderr=integral.stderr,
     )
     if not flow.is_conserved:
         warnings.warn(
             f"the flow is conserved up to {flow.conservation_error.max():.1%} of its total variation after "
-            f"{flow.n_steps} steps, not {tolerance:.1%}; raise max_steps, or use a model in float32",
+            f"{flow.n_steps} steps, not {tolerance:.1%}; {_REMEDIES[path]}",
             ConservationWarning,
             stacklevel=2,
         )
@@ -133,6 +133,54 @@ def conductance_flows(
     if isinstance(texts, str):
         raise InputError("texts", got="one string", expected="a sequence of strings")
     return [conductance_flow(model, tokenizer, text, **options) for text in track(list(texts), "conductance flows")]
+
+
+def _along_line(game: TokenGame, *, tolerance: float, max_steps: int, edges: bool, seed: int) -> PathIntegral:  # noqa: ARG001
+    """Integrate along the straight path from the masked text to the text."""
+    with gradients_enabled(game.reader.model), torch.no_grad():  # not inference tensors
+        end, start = game.embeddings(), game.baseline_embeddings()
+    if len(start) > 1:
+        raise InputError(
+            "baseline",
+            got=f"{len(start)} tokens",
+            expected="one token for the straight path",
+            remedy="Pass path='coalitions'.",
+        )
+
+    def path(points: Tensor) -> Tensor:
+        return start + points[:, None, None].to(end.dtype) * (end - start)
+
+    if game.masking == "zero_embedding":
+        _check_scale(game, path)
+    return integrate_path(
+        game.reader.model,
+        path,
+        game.other_inputs(),
+        game.payoffs,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        edges=edges,
+        batch_size=1 if game.reader.row_by_row else None,
+    )
+
+
+def _along_coalitions(game: TokenGame, *, tolerance: float, max_steps: int, edges: bool, seed: int) -> PathIntegral:
+    """Integrate along paths that replace and restore the tokens block by block, in random permutations."""
+    check_positive("tolerance", tolerance)
+    with gradients_enabled(game.reader.model), torch.no_grad():
+        full, baselines = game.embeddings(), game.baseline_embeddings()
+    return integrate_coalitions(
+        game.reader.model,
+        full,
+        baselines,
+        game.players.positions,
+        game.other_inputs(),
+        game.payoffs,
+        max_steps=max_steps,
+        edges=edges,
+        n_logits=1 if game.reader.is_causal_lm else None,
+        seed=seed,
+    )
 
 
 def _check_scale(game: TokenGame, path: Callable[[Tensor], Tensor]) -> None:

@@ -35,22 +35,21 @@ def resolve_masking(masking: str | None, tokenizer: Any) -> str:
 
 
 def masked_inputs(
-    present: torch.Tensor, input_ids: torch.Tensor, *, masking: str, mask_id: int | None, embedding: torch.nn.Module
+    present: torch.Tensor, input_ids: torch.Tensor, *, masking: str, token: int | None, embedding: torch.nn.Module
 ) -> dict[str, torch.Tensor]:
     """Return the model inputs of m coalitions, keyword -> tensor of m rows.
 
     Args:
         present: bool (m, T), False on masked positions.
         input_ids: (1, T), the whole sentence.
-        masking: ``mask``, ``zero_embedding`` or ``drop``.
-        mask_id: id of the mask token, for ``mask``.
+        masking: ``zero_embedding``, ``drop``, or any other name for a token.
+        token: its id.
         embedding: word embedding of the model, for ``zero_embedding``.
     """
     everywhere = torch.ones_like(present, dtype=torch.long)
     ids = input_ids.expand(len(present), -1)
-    if masking == "mask":
-        assert mask_id is not None  # checked by resolve_masking
-        return {"input_ids": ids.masked_fill(~present, mask_id), "attention_mask": everywhere}
+    if token is not None:
+        return {"input_ids": ids.masked_fill(~present, token), "attention_mask": everywhere}
     if masking == "zero_embedding":
         vectors = embedding(input_ids) * present.unsqueeze(-1)  # (m, T, D)
         return {"inputs_embeds": vectors, "attention_mask": everywhere}

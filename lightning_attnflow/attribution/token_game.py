@@ -12,7 +12,8 @@ from lightning_attnflow._checks import check_integer
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
-from lightning_attnflow.attribution.masking import masked_inputs, resolve_masking
+from lightning_attnflow.attribution.baseline import MaskingArgument, resolve_baseline
+from lightning_attnflow.attribution.masking import masked_inputs
 from lightning_attnflow.attribution.target import LogitReader, Payoff, check_target, get_payoff
 from lightning_attnflow.errors import InputError
 
@@ -34,7 +35,8 @@ class TokenGame:
         payoff: ``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy``, or a
             function (logits (m, C), target) -> (m,).
         players: ``tokens``, ``words``, or spans, pairs of character offsets that contain every token once.
-        masking: ``mask``, ``zero_embedding`` or ``drop``; default the mask token if there is one, else zeros.
+        masking: ``mask``, ``zero_embedding``, ``drop``, or a token, as its id or as a string that is one token. With
+            several tokens a payoff is the mean over them. Default: the mask token if there is one, else zeros.
         special_tokens: ``present`` (never masked, no players) or ``players``.
         batch_size: coalitions in a forward pass.
         truncate: truncate a text that is longer than the model allows instead of raising.
@@ -63,7 +65,7 @@ class TokenGame:
         target: int | None = None,
         payoff: str | Payoff = "log_probability",
         players: PlayersArgument = "tokens",
-        masking: str | None = None,
+        masking: MaskingArgument | None = None,
         special_tokens: str = "present",
         batch_size: int = 32,
         truncate: bool = False,
@@ -77,12 +79,12 @@ class TokenGame:
         self.players = Players.of_text(text, players, special_tokens)
         self.n_players = len(self.players)
         self.payoff, self._payoff = get_payoff(payoff)
-        self.masking = resolve_masking(masking, tokenizer)
+        self.masking, self._replacements = resolve_baseline(masking, tokenizer, self._reader.vocabulary_size)
         self.n_forwarded = 0
-        self._mask_id: int | None = tokenizer.mask_token_id if self.masking == "mask" else None
         self._owner = self.players.owners(len(text))  # (T,)
         self._free: NDArray[np.bool_] = self._owner < 0  # (T,) positions that belong to no player
-        whole = self._logits(np.ones((1, len(text)), dtype=bool))[0]  # (C,)
+        first = self._replacements[0] if self._replacements else None
+        whole = self._logits(np.ones((1, len(text)), dtype=bool), first)[0]  # (C,)
         self.target = check_target(target, whole)
         if self.masking == "drop":
             self._check_leaks()
@@ -92,12 +94,10 @@ class TokenGame:
         if len(coalitions) == 0:
             return np.empty(0)
         distinct, where = np.unique(coalitions, axis=0, return_inverse=True)
-        self.n_forwarded += len(distinct)
+        self.n_forwarded += len(distinct) * max(1, len(self._replacements))
         batches = [distinct[start : start + self.batch_size] for start in range(0, len(distinct), self.batch_size)]
         # The payoff is computed batch by batch, because a row of a language model has 50,000 logits.
-        payoffs = [
-            self._payoff(self._logits(self.present(batch)), self.target) for batch in track(batches, "coalitions")
-        ]
+        payoffs = [self._mean_payoffs(self.present(batch)) for batch in track(batches, "coalitions")]
         return torch.cat(payoffs).numpy()[where.reshape(-1)]
 
     def present(self, coalitions: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -123,19 +123,13 @@ class TokenGame:
         return self._reader(inputs_embeds=embeddings, attention_mask=everywhere, **self._other_inputs(everywhere))
 
     def baseline_embeddings(self) -> torch.Tensor:
-        """Return the word embeddings (1, T, D) of the empty coalition, for ``mask`` and ``zero_embedding``."""
+        """Return the word embeddings (b, T, D) of the empty coalition for each of b tokens, 1 for zero embeddings."""
         if self.masking == "drop":
             raise InputError("masking", got="'drop', which has no embedding", expected="'mask' or 'zero_embedding'")
-        inputs = self._masked_inputs(torch.from_numpy(self._free[None]).to(self._reader.device))
-        return inputs["inputs_embeds"] if "inputs_embeds" in inputs else self._reader.embedding(inputs["input_ids"])
-
-    def token_embeddings(self, token: int) -> torch.Tensor:
-        """Return the word embeddings (1, T, D) of the sentence with one token in place of every player."""
-        check_integer("baseline", token, minimum=0, maximum=self._reader.vocabulary_size - 1)
-        ids = self.encoded.inputs["input_ids"].to(self._reader.device)
-        free = torch.from_numpy(self._free[None]).to(ids.device)
-        vectors: torch.Tensor = self._reader.embedding(torch.where(free, ids, token))
-        return vectors
+        free = torch.from_numpy(self._free[None]).to(self._reader.device)
+        inputs = [self._masked_inputs(free, token) for token in self._replacements or (None,)]
+        embedding = self._reader.embedding
+        return torch.cat([x["inputs_embeds"] if "inputs_embeds" in x else embedding(x["input_ids"]) for x in inputs])
 
     def other_inputs(self) -> dict[str, torch.Tensor]:
         """Return the inputs (1, T) of the model besides ids or embeddings."""
@@ -146,15 +140,19 @@ class TokenGame:
         """Return the payoffs (m,) of logits, (m, C) or (m, T, vocabulary) of a causal language model."""
         return self._payoff((logits[:, -1] if logits.ndim == 3 else logits).double(), self.target)
 
-    def _logits(self, present: NDArray[np.bool_]) -> torch.Tensor:  # (m, T) -> (m, C)
+    def _mean_payoffs(self, present: NDArray[np.bool_]) -> torch.Tensor:  # (m, T) -> (m,)
+        tokens = [(token,) for token in self._replacements] or [()]
+        payoffs = [self._payoff(self._logits(present, *token), self.target) for token in tokens]
+        return payoffs[0] if len(payoffs) == 1 else torch.stack(payoffs).mean(dim=0)
+
+    def _logits(self, present: NDArray[np.bool_], token: int | None = None) -> torch.Tensor:  # (m, T) -> (m, C)
         rows = torch.from_numpy(present).to(self._reader.device)
         with eval_mode(self._reader.model), torch.no_grad():
-            return self._reader(**self._masked_inputs(rows), **self._other_inputs(rows)).cpu()
+            return self._reader(**self._masked_inputs(rows, token), **self._other_inputs(rows)).cpu()
 
-    def _masked_inputs(self, present: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _masked_inputs(self, present: torch.Tensor, token: int | None) -> dict[str, torch.Tensor]:
         ids = self.encoded.inputs["input_ids"].to(present.device)
-        embedding = self._reader.embedding
-        return masked_inputs(present, ids, masking=self.masking, mask_id=self._mask_id, embedding=embedding)
+        return masked_inputs(present, ids, masking=self.masking, token=token, embedding=self._reader.embedding)
 
     def _other_inputs(self, present: torch.Tensor) -> dict[str, torch.Tensor]:
         rest = {k: v for k, v in self.encoded.inputs.items() if k not in ("input_ids", "attention_mask")}

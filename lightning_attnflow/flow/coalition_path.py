@@ -32,7 +32,7 @@ from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.difference_rules import DifferenceRules, directional_gradient
-from lightning_attnflow.flow.path_integral import check_recording
+from lightning_attnflow.flow.path_integral import PathIntegral, check_recording
 from lightning_attnflow.flow.path_points import Payoff
 from lightning_attnflow.shapley.permutation_sampling import random_permutation
 
@@ -43,27 +43,6 @@ Floats = NDArray[np.float64]
 
 _BLOCKS = 4  # blocks of players that are replaced in one step each, unless there are fewer players
 _BATCH_POSITIONS = 4096  # positions in one forward pass
-
-
-@dataclass(frozen=True, eq=False)
-class CoalitionIntegral:
-    """Node and edge integrals of one sentence.
-
-    Args:
-        values: float64 (L + 1, T), R.
-        stderr: float64 (L + 1, T), standard errors of the values over permutations; NaN if there is one only.
-        edges: float64 (L, T, T), E ``[layer, query, key]``; None if the attention could not be recorded.
-        v_empty: payoff of the baseline; with several baselines their mean.
-        total: payoff of the sentence minus ``v_empty``.
-        n_steps: steps of all paths; the model was evaluated at one point more.
-    """
-
-    values: Floats
-    stderr: Floats
-    edges: Floats | None
-    v_empty: float
-    total: float
-    n_steps: int
 
 
 def integrate_coalitions(
@@ -79,7 +58,7 @@ def integrate_coalitions(
     n_logits: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-) -> CoalitionIntegral:
+) -> PathIntegral:
     """Integrate the conductance of all positions along paths that replace and restore the players block by block.
 
     Args:
@@ -124,7 +103,7 @@ def integrate_coalitions(
         diagonal = np.arange(full.shape[1])
         matrices[:, diagonal, diagonal] = 0.0
         matrices[:, diagonal, diagonal] = paths.mean(axis=0)[1:] - matrices.sum(axis=2)
-    return CoalitionIntegral(
+    return PathIntegral(
         values=paths.mean(axis=0),
         stderr=_standard_errors(paths, len(baselines)),
         edges=matrices,

@@ -51,6 +51,7 @@ class ConductanceFlow(SavedResult):
         masking: what replaces the tokens in the baseline.
         v_empty: payoff of the baseline.
         text: the sentence.
+        stderr: float64 (L + 1, T), standard errors of the values over random permutations; None for a straight path.
         edges_or_none: the edges, or None if the attention of the model could not be recorded; see ``edges``.
 
     Example:
@@ -77,6 +78,7 @@ class ConductanceFlow(SavedResult):
     v_empty: float = 0.0
     text: str = ""
     edges_or_none: Floats | None = None
+    stderr: Floats | None = None
 
     @property
     def edges(self) -> Floats:

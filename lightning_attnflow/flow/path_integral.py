@@ -55,6 +55,7 @@ class PathIntegral:
         v_empty: y(0).
         total: y(1) - y(0).
         n_steps: steps of the path; the model was evaluated at one point more.
+        stderr: float64 (L + 1, T), standard errors of the values over random paths; None for a single path.
     """
 
     values: Floats
@@ -62,6 +63,7 @@ class PathIntegral:
     v_empty: float
     total: float
     n_steps: int
+    stderr: Floats | None = None
 
 
 def integrate_path(
