@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lightning_attnflow._checks import is_integer
+from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.masking import MASKINGS, resolve_masking
 from lightning_attnflow.errors import InputError
 
 MaskingArgument = str | int | Sequence[str | int]
 
 _NEUTRAL = (" the", " a", ",")  # tokens of English that say little about what follows
+_ARGUMENT = "masking or baseline"
 _ONE_TOKEN = "a token id, or a string that is one token"
 _BASELINES = f"one of {', '.join(map(repr, MASKINGS))}, {_ONE_TOKEN}, or several of these"
 _NAMES = re.compile(r"tokens? (\d+(?:, \d+)*)")
@@ -38,7 +41,7 @@ def resolve_baseline(
     several = not isinstance(masking, str) and isinstance(masking, Sequence)
     tokens = [token for item in (masking if several else [masking]) for token in _token_ids(item, tokenizer)]  # type: ignore[union-attr]
     if not tokens or not all(0 <= token < vocabulary_size for token in tokens):
-        raise InputError("masking", got=repr(masking), expected=f"token ids in 0..{vocabulary_size - 1}")
+        raise InputError(_ARGUMENT, got=repr(masking), expected=f"token ids in 0..{vocabulary_size - 1}")
     return f"token{'s' if len(tokens) > 1 else ''} {', '.join(map(str, tokens))}", tuple(tokens)
 
 
@@ -61,6 +64,20 @@ def neutral_tokens(tokenizer: Any) -> tuple[int, ...]:
     return tuple(found) or (int(tokenizer.eos_token_id),)
 
 
+def fix_ends(encoded: EncodedText) -> EncodedText:
+    """Return a text whose first and last positions are marked as special, so that they are no players.
+
+    In a causal language model the first position collects attention whatever its token, and the last position is the
+    one that predicts. A text of fewer than three ordinary tokens is returned unchanged.
+    """
+    special = encoded.is_special.copy()
+    special[[0, -1]] = True
+    if special.all():
+        return encoded
+    words = tuple(None if fixed else word for word, fixed in zip(encoded.words, special, strict=True))
+    return replace(encoded, is_special=special, words=words)
+
+
 def single_token(text: str, tokenizer: Any, name: str, *, expected: str = _ONE_TOKEN) -> int:
     """Return the id of a string that is one token, or raise an error about the argument of the given name."""
     ids = _ids(text, tokenizer)
@@ -81,10 +98,10 @@ def _token_ids(item: object, tokenizer: Any) -> list[int]:
     if is_integer(item):
         return [int(item)]
     if not isinstance(item, str):
-        raise InputError("masking", got=repr(item), expected=_BASELINES)
+        raise InputError(_ARGUMENT, got=repr(item), expected=_BASELINES)
     named = _NAMES.fullmatch(item)
     return (
         [int(token) for token in named[1].split(", ")]
         if named
-        else [single_token(item, tokenizer, "masking", expected=_BASELINES)]
+        else [single_token(item, tokenizer, _ARGUMENT, expected=_BASELINES)]
     )

@@ -12,9 +12,9 @@ from torch import Tensor
 from lightning_attnflow._checks import check_choice, check_positive, check_seed
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
-from lightning_attnflow.attention.tokens import EncodedText
-from lightning_attnflow.attribution.baseline import MaskingArgument, neutral_tokens
-from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff
+from lightning_attnflow.attention.tokens import EncodedText, encode_text, position_limit
+from lightning_attnflow.attribution.baseline import MaskingArgument, fix_ends, neutral_tokens
+from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.coalition_path import integrate_coalitions
@@ -47,8 +47,12 @@ def conductance_flow(
     """Compute how the prediction for a text flows from its tokens through every layer.
 
     The flow is signed, unique and conserved: the values of every layer sum to the payoff of the text minus the payoff
-    of the baseline, and the edges into and out of a position sum to its value. The path of integration leads from the
+    of the baseline, and the edges into and out of a position sum to its value. The path of a classifier leads from the
     masked text, the empty coalition of ``TokenGame``, straight to the text. Special tokens stay.
+
+    The paths of a causal language model replace and restore the tokens in blocks, in random permutations, with
+    derivatives replaced by finite differences, so that the flow is conserved in any number of steps. The first position
+    (the attention sink) and the last position (which predicts) are no players: they keep their tokens.
 
     Args:
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
@@ -56,12 +60,15 @@ def conductance_flow(
         text: the text; see `conductance_flows` for several texts.
         target: class or token id; default: the predicted one.
         payoff: name of a payoff or function (logits (m, C), target) -> (m,), with a gradient.
-        baseline: ``mask``, ``zero_embedding``, or the id of a token that replaces every token; default: the mask token,
-            or a zero embedding if there is none.
+        baseline: ``mask``, ``zero_embedding``, or a token that replaces every player, as its id or as a string that is
+            one token; of several tokens the mean is taken, for the path of coalitions. Default: the mask token; without
+            one, the tokens " the", " a" and "," for a causal language model, and a zero embedding for a classifier.
         tolerance: bound of the conservation error, as a share of the total variation of a layer.
-        max_steps: maximum number of steps of the path.
+        max_steps: maximum number of steps; default: 256 for a straight path, 64 for paths of coalitions.
+        path: ``straight`` or ``coalitions``; default: ``coalitions`` for a causal language model.
         edges: whether to compute the edges too.
         truncate: shorten a text that is longer than the model allows instead of raising an error.
+        seed: of the permutations of coalitions.
 
     Returns:
         The flow.
@@ -88,6 +95,11 @@ def conductance_flow(
     check_choice("path", path, PATHS)
     if baseline is None and is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
         baseline = neutral_tokens(tokenizer)
+    if path == "coalitions" and is_causal_lm:
+        if not isinstance(text, EncodedText):
+            limit = position_limit(transformer_of(model))
+            text = encode_text(tokenizer, text, max_length=limit, truncate=truncate)
+        text = fix_ends(text)
     game = TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
     integrate = _along_coalitions if path == "coalitions" else _along_line
     steps = _MAX_STEPS[path] if max_steps is None else max_steps

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
 
     from lightning_attnflow.attention.network import Heads
+    from lightning_attnflow.attribution.baseline import MaskingArgument
     from lightning_attnflow.attribution.target import Payoff
     from lightning_attnflow.flow.solvers.protocol import EdgeFunction, Solver
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
         payoff: str | Payoff
         target: int | None
-        masking: str | None
+        masking: MaskingArgument | None
         batch_size: int
         grouping: str
         budget: int | None
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
         tolerance: float
         solver: str | Solver | EdgeFunction
         n_steps: int
-        max_steps: int
+        max_steps: int | None
+        path: str | None
         n_samples: int
         noise: float
 

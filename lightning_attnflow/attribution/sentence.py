@@ -17,6 +17,7 @@ from lightning_attnflow.attention.capture import capture_attention
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
 from lightning_attnflow.attention.readout import choose_readout, is_causal
 from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
+from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.target import Payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
@@ -81,7 +82,7 @@ class Sentence:
         players: PlayersArgument | None = None,
         target: int | None = None,
         payoff: str | Payoff = "log_probability",
-        masking: str | None = None,
+        masking: MaskingArgument | None = None,
         batch_size: int = 32,
     ) -> TokenGame:
         """Return the token game; by default special tokens are always present."""

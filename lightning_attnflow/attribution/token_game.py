@@ -141,8 +141,8 @@ class TokenGame:
         return self._payoff((logits[:, -1] if logits.ndim == 3 else logits).double(), self.target)
 
     def _mean_payoffs(self, present: NDArray[np.bool_]) -> torch.Tensor:  # (m, T) -> (m,)
-        tokens = [(token,) for token in self._replacements] or [()]
-        payoffs = [self._payoff(self._logits(present, *token), self.target) for token in tokens]
+        tokens = self._replacements or (None,)
+        payoffs = [self._payoff(self._logits(present, token), self.target) for token in tokens]
         return payoffs[0] if len(payoffs) == 1 else torch.stack(payoffs).mean(dim=0)
 
     def _logits(self, present: NDArray[np.bool_], token: int | None = None) -> torch.Tensor:  # (m, T) -> (m, C)

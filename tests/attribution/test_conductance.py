@@ -8,7 +8,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lightning_attnflow import conductance_flow, explain
+from lightning_attnflow.attention.tokens import encode_text
 from lightning_attnflow.attribution import TokenGame, conductance_flows
+from lightning_attnflow.attribution.baseline import fix_ends
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow import ConductanceFlow, ConservationWarning
 
@@ -61,8 +63,13 @@ def test_several_texts_give_a_list(encoder, tokenizer) -> None:
 
 def test_a_causal_language_model_explains_the_next_token(causal, causal_tokenizer) -> None:
     flow = conductance_flow(causal, causal_tokenizer, TEXT, baseline="zero_embedding")
-    game = TokenGame(causal, causal_tokenizer, TEXT, masking="zero_embedding")
+    fixed = fix_ends(encode_text(causal_tokenizer, TEXT))
+    game = TokenGame(causal, causal_tokenizer, fixed, masking="zero_embedding")
     assert flow.total == pytest.approx(total_of(game), abs=1e-5)
+    assert flow.conservation_error.max() < 1e-3
+    assert flow.edge_error.max() < 1e-3
+    assert flow.stderr is not None
+    assert not flow.values[0, [0, -1]].any()
     assert not np.triu(flow.edges, k=1).any()
 
 
@@ -73,7 +80,7 @@ def test_a_zero_embedding_that_is_normalised_away_is_refused(tokenizer) -> None:
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(1000)  # large beside the outputs of the layers
     with pytest.raises(InputError, match="normalises away"):
-        conductance_flow(model, tokenizer, TEXT, baseline="zero_embedding")
+        conductance_flow(model, tokenizer, TEXT, baseline="zero_embedding", path="straight")
 
 
 def test_explain_returns_one_layer_and_sums_words(encoder, tokenizer) -> None:

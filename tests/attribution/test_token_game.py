@@ -233,7 +233,7 @@ def test_models_without_class_logits_raise_input_errors(encoder, tokenizer):
 def test_memory_of_a_call_does_not_grow_with_players_times_positions(encoder, tokenizer):
     game = TokenGame(encoder, tokenizer, "fine " * 30, payoff=lambda logits, target: logits[:, target])
     coalitions = some_coalitions(m=4000, n=30)
-    game._logits = lambda present: torch.zeros(len(present), 3)  # exclude the memory of the model
+    game._logits = lambda present, *_: torch.zeros(len(present), 3)  # exclude the memory of the model
     tracemalloc.start()
     game(coalitions)
     peak = tracemalloc.get_traced_memory()[1]

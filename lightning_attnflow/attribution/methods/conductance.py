@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.conductance import conductance_flow
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.result import TokenAttribution
@@ -16,9 +17,10 @@ def conductance(
     layer: int = 0,
     payoff: str | Payoff = "log_probability",
     target: int | None = None,
-    masking: str | None = None,
+    masking: MaskingArgument | None = None,
     tolerance: float = 0.01,
-    max_steps: int = 256,
+    max_steps: int | None = None,
+    path: str | None = None,
 ) -> TokenAttribution:
     """Flow of the prediction through one layer; the values sum to v(N) - v(empty) of the token game at every layer."""
     flow = conductance_flow(
@@ -30,6 +32,8 @@ def conductance(
         baseline=masking,
         tolerance=tolerance,
         max_steps=max_steps,
+        path=path,
+        seed=sentence.seed,
         edges=False,
     )
     return sentence.by_position(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_confidence, check_integer
+from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.methods import Compute, register_method
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence, check_grouping
@@ -46,7 +47,7 @@ def _register_exact(solve: Callable[[Game], Values], name: str, summary: str) ->
         *,
         payoff: str | Payoff = "log_probability",
         target: int | None = None,
-        masking: str | None = None,
+        masking: MaskingArgument | None = None,
         batch_size: int = 32,
         grouping: str = "quotient",
     ) -> TokenAttribution:
@@ -65,7 +66,7 @@ def _register_sampled(solve: Callable[[Game, int, int], ShapleyResult], name: st
         *,
         payoff: str | Payoff = "log_probability",
         target: int | None = None,
-        masking: str | None = None,
+        masking: MaskingArgument | None = None,
         batch_size: int = 32,
         grouping: str = "quotient",
         budget: int | None = None,
