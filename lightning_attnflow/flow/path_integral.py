@@ -20,10 +20,11 @@ exactly; the intervals with the largest errors are halved until the error of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,10 +32,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_attnflow._checks import check_integer, check_positive
+from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
-from lightning_attnflow.attention.recording import record_attention
+from lightning_attnflow.attention.recording import AttentionRecord, record_attention
 from lightning_attnflow.errors import CaptureError, InputError
-from lightning_attnflow.flow.path_points import PathPoint, PathPoints, Payoff
+from lightning_attnflow.flow.path_points import (
+    MAX_BYTES,
+    PathPoint,
+    PathPoints,
+    Payoff,
+    evaluate_together,
+    rounding,
+    same_when_padded,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,6 +53,20 @@ Floats = NDArray[np.float64]
 
 _FIRST_INTERVALS = 2  # of two steps each: five points
 _BATCH_POSITIONS = 4096  # positions in one forward pass
+_MAX_PADDED, _FREE_PADDING = 1.25, 8  # longest sentence that shares a pass: this multiple of the shortest, and 8 more
+
+
+class SentencePath(NamedTuple):
+    """Path of one sentence, the other inputs of the model (1, T), and the payoff; see `integrate_path`."""
+
+    path: Callable[[Tensor], Tensor]
+    inputs: Mapping[str, Tensor]
+    payoff: Payoff
+
+    @property
+    def n_positions(self) -> int:
+        """T, the length of the sentence."""
+        return int(next(iter(self.inputs.values())).shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,28 +117,120 @@ def integrate_path(
         InputError: an argument out of range; the payoff is not finite, or does not depend on the embeddings.
         CaptureError: the model returns no hidden states or has no gradients, or its attention cannot be recorded.
     """
+    sentence = SentencePath(path, inputs, payoff)
+    options: dict[str, Any] = {"tolerance": tolerance, "max_steps": max_steps, "edges": edges, "batch_size": batch_size}
+    return integrate_paths(model, [sentence], **options)[0]
+
+
+def integrate_paths(
+    model: PreTrainedModel,
+    sentences: Sequence[SentencePath],
+    *,
+    tolerance: float = 0.01,
+    max_steps: int = 256,
+    edges: bool = True,
+    batch_size: int | None = None,
+) -> list[PathIntegral]:
+    """Integrate several sentences; those of similar length share forward passes, padded on the right.
+
+    Sentences share passes if the first points of all fit in one, and only where padding does not change the payoff.
+
+    Args:
+        model, tolerance, max_steps, edges, batch_size: as for `integrate_path`.
+        sentences: path, inputs and payoff of every sentence.
+
+    Raises:
+        InputError, CaptureError: as for `integrate_path`, of any sentence.
+    """
     check_positive("tolerance", tolerance)
     check_integer("max_steps", max_steps, minimum=2 * _FIRST_INTERVALS)
-    n_positions = next(iter(inputs.values())).shape[1]
-    at_once = max(1, _BATCH_POSITIONS // n_positions) if batch_size is None else batch_size
-    points = PathPoints(model, path, inputs, payoff, at_once)
+    results: list[PathIntegral | None] = [None] * len(sentences)
     with eval_mode(model), gradients_enabled(model):
-        if edges:
-            expected = points.plain_payoff(1.0)
-            with record_attention(model) as points.records:
-                intervals = _refined(points, tolerance, max_steps)
-                values = _total(intervals)
-                matrices = _edges(points, intervals, values) if points[0.0].attention else None
-            check_recording(model, points.payoff(1.0), expected)
+        for group in track(_groups(model, sentences, batch_size), "conductance flows"):
+            found = _integrate_group(
+                model, [sentences[index] for index in group], tolerance, max_steps, edges, batch_size
+            )
+            for index, integral in zip(group, found, strict=True):
+                results[index] = integral
+    return [integral for integral in results if integral is not None]
+
+
+def _groups(model: PreTrainedModel, sentences: Sequence[SentencePath], batch_size: int | None) -> list[list[int]]:
+    """Return the indices of sentences that share passes, by length."""
+    if batch_size == 1:
+        return [[index] for index in range(len(sentences))]
+    groups: list[list[int]] = []
+    for index in sorted(range(len(sentences)), key=lambda index: sentences[index].n_positions):
+        length = sentences[index].n_positions
+        group = groups[-1] if groups else []
+        fits = (len(group) + 1) * length * (2 * _FIRST_INTERVALS + 1) <= _BATCH_POSITIONS
+        if group and fits and length <= _MAX_PADDED * sentences[group[0]].n_positions + _FREE_PADDING:
+            group.append(index)
         else:
-            values, matrices = _total(_refined(points, tolerance, max_steps)), None
-    return PathIntegral(
-        values=values,
-        edges=matrices,
-        v_empty=points.payoff(0.0),
-        total=points.payoff(1.0) - points.payoff(0.0),
-        n_steps=points.n_points - 1,
-    )
+            groups.append([index])
+    return [part for group in groups for part in _without_padding_where_it_matters(model, sentences, group)]
+
+
+def _without_padding_where_it_matters(
+    model: PreTrainedModel, sentences: Sequence[SentencePath], group: list[int]
+) -> list[list[int]]:
+    """Split a group by length if padding changes the payoff, as in causal classifiers."""
+    shortest, longest = sentences[group[0]], sentences[group[-1]].n_positions
+    if shortest.n_positions == longest or same_when_padded(PathPoints(model, *shortest, batch_size=1), longest):
+        return [group]
+    return [list(part) for _, part in groupby(group, key=lambda index: sentences[index].n_positions)]
+
+
+def _integrate_group(
+    model: PreTrainedModel,
+    sentences: Sequence[SentencePath],
+    tolerance: float,
+    max_steps: int,
+    edges: bool,
+    batch_size: int | None,
+) -> list[PathIntegral]:
+    longest = max(sentence.n_positions for sentence in sentences)
+    at_once = max(1, _BATCH_POSITIONS // longest) if batch_size is None else batch_size
+    paths = [PathPoints(model, *sentence, at_once, MAX_BYTES // len(sentences)) for sentence in sentences]
+    expected = [points.plain_payoff(1.0) for points in paths] if edges else []
+    recording: AbstractContextManager[list[AttentionRecord]] = record_attention(model) if edges else nullcontext([])
+    with recording as records:
+        for points in paths:
+            points.records = records
+        integrals = []
+        for points, intervals in zip(paths, _refined_together(paths, tolerance, max_steps, at_once), strict=True):
+            values = _total(intervals)
+            integrals.append(
+                PathIntegral(
+                    values=values,
+                    edges=_edges(points, intervals, values) if edges and points[0.0].attention else None,
+                    v_empty=points.payoff(0.0),
+                    total=points.payoff(1.0) - points.payoff(0.0),
+                    n_steps=points.n_points - 1,
+                )
+            )
+            points.drop()
+    for points, payoff in zip(paths, expected, strict=bool(edges)):
+        check_recording(model, points.payoff(1.0), payoff)
+    return integrals
+
+
+def _refined_together(
+    paths: Sequence[PathPoints], tolerance: float, max_steps: int, batch_size: int
+) -> list[list[_Interval]]:
+    """Refine the paths of several sentences, whose new points share forward passes."""
+    refinements = [_refined(points, tolerance, max_steps) for points in paths]
+    results: dict[int, list[_Interval]] = {}
+    while len(results) < len(paths):
+        wanted: list[tuple[PathPoints, float]] = []
+        for index, (points, refinement) in enumerate(zip(paths, refinements, strict=True)):
+            if index not in results:
+                try:
+                    wanted += [(points, position) for position in next(refinement)]
+                except StopIteration as finished:
+                    results[index] = finished.value
+        evaluate_together(wanted, batch_size)
+    return [results[index] for index in range(len(paths))]
 
 
 class _Interval(NamedTuple):
@@ -130,10 +246,13 @@ class _Interval(NamedTuple):
         return (self.start + self.end) / 2
 
 
-def _refined(points: PathPoints, tolerance: float, max_steps: int) -> list[_Interval]:
-    """Halve the intervals with the largest conservation errors until the error of the sum is below the tolerance."""
+def _refined(points: PathPoints, tolerance: float, max_steps: int) -> Generator[list[float], None, list[_Interval]]:
+    """Halve the intervals with the largest conservation errors until the error of the sum is below the tolerance.
+
+    Yields the points that must be evaluated before the next step.
+    """
     borders = [index / _FIRST_INTERVALS for index in range(_FIRST_INTERVALS + 1)]
-    points.evaluate([*borders, *((left + right) / 2 for left, right in pairwise(borders))])
+    yield [*borders, *((left + right) / 2 for left, right in pairwise(borders))]
     intervals = [_integrated(points, left, right) for left, right in pairwise(borders)]
     while True:
         variation = np.abs(_total(intervals)).sum(axis=1)
@@ -158,7 +277,7 @@ def _refined(points: PathPoints, tolerance: float, max_steps: int) -> list[_Inte
                 [(interval.start, interval.middle), (interval.middle, interval.end)] if index in halved else [interval]
             )
         ]
-        points.evaluate([(half[0] + half[1]) / 2 for half in halves if not isinstance(half, _Interval)])
+        yield [(half[0] + half[1]) / 2 for half in halves if not isinstance(half, _Interval)]
         intervals = [half if isinstance(half, _Interval) else _integrated(points, *half) for half in halves]
 
 
@@ -211,8 +330,7 @@ def _total(intervals: Sequence[_Interval]) -> Floats:
 
 def check_recording(model: PreTrainedModel, recorded: float, expected: float) -> None:
     """Raise if the attention that was recorded is not the model's, as with an unknown kind of score or bias."""
-    rounding = max(1e-3, 16 * torch.finfo(model.dtype).eps)
-    if abs(recorded - expected) > rounding * (1 + abs(expected)):
+    if abs(recorded - expected) > rounding(model) * (1 + abs(expected)):
         raise CaptureError(
             f"attention of {type(model).__name__}",
             got=f"a payoff of {recorded:.6g} when it is recorded, {expected:.6g} otherwise",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -74,7 +76,7 @@ class PathPoints:
         batch_size: int,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._model, self._path, self._inputs, self._payoff = model, path, inputs, payoff
+        self.model, self._path, self._inputs, self._payoff = model, path, inputs, payoff
         self._batch_size, self._max_bytes = batch_size, max_bytes
         self.records: list[AttentionRecord] = []  # filled by a forward pass inside `record_attention`
         self._points: dict[float, PathPoint] = {}  # the last used one at the end
@@ -102,58 +104,123 @@ class PathPoints:
 
     def evaluate(self, positions: Sequence[float]) -> None:
         """Evaluate the points that are not kept, in batches of bounded size."""
-        new = [position for position in positions if position not in self._points]
-        for start in range(0, len(new), self._batch_size):
-            self._evaluate_batch(new[start : start + self._batch_size])
+        evaluate_together([(self, position) for position in positions], self._batch_size)
+
+    def has(self, position: float) -> bool:
+        """Return whether the point is kept."""
+        return position in self._points
+
+    @property
+    def n_positions(self) -> int:
+        """T, the length of the sentence."""
+        return int(next(iter(self._inputs.values())).shape[1])
+
+    def padded_inputs(self, positions: Sequence[float], length: int) -> dict[str, Tensor]:
+        """Return the inputs (m, length) of the model; the last token is repeated on the padding, with mask 0."""
+        index = torch.arange(length).clamp(max=self.n_positions - 1)
+        device = next(iter(self._inputs.values())).device
+        embeddings = self._path(torch.tensor(positions, dtype=torch.float64, device=device)).detach()
+        inputs = {name: row.expand(len(positions), *row.shape[1:])[:, index] for name, row in self._inputs.items()}
+        if length > self.n_positions:
+            inputs["attention_mask"][:, self.n_positions :] = 0
+        return {"inputs_embeds": embeddings[:, index], **inputs}
+
+    def payoffs(self, logits: Tensor) -> Tensor:
+        """Return the payoffs (m,) of logits, (m, C) or (m, length, vocabulary)."""
+        return self._payoff(logits[:, : self.n_positions] if logits.ndim == 3 else logits)
 
     def _forward(self, positions: Sequence[float]) -> Any:
-        device = next(iter(self._inputs.values())).device
-        embeddings = self._path(torch.tensor(positions, dtype=torch.float64, device=device)).detach().requires_grad_()
-        inputs = {name: tensor.expand(len(positions), *tensor.shape[1:]) for name, tensor in self._inputs.items()}
-        return self._model(inputs_embeds=embeddings, output_hidden_states=True, return_dict=True, **inputs)
+        return _forward(self.model, self.padded_inputs(positions, self.n_positions))
 
-    def _evaluate_batch(self, positions: Sequence[float]) -> None:
-        self.records.clear()
-        output = self._forward(positions)
-        states = output.hidden_states
-        if not states:
-            raise CaptureError(
-                type(self._model).__name__, got="no hidden states", expected="the hidden states of every layer"
-            )
-        payoffs = self._payoff(output.logits)
-        if not torch.isfinite(payoffs).all():
-            raise InputError("payoff", got="NaN or infinity on the path", expected="finite numbers")
-        contexts = [record.context for record in self.records]
-        if not payoffs.requires_grad:
-            raise InputError("payoff", got="no gradient", expected="a differentiable function of the logits")
-        gradients = torch.autograd.grad(payoffs.sum(), [*states, *contexts], allow_unused=True)
-        if not all(gradient is None or torch.isfinite(gradient).all() for gradient in gradients):
-            raise InputError("baseline", got="gradients that are not finite on the path", expected="finite gradients")
-        if any(gradient is None for gradient in gradients):
-            raise CaptureError(
-                type(self._model).__name__,
-                got="no gradient from the logits to the hidden states",
-                expected="a differentiable model; quantised models have no gradients",
-            )
-        stacked = torch.stack([state.detach() for state in states], dim=1)  # (m, L + 1, T, D)
-        backward = torch.stack(gradients[: len(states)], dim=1)
-        layers = list(zip(self.records, gradients[len(states) :], strict=True))
-        for row, position in enumerate(positions):
-            attention = [
-                AttentionPoint(
-                    record.query[row].detach(),
-                    record.key[row].detach(),
-                    record.value[row].detach(),
-                    gradient[row],
-                    None if record.mask is None else record.mask[min(row, len(record.mask) - 1)],
-                    record.scaling,
-                    record.softcap,
-                )
-                for record, gradient in layers
-            ]
-            self._payoffs[position] = float(payoffs[row].detach())
-            self._points[position] = PathPoint(self._payoffs[position], stacked[row], backward[row], attention)
-        self.records.clear()
+    def drop(self) -> None:
+        """Free the points; their payoffs are kept."""
+        self._points.clear()
+
+    def keep(self, position: float, point: PathPoint) -> None:
+        """Keep a point, and as many of the points used last as the number of bytes allows."""
+        self._payoffs[position], self._points[position] = point.payoff, point
         size = sum(point.size for point in self._points.values())
         while size > self._max_bytes and len(self._points) > _MIN_POINTS:
             size -= self._points.pop(next(iter(self._points))).size
+
+
+def evaluate_together(wanted: Sequence[tuple[PathPoints, float]], batch_size: int) -> None:
+    """Evaluate the points of one or several sentences that are not kept, in batches of bounded size."""
+    new = [(points, position) for points, position in wanted if not points.has(position)]
+    for start in range(0, len(new), batch_size):
+        _evaluate_batch(new[start : start + batch_size])
+
+
+def same_when_padded(points: PathPoints, length: int) -> bool:
+    """Return whether padding on the right leaves the payoff unchanged, as in models that read the first position."""
+    with torch.no_grad():
+        model = points.model
+        alone, padded = (
+            float(points.payoffs(_forward(model, points.padded_inputs([1.0], n)).logits)[0])
+            for n in (points.n_positions, length)
+        )
+    return abs(alone - padded) <= rounding(model) * (1 + abs(alone))
+
+
+def rounding(model: PreTrainedModel) -> float:
+    """Return the relative difference of payoffs that rounding alone may cause."""
+    return max(1e-3, 16 * torch.finfo(model.dtype).eps)
+
+
+def _forward(model: Any, inputs: Mapping[str, Tensor]) -> Any:
+    embeddings = inputs["inputs_embeds"].requires_grad_()
+    return model(**{**inputs, "inputs_embeds": embeddings}, output_hidden_states=True, return_dict=True)
+
+
+def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
+    """Evaluate points with one forward and one backward pass, padded to the longest sentence."""
+    model, records = rows[0][0].model, rows[0][0].records
+    length = max(points.n_positions for points, _ in rows)
+    runs = [(points, [position for _, position in run]) for points, run in groupby(rows, key=itemgetter(0))]
+    parts = [points.padded_inputs(positions, length) for points, positions in runs]
+    records.clear()
+    output = _forward(model, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    states = output.hidden_states
+    if not states:
+        raise CaptureError(type(model).__name__, got="no hidden states", expected="the hidden states of every layer")
+    logits = output.logits.split([len(positions) for _, positions in runs])
+    payoffs = torch.cat([points.payoffs(part) for (points, _), part in zip(runs, logits, strict=True)])
+    if not torch.isfinite(payoffs).all():
+        raise InputError("payoff", got="NaN or infinity on the path", expected="finite numbers")
+    contexts = [record.context for record in records]
+    if not payoffs.requires_grad:
+        raise InputError("payoff", got="no gradient", expected="a differentiable function of the logits")
+    gradients = torch.autograd.grad(payoffs.sum(), [*states, *contexts], allow_unused=True)
+    if not all(gradient is None or torch.isfinite(gradient).all() for gradient in gradients):
+        raise InputError("baseline", got="gradients that are not finite on the path", expected="finite gradients")
+    if any(gradient is None for gradient in gradients):
+        raise CaptureError(
+            type(model).__name__,
+            got="no gradient from the logits to the hidden states",
+            expected="a differentiable model; quantised models have no gradients",
+        )
+    stacked = torch.stack([state.detach() for state in states], dim=1)  # (m, L + 1, T, D)
+    backward = torch.stack(gradients[: len(states)], dim=1)
+    layers = list(zip(records, gradients[len(states) :], strict=True))
+    for row, (points, position) in enumerate(rows):
+        kept = slice(points.n_positions)
+        attention = [
+            AttentionPoint(
+                _cropped(record.query[row].detach(), kept),
+                _cropped(record.key[row].detach(), kept),
+                _cropped(record.value[row].detach(), kept),
+                _cropped(gradient[row], kept),
+                None if record.mask is None else record.mask[min(row, len(record.mask) - 1)][..., kept, kept],
+                record.scaling,
+                record.softcap,
+            )
+            for record, gradient in layers
+        ]
+        payoff, states, gradient = float(payoffs[row].detach()), stacked[row], backward[row]
+        points.keep(position, PathPoint(payoff, _cropped(states, kept), _cropped(gradient, kept), attention))
+    records.clear()
+
+
+def _cropped(tensor: Tensor, kept: slice) -> Tensor:
+    """Return the tensor (..., T, d) without padding, as a copy that does not keep the padding in memory."""
+    return tensor if tensor.shape[-2] == kept.stop else tensor[..., kept, :].clone()

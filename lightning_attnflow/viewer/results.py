@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,8 +35,7 @@ def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = N
     if class_names is not None and not flow.target < len(class_names):
         raise InputError("class_names", got=f"{len(class_names)} names", expected=f"a name of class {flow.target}")
     target = str(class_names[flow.target]) if class_names is not None else f"class {flow.target}"
-    payoff = flow.v_empty + flow.total
-    probability = {"log_probability": math.exp(min(payoff, 0.0)), "probability": payoff}.get(flow.payoff)
+    probability = flow.target_probability
     return _log(
         flow.tokens,
         flow.is_special,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.conductance import conservation_error
-from lightning_attnflow.flow.path_integral import integrate_path
+from lightning_attnflow.flow.path_integral import SentencePath, integrate_path, integrate_paths
 from lightning_attnflow.flow.path_points import PathPoints
 
 N_TOKENS = 6
@@ -111,6 +111,45 @@ def test_flow_is_conserved_at_every_layer_and_node(name: str) -> None:
     assert result.edges is not None
     np.testing.assert_allclose(result.edges.sum(axis=2), result.values[1:], atol=1e-12)
     assert (np.abs(result.edges.sum(axis=1) - result.values[:-1]).max(axis=1) <= 1e-3 * variation[:-1]).all()
+
+
+TOGETHER = ("bert", "roberta", "modernbert, local attention", "gpt2", "llama, grouped keys", "mistral, sliding window")
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_sentences_that_share_passes_have_the_flow_of_each_alone(name: str) -> None:
+    model = build(*MODELS[name])
+    lengths = (9, 6, 12, 6)
+    sentences = [
+        SentencePath(
+            straight(*embedded(model, n)), {"attention_mask": torch.ones(1, n, dtype=torch.long)}, payoff_of(model)
+        )
+        for n in lengths
+    ]
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda _, __, inputs: rows.append(len(inputs["inputs_embeds"])), with_kwargs=True)
+    together = integrate_paths(model, sentences, tolerance=1e-3)
+    assert max(rows) > 5 * (len(lengths) - 1)
+    alone = [integrate_path(model, *sentence, tolerance=1e-3) for sentence in sentences]
+    for one, other, n in zip(together, alone, lengths, strict=True):
+        assert one.values.shape == (4, n)
+        assert one.n_steps == other.n_steps
+        np.testing.assert_allclose(one.values, other.values, atol=1e-8)
+        np.testing.assert_allclose(one.edges, other.edges, atol=1e-8)
+
+
+def test_causal_classifiers_share_passes_at_equal_lengths_only() -> None:
+    """They read the last position, which they cannot find in a padded batch of embeddings."""
+    model = build("LlamaForSequenceClassification", "LlamaConfig", GROUPED)
+    sentences = [
+        SentencePath(
+            straight(*embedded(model, n)), {"attention_mask": torch.ones(1, n, dtype=torch.long)}, payoff_of(model)
+        )
+        for n in (9, 6, 6)
+    ]
+    together = integrate_paths(model, sentences, tolerance=1e-3)
+    for one, sentence in zip(together, sentences, strict=True):
+        np.testing.assert_allclose(one.values, integrate_path(model, *sentence, tolerance=1e-3).values, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", WITHOUT_EDGES)
