@@ -81,7 +81,8 @@ def integrate_coalitions(
     check_integer("max_steps", max_steps, minimum=2 * len(baselines))
     n_blocks = min(_BLOCKS, len(players), max_steps // (2 * len(baselines)))
     n_paths = max_steps // (2 * n_blocks * len(baselines)) * len(baselines)  # as many of every baseline
-    points, signs = _points(full, baselines, players, n_blocks, n_paths, seed)
+    with gradients_enabled(model):  # inference tensors have no gradients
+        points, signs = _points(full, baselines, players, n_blocks, n_paths, seed)
     steps = max(1, _BATCH_POSITIONS // full.shape[1] - 1) if batch_size is None else batch_size
     starts = list(range(0, len(signs), steps))
     with eval_mode(model), gradients_enabled(model), _frozen(model):
