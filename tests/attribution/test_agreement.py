@@ -71,5 +71,5 @@ def test_groupings_of_pairwise_flow_have_different_totals(encoder, tokenizer):
 
 
 def test_compare_groupings_rejects_methods_with_one_grouping(encoder, tokenizer):
-    with pytest.raises(InputError, match="one of flow, flow_pairwise, leave_one_out"):
+    with pytest.raises(InputError, match="one of flow, flow_pairwise, gradient_flow, leave_one_out"):
         compare_groupings(encoder, tokenizer, TEXT, method="saliency")
