@@ -248,9 +248,14 @@ def _prediction(model: Any, tokenizer: Any, text: str) -> str:
     """Return the predicted class, or the predicted next token of a causal language model, with its probability."""
     import torch
 
+    from lightning_attnflow.attribution.target import class_probabilities, problem_of
+
     with torch.no_grad():
         logits = model(**tokenizer(text, return_tensors="pt")).logits[0]
-    probabilities = (logits if logits.ndim == 1 else logits[-1]).float().softmax(-1)  # of a causal model: next token
+    problem = problem_of(model)
+    if problem == "score":
+        return f"{model.config.id2label[0]} {float(logits[0]):.3f}"
+    probabilities = class_probabilities((logits if logits.ndim == 1 else logits[-1]).float(), problem)
     index = int(probabilities.argmax())
     name = model.config.id2label[index] if logits.ndim == 1 else f"next token {tokenizer.decode([index])!r}"
     return f"{name} ({probabilities[index]:.1%})"

@@ -52,12 +52,45 @@ PAYOFFS: dict[str, Payoff] = {
 _STEP_PAYOFFS = ("correctness",)
 
 
-def get_payoff(payoff: str | Payoff, *, differentiable: bool = False) -> tuple[str, Payoff]:
+def _of_label(payoff: Payoff) -> Payoff:
+    """Return a payoff for labels that are independent: each is a choice between its logit and 0."""
+
+    def of_label(logits: torch.Tensor, target: int) -> torch.Tensor:
+        own = logits[:, target]
+        return payoff(torch.stack([torch.zeros_like(own), own], dim=1), 1)
+
+    return of_label
+
+
+def logit(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """Logit of the target, (m,), from logits (m, C)."""
+    return logits[:, target]
+
+
+def problem_of(model: PreTrainedModel) -> str:
+    """Return what the logits of a model mean: "one_class" of several, "labels" that are independent, or a "score"."""
+    config: Any = model.config
+    if model.can_generate():
+        return "one_class"
+    if getattr(config, "problem_type", None) == "multi_label_classification":
+        return "labels"
+    return "score" if getattr(config, "num_labels", 2) == 1 else "one_class"
+
+
+def class_probabilities(logits: torch.Tensor, problem: str) -> torch.Tensor:
+    """Return the probabilities (m, C) of logits, as the model was trained; NaN for a score."""
+    if problem == "score":
+        return torch.full_like(logits, torch.nan)
+    return logits.sigmoid() if problem == "labels" else logits.softmax(dim=-1)
+
+
+def get_payoff(payoff: str | Payoff, *, differentiable: bool = False, problem: str = "one_class") -> tuple[str, Payoff]:
     """Return the name and the function of a payoff.
 
     Args:
         payoff: a name in ``PAYOFFS``, or a function (logits (m, C), target) -> (m,).
         differentiable: reject payoffs whose gradient is 0 everywhere.
+        problem: see `problem_of`. Payoffs of independent labels use the sigmoid; the payoff of a score is the score.
     """
     if callable(payoff):
         return getattr(payoff, "__name__", type(payoff).__name__), payoff
@@ -70,7 +103,11 @@ def get_payoff(payoff: str | Payoff, *, differentiable: bool = False) -> tuple[s
             expected="a payoff with a gradient",
             remedy="Pass payoff='log_probability' or 'logit_margin' to a gradient method.",
         )
-    return payoff, PAYOFFS[payoff]
+    if problem == "score":
+        if payoff in ("correctness", "negative_entropy"):
+            raise InputError("payoff", got=f"{payoff!r} of a model with one output", expected="a payoff of its logit")
+        return "logit", logit
+    return payoff, _of_label(PAYOFFS[payoff]) if problem == "labels" else PAYOFFS[payoff]
 
 
 def check_target(target: int | None, logits: torch.Tensor) -> int:
@@ -104,13 +141,15 @@ class LogitReader:
     """Logits (m, C) of m versions of one sentence.
 
     Args:
-        model: a Hugging Face sequence classifier (C classes) or causal language model (C the vocabulary; logits of the
-            token after the last attended position), or a module that contains one.
+        model: a Hugging Face sequence classifier (C classes or labels), a model with one output (regression, reward;
+            C = 1) or a causal language model (C the vocabulary; logits of the token after the last attended position),
+            or a module that contains one.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = transformer_of(model)
         self.is_causal_lm = bool(self.model.can_generate())
+        self.problem = problem_of(self.model)
         # A causal classifier without padding token finds the last token of a single row only. No row is padded here.
         padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
         self.row_by_row = not self.is_causal_lm and padding is None
@@ -143,12 +182,12 @@ class LogitReader:
             positions = torch.arange(logits.shape[1], device=logits.device)
             last = (inputs["attention_mask"] * positions).argmax(dim=1)  # of the attended positions
             logits = logits[torch.arange(len(logits), device=logits.device), last]
-        if logits is None or logits.ndim != 2 or logits.shape[1] < 2:
+        if logits is None or logits.ndim != 2 or logits.shape[1] < (1 if self.problem == "score" else 2):
             raise InputError(
                 f"output of {type(self.model).__name__}",
                 got="no logits" if logits is None else f"logits of shape {tuple(logits.shape)}",
-                expected="logits (batch, classes >= 2), or (batch, T, vocabulary) of a causal language model",
-                remedy="Use AutoModelForSequenceClassification (num_labels >= 2) or AutoModelForCausalLM; attention "
+                expected="logits (batch, classes), or (batch, T, vocabulary) of a causal language model",
+                remedy="Use AutoModelForSequenceClassification or AutoModelForCausalLM; attention "
                 "methods need no logits.",
             )
         return logits.double()

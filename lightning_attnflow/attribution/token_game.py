@@ -78,7 +78,7 @@ class TokenGame:
         self.encoded = text
         self.players = Players.of_text(text, players, special_tokens)
         self.n_players = len(self.players)
-        self.payoff, self._payoff = get_payoff(payoff)
+        self.payoff, self._payoff = get_payoff(payoff, problem=self._reader.problem)
         self.masking, self._replacements = resolve_baseline(masking, tokenizer, self._reader.vocabulary_size)
         self.n_forwarded = 0
         self._owner = self.players.owners(len(text))  # (T,)

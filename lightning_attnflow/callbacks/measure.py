@@ -18,7 +18,7 @@ from lightning_attnflow.attention.network import AttentionNetwork, Heads, Readou
 from lightning_attnflow.attention.readout import choose_readout, is_causal
 from lightning_attnflow.attention.tokens import EncodedText, Players
 from lightning_attnflow.attribution.conductance import conductance_flow
-from lightning_attnflow.attribution.target import LogitReader
+from lightning_attnflow.attribution.target import LogitReader, class_probabilities
 from lightning_attnflow.callbacks.batches import real_tokens
 from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
@@ -88,7 +88,7 @@ class MonitoredSentence:
 
     def title(self, step: int) -> str:
         """Return the sentence, its prediction with probability, and the step, for a figure."""
-        predicted = f"{self.prediction} {self.probability:.0%}, " if self.target is not None else ""
+        predicted = f"{self.prediction} {self.probability:.0%}, " if np.isfinite(self.probability) else ""
         return f"{self.text}  ({predicted}step {step})".strip()
 
 
@@ -201,10 +201,10 @@ def _predictions(
             raise
         notes["prediction"] = f"no prediction and no conductance flow: {error}"
         return [(None, "", float("nan"), {})] * sum(len(batch["input_ids"]) for batch in batches)
-    probabilities = torch.cat([batch.softmax(dim=-1) for batch in logits])
+    probabilities = torch.cat([class_probabilities(batch, reader.problem) for batch in logits])
     best = probabilities.max(dim=-1)
     n_classes = probabilities.shape[-1]
-    few = not reader.is_causal_lm and n_classes <= _MOST_CLASSES
+    few = reader.problem != "score" and not reader.is_causal_lm and n_classes <= _MOST_CLASSES
     names = [_class_name(transformer, reader, tokenizer, target) for target in range(n_classes if few else 0)]
     return [
         (

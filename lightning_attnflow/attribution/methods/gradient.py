@@ -108,11 +108,11 @@ class _Setup:
     """The token game of one sentence with a payoff that is differentiable in the word embeddings."""
 
     def __init__(self, sentence: Sentence, payoff: str | Payoff, target: int | None, masking: str | None) -> None:
-        name, self._payoff = get_payoff(payoff, differentiable=True)
+        get_payoff(payoff, differentiable=True)
         self.sentence = sentence
         with gradients_enabled(sentence.model):  # inference tensors cannot be differentiated
             self.game: TokenGame = sentence.game(payoff=payoff, target=target, masking=masking)
-        self._fields = {"payoff": name, "target": self.game.target}
+        self._fields = {"payoff": self.game.payoff, "target": self.game.target}
 
     def attribute(self, attribute: Attribute, n_rows: int = 1) -> NDArray[np.float64]:
         """Return captum's attribution of the embeddings, (T, D), with a progress bar of ``n_rows`` forward passes."""
@@ -123,7 +123,7 @@ class _Setup:
 
             def forward(embeddings: torch.Tensor) -> torch.Tensor:
                 bar.advance(len(embeddings))
-                payoffs = self._payoff(self.game.embedded_logits(embeddings.to(own.dtype)), self.game.target)
+                payoffs = self.game.payoffs(self.game.embedded_logits(embeddings.to(own.dtype)))
                 return _differentiable(payoffs, len(embeddings))
 
             at = own.to(torch.promote_types(own.dtype, torch.float32)).requires_grad_()
