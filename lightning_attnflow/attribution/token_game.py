@@ -81,11 +81,14 @@ class TokenGame:
         self.payoff, self._payoff = get_payoff(payoff, problem=self._reader.problem)
         self.masking, self._replacements = resolve_baseline(masking, tokenizer, self._reader.vocabulary_size)
         self.n_forwarded = 0
+        self._embeddings_checked = False
         self._owner = self.players.owners(len(text))  # (T,)
         self._free: NDArray[np.bool_] = self._owner < 0  # (T,) positions that belong to no player
         first = self._replacements[0] if self._replacements else None
         whole = self._logits(np.ones((1, len(text)), dtype=bool), first)[0]  # (C,)
         self.target = check_target(target, whole)
+        if self.masking == "zero_embedding":
+            self._check_embeddings()
         if self.masking == "drop":
             self._check_leaks()
 
@@ -112,7 +115,12 @@ class TokenGame:
         return self._reader
 
     def embeddings(self) -> torch.Tensor:
-        """Return the word embeddings (1, T, D) of the whole sentence."""
+        """Return the word embeddings (1, T, D) of the whole sentence.
+
+        Raises:
+            InputError: the prediction for the embeddings is not that for the tokens.
+        """
+        self._check_embeddings()
         ids = self.encoded.inputs["input_ids"].to(self._reader.device)
         vectors: torch.Tensor = self._reader.embedding(ids)
         return vectors
@@ -139,6 +147,30 @@ class TokenGame:
     def payoffs(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the payoffs (m,) of logits, (m, C) or (m, T, vocabulary) of a causal language model."""
         return self._payoff((logits[:, -1] if logits.ndim == 3 else logits).double(), self.target)
+
+    def _check_embeddings(self) -> None:
+        """Raise if the logits of the embeddings are not those of the token ids, which a model may read elsewhere.
+
+        A decoder classifier finds the last token by the padding token, of which embeddings know nothing.
+        """
+        if self._embeddings_checked:
+            return
+        device, model = self._reader.device, self._reader.model
+        inputs = {name: tensor.to(device) for name, tensor in self.encoded.inputs.items()}
+        everywhere = torch.ones((1, len(self.encoded)), dtype=torch.long, device=device)
+        with eval_mode(model), torch.no_grad():
+            expected = self._reader(**{"attention_mask": everywhere, **inputs})
+            found = self.embedded_logits(self._reader.embedding(inputs["input_ids"]))
+        rounding = max(1e-3, 16 * torch.finfo(model.dtype).eps) * (1 + float(expected.abs().max()))
+        if float((found - expected).abs().max()) > rounding:
+            raise InputError(
+                f"output of {type(model).__name__}",
+                got=f"a logit of {found[0, 0].item():.4g} for the embeddings, {expected[0, 0].item():.4g} for the tokens",
+                expected="equal logits",
+                remedy="A classifier whose padding token occurs in the text reads an earlier token: set another "
+                "pad_token_id in its config, or remove that token from the text.",
+            )
+        self._embeddings_checked = True
 
     def _mean_payoffs(self, present: NDArray[np.bool_]) -> torch.Tensor:  # (m, T) -> (m,)
         tokens = self._replacements or (None,)

@@ -8,6 +8,7 @@ import models
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from lightning_attnflow import conductance_flow, explain
 from lightning_attnflow.attribution import TokenGame
@@ -62,3 +63,18 @@ def test_models_with_one_output_are_explained_by_it() -> None:
     assert flow.total == pytest.approx(output - flow.v_empty, abs=1e-5)
     with pytest.raises(InputError, match="'correctness' of a model with one output"):
         explain(model, models.tokenizer(), TEXT, method="shapley", payoff="correctness")
+
+
+@pytest.mark.parametrize("method", ["leave_one_out", "saliency", "conductance"])
+def test_classifiers_that_read_another_token_of_the_ids_are_refused(method: str) -> None:
+    """A text that ends in the padding token: the model reads the token before it, unless it gets embeddings."""
+    tokenizer = models.tokenizer()
+    size = {"vocab_size": len(tokenizer), "n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2, "num_labels": 2}
+    options = {"payoff": "log_probability", "masking": "zero_embedding"} if method == "leave_one_out" else {}
+    ends_in = tokenizer(TEXT)["input_ids"][-1]
+    torch.manual_seed(0)
+    model = GPT2ForSequenceClassification(GPT2Config(**size, pad_token_id=ends_in)).eval()
+    with pytest.raises(InputError, match=r"for the embeddings, .* for the tokens"):
+        explain(model, tokenizer, TEXT, method=method, **options)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    assert np.isfinite(explain(model, tokenizer, TEXT, method=method, **options).values).all()
