@@ -165,7 +165,7 @@ class TokenGame:
         if float((found - expected).abs().max()) > rounding:
             raise InputError(
                 f"output of {type(model).__name__}",
-                got=f"a logit of {found[0, 0].item():.4g} for the embeddings, {expected[0, 0].item():.4g} for the tokens",
+                got=f"a logit {found[0, 0].item():.4g} for the embeddings, {expected[0, 0].item():.4g} for the tokens",
                 expected="equal logits",
                 remedy="A classifier whose padding token occurs in the text reads an earlier token: set another "
                 "pad_token_id in its config, or remove that token from the text.",

@@ -111,8 +111,10 @@ def gradient_network(game: TokenGame, readout: NDArray[np.float64]) -> Attention
     Source: Azarkhalili & Libbrecht, "Generalized Attention Flow" (ACL 2025), whose flow is made unique by a barrier.
     """
     model = game.reader.model
+    with gradients_enabled(model):
+        embeddings = game.embeddings()
     with eval_mode(model), gradients_enabled(model), record_attention(model) as records:
-        payoff = game.payoffs(game.embedded_logits(game.embeddings())).sum()
+        payoff = game.payoffs(game.embedded_logits(embeddings)).sum()
         if not records:
             raise CaptureError(
                 type(model).__name__,
