@@ -57,7 +57,8 @@ class AttentionFlowMonitor(pl.Callback):
     metrics named ``attnflow_test/...``, in ``trainer.test``; not in ``trainer.predict``. The weights are those of the
     validation batches, also with callbacks that average weights. Before the first training step the flows of the probes
     are computed, as the reference of ``attnflow/drift_from_start``. A drift that EarlyStopping or ModelCheckpoint
-    monitors is 1 at the first validation, if there is nothing to compare with.
+    monitors is 1 at the first validation, if there is nothing to compare with. Pass ``auto_insert_metric_name=False``
+    to a ModelCheckpoint with such a metric in its file names, because the slash in the name would make a folder.
     Sentences are taken evenly from all validation dataloaders and processes. Strategies that shard the model are not
     supported.
 
@@ -90,6 +91,7 @@ class AttentionFlowMonitor(pl.Callback):
     Attributes:
         latest: probes (or the first sentence) at the last logged validation: ``text``, ``labels``, ``prediction``,
             ``probability``, and the flows ``attention`` and ``conductance``, which are None if they are not available.
+            Empty in the main process of ddp_spawn and ddp_notebook, whose processes end with the fit.
 
     Raises:
         InputError: an invalid argument.
@@ -131,8 +133,8 @@ class AttentionFlowMonitor(pl.Callback):
         check_choice("scalars", scalars, ("run", "layers"))
         self.scalars = scalars
         self.budget = OverheadBudget(max_overhead)
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*", name, re.ASCII):
-            raise InputError("name", got=repr(name), expected="letters, digits, '_', '.' and '-'")
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*", name, re.ASCII) or name == "test":
+            raise InputError("name", got=repr(name), expected="letters, digits, '_', '.' and '-', other than 'test'")
         self.name = name
         if every_n_epochs is not None:
             warnings.warn("every_n_epochs was renamed every_n_validations", FutureWarning, stacklevel=2)
@@ -194,8 +196,8 @@ class AttentionFlowMonitor(pl.Callback):
         """Compute the flows of the probes before training, unless the run is resumed."""
         if self._disabled:
             return
-        self._say_when(trainer)
-        if self._start.targets or self._start.attention or trainer.global_step:
+        self._attempt(trainer, lambda: self._say_when(trainer))
+        if self._disabled or self._start.targets or self._start.attention or trainer.global_step:
             return
         started = time.perf_counter()
         self._sentences.clear()
@@ -353,10 +355,7 @@ class AttentionFlowMonitor(pl.Callback):
                 "AttentionFlowMonitor will log nothing: the fit has no validation. Add a validation loader and "
                 "validation_step, check limit_val_batches and check_val_every_n_epoch, or pass probes=."
             )
-        if (
-            getattr(trainer.strategy.launcher, "is_interactive_compatible", False)
-            or "spawn" in type(trainer.strategy.launcher).__name__.lower()
-        ):
+        if any("MultiProcessing" in kind.__name__ for kind in type(trainer.strategy.launcher).__mro__):
             self._log_once({"latest": LATEST_ELSEWHERE})
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -368,16 +367,13 @@ class AttentionFlowMonitor(pl.Callback):
         if gathered is None or not sentences:
             return
         prefix = f"{self.prefix}_test" if trainer.testing else self.prefix
-        values = run_scalars(sentences, self._last, self._start)
-        if self.scalars == "layers":
-            values |= layer_scalars(sentences, self._last, has_tokenizer=self.tokenizer is not None)
+        values = self._attempt(trainer, lambda: self._scalars(trainer, prefix, sentences))
+        if values is None:
+            return
         self._log_once({topic: note for part in reversed(gathered) for topic, note in part.notes.items()})
         if self._last.targets and not self._last.knows(sentences):
             self._log_once({"drift": NO_DRIFT})
         sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
-        if not (self._last.targets or self._last.attention):  # what callbacks watch must exist at the first validation
-            watched = {name.removeprefix(f"{prefix}/") for name in Watchers(trainer, f"{prefix}/").metrics}
-            values |= dict.fromkeys(watched.intersection(RELATIVE_TO_LAST) - values.keys(), 1.0)
         if not trainer.testing:
             if trainer.is_global_zero:
                 self._attempt(trainer, lambda: self._record(trainer, sentences, values))
@@ -390,6 +386,16 @@ class AttentionFlowMonitor(pl.Callback):
         seconds = self._seconds + time.perf_counter() - started
         self.budget.spend(seconds)
         pl_module.log(f"{prefix}/seconds", seconds, reduce_fx="max", sync_dist=sync)
+
+    def _scalars(self, trainer: pl.Trainer, prefix: str, sentences: list[MonitoredSentence]) -> dict[str, float]:
+        """Return the metrics of the sentences, and those that callbacks watch at the first validation."""
+        values = run_scalars(sentences, *self._both())
+        if self.scalars == "layers":
+            values |= layer_scalars(sentences, self._last, has_tokenizer=self.tokenizer is not None)
+        if not (self._last.targets or self._last.attention):
+            watched = {name.removeprefix(f"{prefix}/") for name in Watchers(trainer, f"{prefix}/").metrics}
+            values |= dict.fromkeys(watched.intersection(RELATIVE_TO_LAST) - values.keys(), 1.0)
+        return values
 
     def _both(self) -> tuple[Reference, Reference]:
         return self._last, self._start

@@ -1,8 +1,8 @@
 """The monitor with other features of the Trainer.
 
-=====================================  ==========================================================================
+=====================================  ===============================================================================
 feature                                what the monitor does
-=====================================  ==========================================================================
+=====================================  ===============================================================================
 two monitors                           need different names; metrics are named ``attnflow_<name>/...``
 weight averaging (EMA, SWA)            measures the weights of the validation batches, whatever the callback order
 check_val_every_n_epoch                counts validations, not epochs
@@ -11,19 +11,34 @@ no validation loop                     logs the probes at the end of training ep
 trainer.test, trainer.predict          logs ``attnflow_test/...``; nothing
 Trainer(barebones=True)                is off
 the same monitor with another module   starts without references of drift
-=====================================  ==========================================================================
+a new fit after a failure              switches a disabled monitor on
+ddp                                    takes sentences of all processes and logs once
+ddp_spawn, ddp_notebook                the same; ``latest`` stays empty in the main process, which is said
+FSDP, DeepSpeed, ModelParallel         refuses them, and subclasses of them, before training
+resumed runs                           continues drift and the count of validations, also within an epoch
+torch.compile, AMP, checkpointing      measures the same model; training stays bit-identical
+ModelCheckpoint with a metric          needs ``auto_insert_metric_name=False`` for file names without folders
+``logger=False``                       draws and writes nothing; metrics are available to callbacks
+pytorch_lightning                      logs the same events as with ``lightning.pytorch``
+=====================================  ===============================================================================
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.strategies import FSDPStrategy
 from tiny_training import PROBE, Classifier, new_monitor, trainer
 
 from lightning_attnflow import AttentionFlowMonitor
@@ -169,6 +184,54 @@ def test_barebones_trainers_measure_nothing(tmp_path: Path) -> None:
     assert monitor.latest == ()
 
 
-def test_numbers_from_the_command_line_are_read() -> None:
-    monitor = AttentionFlowMonitor(readout="0", heads="1")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:LightningCLI's args parameter")
+def test_numbers_from_the_command_line_are_read(tmp_path: Path) -> None:
+    options = ["--trainer.accelerator=cpu", "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}"]
+    options += ["--trainer.callbacks=lightning_attnflow.AttentionFlowMonitor"]
+    options += ["--trainer.callbacks.readout=0", "--trainer.callbacks.heads=1"]
+    cli = LightningCLI(Classifier, run=False, args=options, save_config_callback=None)
+    (monitor,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, AttentionFlowMonitor)]
     assert (monitor.settings.readout, monitor.settings.heads) == (0, 1)
+
+
+def test_subclasses_of_sharding_strategies_are_refused() -> None:
+    class Sharding(FSDPStrategy):
+        """A strategy of the user."""
+
+    run = SimpleNamespace(strategy=Sharding())
+    with pytest.raises(InputError, match="got Sharding, which shards the model"):
+        new_monitor()._sentences.transformer(run, Classifier())  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_named_after_a_metric_needs_no_folder(tmp_path: Path) -> None:
+    saving = ModelCheckpoint(
+        tmp_path,
+        "{epoch}-drift={attnflow/drift:.2f}",
+        monitor="attnflow/drift",
+        auto_insert_metric_name=False,
+    )
+    fitted(tmp_path, new_monitor(), saving, enable_checkpointing=True, max_epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["0-drift=1.00.ckpt"]  # nothing to compare with
+
+
+def test_ddp_spawn_measures_in_its_new_processes(tmp_path: Path) -> None:
+    """The model is unpickled in a process where no model was constructed."""
+    script = f"""
+from pathlib import Path
+from lightning.pytorch.loggers import CSVLogger
+from tiny_training import PROBE, Classifier, new_monitor, trainer
+if __name__ == "__main__":
+    folder = Path({str(tmp_path)!r})
+    monitor = new_monitor(probes=[PROBE])
+    run = trainer(folder, callbacks=[monitor], strategy="ddp_spawn", logger=CSVLogger(folder, "csv", 0), max_epochs=1)
+    run.fit(Classifier(train_sentences=4, validation_sentences=3))
+    assert monitor.latest == ()
+    assert "attnflow/drift_from_start" in run.callback_metrics
+"""
+    (tmp_path / "script.py").write_text(script)
+    own = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | own)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "monitor.latest stays empty in the main process" in done.stderr
+    assert (tmp_path / "csv" / "version_0" / "attnflow" / "probe_00_step_000001.png").exists()

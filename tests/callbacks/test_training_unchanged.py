@@ -22,6 +22,7 @@ def fingerprint(module: Classifier, run: pl.Trainer) -> dict[str, Any]:
     numpy_state = np.random.get_state()  # noqa: NPY002 the global state is compared
     modules = list(module.modules())
     return {
+        "epochs": run.current_epoch,
         "weights": {name: tensor.tolist() for name, tensor in module.state_dict().items()},
         "optimizer": [
             {key: value.tolist() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
