@@ -79,7 +79,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     modes = [module.training for module in modules]
     hooks = [{name: getattr(module, name).copy() for name in _HOOK_TABLES} for module in modules]
     hooked = [vars(module).get(_HF_HOOKED) for module in modules]
-    configs = [(config, dict(vars(config))) for config in _configs(modules)]
+    configs = [(config, dict(vars(config))) for config in configs_of(model)]
     try:
         with preserve_rng():
             _declare_outputs(modules)
@@ -127,9 +127,9 @@ def _declare_outputs(modules: list[nn.Module]) -> None:
             dict.__setitem__(registry, str(type(module)), module._can_record_outputs)
 
 
-def _configs(modules: list[nn.Module]) -> list[Any]:
-    """All transformers configs of the modules, nested ones included, without duplicates."""
-    pending = [module.config for module in modules if hasattr(module, "config")]
+def configs_of(model: nn.Module) -> list[Any]:
+    """Return all transformers configs of a model and its modules, nested ones included, without duplicates."""
+    pending = [module.config for module in model.modules() if hasattr(module, "config")]
     found: dict[int, Any] = {}
     while pending:
         config = pending.pop()

@@ -47,6 +47,7 @@ def fit(name: str, lr: float, epochs: int, train_size: int, val_size: int, seed:
     collate = Collate(tokenizer, 48)
     module = SentimentClassifier(str(MODEL_DIR), len(sentences.classes), lr)
     module.encoder.config.id2label = dict(enumerate(sentences.classes))
+    module.encoder.config.label2id = {name: label for label, name in enumerate(sentences.classes)}
     trainer = pl.Trainer(
         max_epochs=epochs,
         val_check_interval=0.5,

@@ -1,7 +1,8 @@
 """Attention probabilities of a Hugging Face model, for any attention implementation; the model's state is restored.
 
 Fused attention (sdpa, flash, flex) does not compute the probabilities. So for one forward pass the model uses its eager
-implementation, in eval mode, because dropout changes the returned attention, and without gradients.
+implementation, in eval mode, because dropout changes the returned attention, and without gradients. The outputs of that
+pass are compared with those of the model as it is: attention of a different computation is refused.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lightning_attnflow._state import eval_mode
+from lightning_attnflow._state import configs_of, eval_mode
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_TOLERANCE = 1e-3  # of outputs, relative to the largest; eager and fused attention of float32 differ by about 1e-6
 
 
 def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tensor]:
@@ -36,7 +39,8 @@ def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tenso
         device. Rows of real tokens sum to 1, with 0 for padding; rows of padding are undefined.
 
     Raises:
-        CaptureError: no Hugging Face model, or one that does not return attention probabilities.
+        CaptureError: no Hugging Face model, or one that does not return attention probabilities, or whose outputs
+            change with eager attention.
         InputError: several Hugging Face models, or inputs that are not a mapping.
 
     Example:
@@ -55,15 +59,22 @@ def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tenso
             expected="a mapping with the model's keyword arguments, such as the output of the tokenizer",
         )
     transformer = find_transformer(model)
-    found_implementation = transformer.config._attn_implementation
-    arguments = dict(inputs) | {"output_attentions": True, "return_dict": True}
-    if "use_cache" in inspect.signature(transformer.forward).parameters:
+    _check_forward(transformer)
+    parameters = inspect.signature(transformer.forward).parameters
+    arguments = dict(inputs) | {"return_dict": True}
+    if "use_cache" in parameters:
         arguments["use_cache"] = False
+    found_implementation = transformer.config._attn_implementation
     with eval_mode(transformer), torch.no_grad():
-        if found_implementation != "eager":
-            transformer.set_attn_implementation("eager")
-        output = transformer(**arguments)
-    return _validated(output, inputs, transformer, found_implementation)
+        configs = [config for config in configs_of(transformer) if config._attn_implementation != "eager"]
+        plain = transformer(**arguments) if configs else None
+        for config in configs:  # set_attn_implementation skips models whose source it cannot read or does not recognise
+            config._attn_implementation = "eager"
+        output = transformer(**arguments, output_attentions=True)
+    attentions = _validated(output, inputs, transformer, found_implementation)
+    if plain is not None:
+        _check_outputs(plain, output, inputs, transformer)
+    return attentions
 
 
 def find_transformer(module: nn.Module, path: str | None = None) -> PreTrainedModel:
@@ -121,6 +132,58 @@ def _outermost(module: nn.Module, kind: type[PreTrainedModel]) -> dict[str, PreT
     return found
 
 
+def encoder_remedy(root: nn.Module, model: PreTrainedModel) -> str | None:
+    """Return the advice to pass the encoder of an encoder-decoder model by its attribute path in `root`, if any."""
+    encoder = model.get_encoder()
+    path = next((path for path, child in root.named_modules() if child is encoder and path), None)
+    return None if path is None else f"Pass its encoder, model={path!r}."
+
+
+def _inner(model: nn.Module) -> dict[str, PreTrainedModel]:
+    """Return the largest Hugging Face models inside a model, by attribute path."""
+    from transformers import PreTrainedModel
+
+    paths = {path: child for path, child in model.named_modules() if path and isinstance(child, PreTrainedModel)}
+    return {path: child for path, child in paths.items() if not any(path.startswith(f"{outer}.") for outer in paths)}
+
+
+def _check_forward(model: PreTrainedModel) -> None:
+    """Raise if the forward of a model cannot be asked for attention."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    if any(p.name == "output_attentions" or p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    raise CaptureError(
+        f"attention of {type(model).__name__}",
+        got="a forward without the argument output_attentions",
+        expected="a model that returns attention probabilities",
+        remedy=_candidates(_inner(model)) if _inner(model) else None,
+    )
+
+
+def _check_outputs(plain: Any, eager: Any, inputs: Mapping[str, Any], model: PreTrainedModel) -> None:
+    """Raise if the outputs with eager attention are not those of the model as it is."""
+    name = next((n for n in ("logits", "last_hidden_state") if isinstance(plain.get(n), Tensor)), None)
+    if name is None:
+        return
+    before, after = plain[name], eager[name]
+    mask = inputs.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.ndim == 2 and before.shape[:1] == mask.shape[:1]:
+        real = mask.bool() if before.shape[:2] == mask.shape and before.ndim == 3 else mask.bool().any(dim=1)
+        before, after = before[real], after[real]  # outputs at padding, and of rows of padding, are undefined
+    if not before.numel() or not bool(before.isfinite().all()):
+        return
+    tolerance = max(_TOLERANCE, 16 * torch.finfo(before.dtype).eps)
+    scale = max(float(before.abs().max()), 1e-6)
+    difference = float((before.float() - after.float()).abs().max()) / scale
+    if not difference <= tolerance:
+        raise CaptureError(
+            f"attention of {type(model).__name__}",
+            got=f"{name} that differ by {difference:.2g} of the largest with eager attention",
+            expected=f"the outputs of the model as it is, up to {tolerance:.1g}",
+            remedy='Load the model with attn_implementation="eager", and compare its predictions.',
+        )
+
+
 def _candidates(found: Mapping[str, nn.Module]) -> str:
     if not found:
         return "There is no Hugging Face model in this module."
@@ -135,7 +198,7 @@ def _validated(output: Any, inputs: Mapping[str, Any], model: PreTrainedModel, i
             what,
             got="an encoder-decoder model",
             expected="an encoder or a causal language model",
-            remedy='Pass its encoder, for instance model="model.encoder".',
+            remedy=encoder_remedy(model, model),
         )
     attentions = [layer for layer in output.get("attentions") or () if layer is not None]
     n_layers = getattr(model.config, "num_hidden_layers", None)
@@ -144,7 +207,7 @@ def _validated(output: Any, inputs: Mapping[str, Any], model: PreTrainedModel, i
             what,
             got=f"{len(attentions)} layers",
             expected=f"{n_layers or 'at least one'}, each with softmax attention",
-            remedy='Load the model with attn_implementation="eager".',
+            remedy=_remedy(model, implementation),
         )
     mask = inputs.get("attention_mask")
     real = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None  # (B, T)
@@ -157,10 +220,17 @@ def _validated(output: Any, inputs: Mapping[str, Any], model: PreTrainedModel, i
                 f"{what}, layer {number}",
                 got=got,
                 expected="probabilities (B, heads, T, T): rows that sum to 1, with 0 for padding",
-                remedy='Load the model with attn_implementation="eager", or pass the part of it with softmax attention '
-                "over these inputs.",
+                remedy=_remedy(model, implementation),
             )
     return [layer.to(torch.promote_types(layer.dtype, torch.float32)) for layer in attentions]
+
+
+def _remedy(model: PreTrainedModel, implementation: str) -> str | None:
+    """Return what may help where a model returned no attention probabilities, or None."""
+    inner = {} if type(model).__module__.startswith("transformers.") else _inner(model)
+    if inner:
+        return _candidates(inner)
+    return None if implementation == "eager" else 'Load the model with attn_implementation="eager".'
 
 
 def _defect(layer: Any, shape: tuple[int, ...] | None, real: Tensor | None) -> str | None:

@@ -62,10 +62,11 @@ def encode_text(tokenizer: Any, text: str, *, max_length: int | None = None, tru
         raise InputError("text", got=type(text).__name__, expected="one string")
     if not getattr(tokenizer, "is_fast", False):
         raise InputError("tokenizer", got=type(tokenizer).__name__, expected=_FAST, remedy=_LOAD_FAST)
-    limit = int(min(max_length or _NO_LIMIT, getattr(tokenizer, "model_max_length", _NO_LIMIT)))
+    limits = (length_limit(limit) for limit in (max_length, getattr(tokenizer, "model_max_length", None)))
+    limit = min((limit for limit in limits if limit is not None), default=None)
     encoding = _encoding(tokenizer, text)
     n_tokens = len(encoding["input_ids"])
-    if truncate and n_tokens > limit:
+    if truncate and limit is not None and n_tokens > limit:
         encoding = _encoding(tokenizer, text, truncation=True, max_length=limit)
     check_tokens("text", text, encoding["special_tokens_mask"])
     check_length("text", len(encoding["input_ids"]), limit, remedy="Shorten the text or pass truncate=True.")
@@ -86,6 +87,16 @@ def check_length(name: str, n_tokens: int, limit: int | None, *, remedy: str = "
         )
 
 
+def length_limit(limit: float | None) -> int | None:
+    """Return the largest number of tokens that a config or tokenizer states; None if it states none, as -1 or 1e30.
+
+    Example:
+        >>> length_limit(512), length_limit(-1), length_limit(1e30)
+        (512, None, None)
+    """
+    return int(limit) if limit is not None and 0 < limit < _NO_LIMIT else None
+
+
 def position_limit(model: nn.Module) -> int | None:
     """Return the largest number of tokens of a Hugging Face model, or None if its config states none.
 
@@ -98,14 +109,14 @@ def position_limit(model: nn.Module) -> int | None:
         40
     """
     config: Any = model.config
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limit = length_limit(getattr(config.get_text_config(), "max_position_embeddings", None))
     if limit is None:
         return None
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if name.split(".")[-1] == "position_embeddings" and padding is not None:
-            return int(limit) - int(padding) - 1
-    return int(limit)
+            return limit - int(padding) - 1
+    return limit
 
 
 def word_numbers(encoding: Any, text: str) -> tuple[int | None, ...]:
@@ -254,7 +265,8 @@ def _owners(encoded: EncodedText, players: PlayersArgument) -> list[int | None]:
             expected="'tokens', 'words' or pairs of character offsets such as [(0, 4), (5, 11)]",
         )
     owner: list[int | None] = []
-    for special, (start, end) in zip(encoded.is_special, encoded.spans, strict=True):
+    for special, span in zip(encoded.is_special, encoded.spans, strict=True):
+        start, end = _without_blanks(encoded.text, *span)
         touching = [key for key, (first, last) in enumerate(players) if first < end and start < last]
         if not special and len(touching) != 1:
             raise InputError(
@@ -267,6 +279,14 @@ def _owners(encoded: EncodedText, players: PlayersArgument) -> list[int | None]:
     if empty:
         raise InputError("players", got=f"spans {empty} without a token", expected="at least one token in every span")
     return owner
+
+
+def _without_blanks(text: str, start: int, end: int) -> tuple[int, int]:
+    """The characters of a token without the white space around them, all of them if there is nothing else."""
+    token = text[start:end]
+    if not token.strip():
+        return start, end
+    return start + len(token) - len(token.lstrip()), end - len(token) + len(token.rstrip())
 
 
 def _are_pairs(spans: object) -> bool:

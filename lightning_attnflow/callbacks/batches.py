@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightning_attnflow.attention.tokens import check_length, check_tokens
+from lightning_attnflow.attention.tokens import check_length, check_tokens, length_limit
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> di
     """Tokenise one probe sentence, with special tokens and without truncation."""
     encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
     check_tokens(name, text, encoding.pop("special_tokens_mask"))
-    check_length(name, len(encoding["input_ids"]), tokenizer.model_max_length)
+    check_length(name, len(encoding["input_ids"]), length_limit(tokenizer.model_max_length))
     return {key: list(values) for key, values in encoding.items()}
 
 
@@ -157,8 +157,9 @@ def padded(
 
 def _check_padding(inputs: Mapping[str, Any], transformer: PreTrainedModel) -> None:
     """Raise if there is padding without an attention mask, because the model would attend to it."""
-    padding = transformer.config.pad_token_id
-    if inputs.get("attention_mask") is not None or padding is None or padding == transformer.config.eos_token_id:
+    config: Any = transformer.config.get_text_config()  # of a model of text and images
+    padding = getattr(config, "pad_token_id", None)
+    if inputs.get("attention_mask") is not None or padding is None or padding == getattr(config, "eos_token_id", None):
         return
     if bool((inputs["input_ids"][:, [0, -1]] == padding).any()):
         raise InputError(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.attention.capture import encoder_remedy, find_transformer
 from lightning_attnflow.attention.tokens import check_length, position_limit
 from lightning_attnflow.callbacks.batches import (
     InputReader,
@@ -79,6 +79,13 @@ class ValidationSentences:
                 remedy="Use strategy='ddp', or validate a checkpoint on one device with the monitor.",
             )
         transformer = find_transformer(pl_module, self._model)
+        if transformer.config.is_encoder_decoder:
+            raise InputError(
+                "model",
+                got=f"{type(transformer).__name__}, an encoder-decoder",
+                expected="an encoder or a causal language model",
+                remedy=encoder_remedy(pl_module, transformer),
+            )
         limit = position_limit(transformer)
         for index, probe in enumerate(self._encodings):
             check_length(f"probes[{index}]", len(probe["input_ids"]), limit)

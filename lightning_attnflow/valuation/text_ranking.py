@@ -9,6 +9,8 @@ from typing import Any
 
 from lightning_attnflow._checkpoints import default_encoder, load_encoder
 from lightning_attnflow._checks import check_integer
+from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.attention.tokens import length_limit, position_limit
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
 from lightning_attnflow.valuation.data_shapley import DataShapley
@@ -111,7 +113,8 @@ def rank_texts(
         encoder, tokenizer = load_encoder(default_encoder() if encoder is None else encoder)
     if tokenizer is None:
         raise InputError("tokenizer", got="None", expected="the tokenizer of the encoder")
-    max_length = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", None) or 512)
+    limits = (position_limit(find_transformer(encoder)), length_limit(tokenizer.model_max_length))
+    max_length = min((limit for limit in limits if limit is not None), default=512)
     features = {
         name: encode_texts(encoder, tokenizer, part.texts, cache_dir=cache_dir, max_length=max_length)
         for name, part in parts.items()

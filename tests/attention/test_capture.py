@@ -18,7 +18,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
-from transformers import BertModel
+from transformers import BertConfig, BertModel, FalconConfig, FalconForSequenceClassification, PreTrainedModel
 
 from lightning_attnflow import capture_attention
 from lightning_attnflow.attention.capture import find_transformer
@@ -198,14 +198,18 @@ def test_capture_through_wrappers(wrap: Callable[[], nn.Module]) -> None:
 
 def test_encoder_decoder_models_raise() -> None:
     batch = models.padded_batch() | {"decoder_input_ids": torch.tensor([[1], [1]])}
-    with pytest.raises(CaptureError, match=r"T5ForConditionalGeneration .*'sdpa'.*Pass its encoder"):
+    with pytest.raises(CaptureError, match=r"T5ForConditionalGeneration .*'sdpa'.*Pass its encoder, model='encoder'"):
         capture_attention(models.t5(), batch)
 
 
 def _altered(change: Any) -> Any:
     """Return a model whose second layer returns `change(attention)`."""
     model = models.bert()
-    model.encoder.layer[1].attention.self.register_forward_hook(lambda _m, _i, output: (output[0], change(output[1])))
+
+    def altered(_module: object, _inputs: object, output: Any) -> Any:
+        return output if output[1] is None else (output[0], change(output[1]))  # fused attention returns None
+
+    model.encoder.layer[1].attention.self.register_forward_hook(altered)
     return model
 
 
@@ -228,6 +232,85 @@ def test_outputs_that_are_not_probabilities_raise(change: Any, message: str) -> 
         capture_attention(model, models.padded_batch())
     assert 'attn_implementation="eager"' in str(caught.value)
     assert everything(model) == before
+
+
+def _falcon(*, alibi: bool, implementation: str) -> Any:
+    config = FalconConfig(
+        vocab_size=models.VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        alibi=alibi,
+        new_decoder_architecture=False,
+        initializer_range=0.5,
+        pad_token_id=models.PADDING,
+        attn_implementation=implementation,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return FalconForSequenceClassification(config).eval()
+
+
+def test_models_that_refuse_the_switch_give_the_attention_of_eager_weights() -> None:
+    batch = {"input_ids": torch.arange(3, 9)[None], "attention_mask": torch.ones(1, 6, dtype=torch.long)}
+    fused = _falcon(alibi=False, implementation="sdpa")
+    assert not fused._can_set_attn_implementation()  # set_attn_implementation("eager") would do nothing
+    expected = _falcon(alibi=False, implementation="eager")(**batch, output_attentions=True).attentions
+    before = everything(fused)
+    for mine, reference in zip(capture_attention(fused, batch), expected, strict=True):
+        torch.testing.assert_close(mine, reference.detach())
+        assert not mine.triu(1).any()  # causal
+    assert everything(fused) == before
+
+
+def test_outputs_that_change_with_eager_attention_raise() -> None:
+    batch = {"input_ids": torch.arange(3, 9)[None], "attention_mask": torch.ones(1, 6, dtype=torch.long)}
+    fused = _falcon(alibi=True, implementation="sdpa")  # its fused attention rounds the position bias
+    with pytest.raises(CaptureError, match=r"logits that differ by 0\.\d+ of the largest with eager attention"):
+        capture_attention(fused, batch)
+    assert len(capture_attention(_falcon(alibi=True, implementation="eager"), batch)) == 2
+
+
+def test_rows_of_padding_are_not_compared() -> None:
+    batch = models.padded_batch()
+    batch["attention_mask"][1] = 0  # their outputs differ between eager and fused attention
+    for model in (models.bert(), models.bert_classifier()):
+        assert len(capture_attention(model, batch)) == models.N_LAYERS
+
+
+def test_classes_without_source_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FromNotebook(BertModel):
+        pass
+
+    monkeypatch.setattr(FromNotebook, "__module__", "a_notebook")
+    monkeypatch.setattr(FromNotebook, "_can_set_attn_implementation_cached_value", None, raising=False)
+    model = FromNotebook(models.bert().config)
+    model.load_state_dict(models.bert().state_dict())
+    assert not model._can_set_attn_implementation()
+    batch = models.padded_batch()
+    for mine, reference in zip(capture_attention(model, batch), capture_attention(models.bert(), batch), strict=True):
+        torch.testing.assert_close(mine, reference)
+
+
+class _OwnModel(PreTrainedModel):
+    config_class = BertConfig
+    _supports_sdpa = True
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.encoder = BertModel(config)
+        self.post_init()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.encoder(input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+
+
+def test_models_that_return_no_attention_name_the_inner_model() -> None:
+    model = _OwnModel(models.bert().config)
+    with pytest.raises(CaptureError, match=r"without the argument output_attentions.*model='encoder' \(BertModel\)"):
+        capture_attention(model, models.padded_batch())
+    inner = find_transformer(model, "encoder")
+    assert len(capture_attention(inner, models.padded_batch())) == models.N_LAYERS
 
 
 def test_inputs_must_be_a_mapping() -> None:

@@ -35,7 +35,8 @@ def modernbert(pooling: str):
 
 def monitored_readout(model) -> object:
     inputs = models.tokenizer()(TEXT, return_tensors="pt", return_token_type_ids=False)
-    return measure(model, [dict(inputs)], None, FlowSettings("rollout", "auto", "mean", 0.5, True, 0)).readout
+    settings = FlowSettings("attention", "rollout", "auto", "mean", 0.5, True, 0)
+    return measure(model, [dict(inputs)], None, settings).notes["readout"].split(":")[0]
 
 
 @pytest.mark.parametrize(
@@ -54,11 +55,11 @@ def test_explain_and_monitor_choose_the_same_readout(build, readout):
     weights = Sentence(model, models.tokenizer(), TEXT).network().readout
     expected = {"first": np.eye(7)[0], "last": np.eye(7)[-1], "mean": np.full(7, 1 / 7)}[readout]
     np.testing.assert_array_equal(weights, expected)
-    assert monitored_readout(model) == readout
+    assert monitored_readout(model) == f"readout {readout!r}"
 
 
 def test_an_encoder_without_head_is_read_by_the_mean():
-    assert monitored_readout(models.bert()) == "mean"
+    assert monitored_readout(models.bert()) == "readout 'mean'"
     assert "pass readout='first'" in choose_readout(models.bert(), causal=False)[1]
 
 

@@ -75,3 +75,23 @@ def test_white_space_players_are_named_by_their_token():
     encoded = encode_text(PreTrainedTokenizerFast(tokenizer_object=inner), "ab\nb")
     assert Players.of_text(encoded, "words", "present").names == ("ab", "Ċ", "b")
     assert Players.of_text(encoded, [(0, 2), (2, 3), (3, 4)], "present").names == ("ab", "Ċ", "b")
+
+
+def test_white_space_between_spans_may_lie_anywhere(unsplit_tokenizer):
+    encoded = encode_text(unsplit_tokenizer, "a fine film")
+    assert [encoded.text[start:end] for start, end in encoded.spans if end - start == 3] == [
+        " fi",
+        " fi",
+    ]
+    for spans in ([(0, 1), (2, 6), (7, 11)], [(0, 2), (2, 7), (7, 11)], [(0, 1), (1, 6), (6, 11)]):
+        assert Players.of_text(encoded, spans, "present").names == ("a", "fine", "film")
+    with pytest.raises(InputError, match="2 spans that overlap"):
+        Players.of_text(encoded, [(0, 3), (3, 11)], "present")  # cuts the token "fi"
+
+
+@pytest.mark.parametrize("no_limit", [-1, int(1e30)])
+def test_lengths_that_state_no_limit_refuse_nothing(unsplit_tokenizer, no_limit):
+    unsplit_tokenizer.model_max_length = no_limit
+    assert len(encode_text(unsplit_tokenizer, "b" * 40, max_length=no_limit, truncate=True)) == 42
+    with pytest.raises(InputError, match="at most 20 tokens"):
+        encode_text(unsplit_tokenizer, "b" * 40, max_length=20)

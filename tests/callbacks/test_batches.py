@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import models
+import pytest
 import torch
+from transformers import CLIPConfig, LlavaConfig
 
 from lightning_attnflow.callbacks.batches import first_sentences, model_inputs, padded, real_tokens
+from lightning_attnflow.errors import InputError
 
 
 def test_rows_are_copied_and_trailing_padding_is_dropped() -> None:
@@ -35,3 +38,14 @@ def test_probes_are_padded_on_the_right_with_a_mask() -> None:
     inputs = padded([{"input_ids": [2, 5, 3]}, {"input_ids": [2, 5, 6, 7, 3]}], 9, models.gpt2())
     assert inputs["input_ids"].tolist() == [[2, 5, 3, 9, 9], [2, 5, 6, 7, 3]]
     assert real_tokens(inputs).sum(dim=1).tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("config", [LlavaConfig(), CLIPConfig()], ids=["LLaVA", "CLIP"])
+def test_padding_is_found_through_nested_text_configs(config):
+    model, text = models.bert(), config.get_text_config()
+    text.pad_token_id, text.eos_token_id = models.PADDING, 3
+    model.config = config  # states no pad_token_id or eos_token_id for the whole model
+    tokens = models.padded_batch()["input_ids"]
+    with pytest.raises(InputError, match="padding but no attention_mask"):
+        model_inputs({"input_ids": tokens}, model, None)
+    assert model_inputs({"input_ids": tokens[:1]}, model, None)["input_ids"].shape == (1, 7)

@@ -75,6 +75,16 @@ def test_too_long_probes_raise_an_input_error_before_training(tmp_path: Path) ->
         trainer(tmp_path, callbacks=[new_monitor(probes=[PROBE, "good " * 20])]).fit(short)
 
 
+def test_encoder_decoders_are_refused_before_training_with_the_path_of_the_encoder(tmp_path: Path) -> None:
+    module = Classifier()
+    module.net = models.t5()
+    steps: list[int] = []
+    module.training_step = lambda _batch, index: steps.append(index)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"T5ForConditionalGeneration, an encoder-decoder.*model='net\.encoder'"):
+        trainer(tmp_path, callbacks=[new_monitor()]).fit(module)
+    assert steps == []
+
+
 def test_a_failure_warns_once_and_training_continues(tmp_path: Path) -> None:
     monitor = new_monitor(on_error="warn")
     run = trainer(tmp_path, callbacks=[monitor])
