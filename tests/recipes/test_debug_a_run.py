@@ -14,6 +14,6 @@ def test_recipe_names_the_collapsed_run(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, RECIPE, *sizes], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     healthy, broken = done.stdout.split("learning_rate_too_high: ")
-    assert "nothing to report" in healthy
+    assert "Training has collapsed" not in healthy
     assert "Training has collapsed; a common cause is a learning rate that is too high." in broken
     assert (tmp_path / "page.html").exists()
