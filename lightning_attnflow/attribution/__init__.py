@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightning_attnflow.attribution.agreement import Agreement, GroupingComparison, agreement, compare_groupings
 from lightning_attnflow.attribution.axiom_check import MethodAudit, check_axioms
+from lightning_attnflow.attribution.baseline import fix_ends
 from lightning_attnflow.attribution.conductance import conductance_flow, conductance_flows
 from lightning_attnflow.attribution.dispatch import explain, explain_all
 from lightning_attnflow.attribution.faithfulness import Faithfulness, bootstrap_interval, faithfulness
@@ -38,6 +39,7 @@ __all__ = [
     "explain",
     "explain_all",
     "faithfulness",
+    "fix_ends",
     "last_layer_with_flow",
     "register_method",
     "tokens_html",

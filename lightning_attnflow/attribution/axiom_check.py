@@ -152,7 +152,7 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
     return MethodAudit(
         method=method,
         payoff=payoff,
-        text=sentence.text,
+        text=sentence.encoded.text,
         tokens=tokens,
         checks=tuple(_allowing(check, error) for check in checks),
         shapley_gap=gap,

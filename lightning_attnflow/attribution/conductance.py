@@ -16,6 +16,7 @@ from lightning_attnflow.attention.tokens import EncodedText, encode_text, positi
 from lightning_attnflow.attribution.baseline import MaskingArgument, fix_ends, neutral_tokens
 from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
+from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.coalition_path import integrate_coalitions
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
@@ -34,7 +35,7 @@ def conductance_flow(
     tokenizer: Any,
     text: str | EncodedText,
     *,
-    target: int | None = None,
+    target: TargetArgument | None = None,
     payoff: str | Payoff = "log_probability",
     baseline: MaskingArgument | None = None,
     tolerance: float = 0.01,
@@ -58,7 +59,9 @@ def conductance_flow(
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
         tokenizer: its fast tokenizer.
         text: the text; see `conductance_flows` for several texts.
-        target: class or token id; default: the predicted one.
+        target: class; for a causal language model a token, as its id or a string, a pair of tokens whose payoffs are
+            subtracted, or a string of several tokens, whose log-probabilities are added: all but the last of these
+            follow the text, without being players. Default: the predicted one.
         payoff: name of a payoff or function (logits (m, C), target) -> (m,), with a gradient.
         baseline: ``mask``, ``zero_embedding``, or a token that replaces every player, as its id or as a string that is
             one token; of several tokens the mean is taken, for the path of coalitions. Default: the mask token; without
@@ -98,7 +101,7 @@ def conductance_flows(
     tokenizer: Any,
     texts: Sequence[str | EncodedText],
     *,
-    targets: Sequence[int | None] | None = None,
+    targets: Sequence[TargetArgument | None] | None = None,
     payoff: str | Payoff = "log_probability",
     baseline: MaskingArgument | None = None,
     tolerance: float = 0.01,
@@ -147,7 +150,7 @@ def _flows(
     model: torch.nn.Module,
     tokenizer: Any,
     texts: Sequence[str | EncodedText],
-    targets: Sequence[int | None],
+    targets: Sequence[TargetArgument | None],
     payoff: str | Payoff,
     baseline: MaskingArgument | None,
     path: str | None,
@@ -256,7 +259,7 @@ def _along_coalitions(game: TokenGame, *, max_steps: int, edges: bool, seed: int
         game.payoffs,
         max_steps=max_steps,
         edges=edges,
-        n_logits=1 if game.reader.is_causal_lm else None,
+        n_logits=game.n_read if game.reader.is_causal_lm else None,
         seed=seed,
     )
 

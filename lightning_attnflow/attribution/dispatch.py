@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow._progress import track
-from lightning_attnflow.attention.tokens import PlayersArgument
+from lightning_attnflow.attention.tokens import EncodedText, PlayersArgument
 from lightning_attnflow.attribution.methods import METHODS, check_options, get_method
 from lightning_attnflow.attribution.methods import attention as _attention  # noqa: F401 - registers its methods
 from lightning_attnflow.attribution.methods import conductance as _conductance  # noqa: F401
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from lightning_attnflow.attention.network import Heads
     from lightning_attnflow.attribution.baseline import MaskingArgument
     from lightning_attnflow.attribution.target import Payoff
+    from lightning_attnflow.attribution.token_targets import TargetArgument
     from lightning_attnflow.flow.solvers.protocol import EdgeFunction, Solver
 
     class Options(TypedDict, total=False):
         """Options of the built-in methods; ``METHODS[name].options`` lists those of one method."""
 
         payoff: str | Payoff
-        target: int | None
+        target: TargetArgument | None
         masking: MaskingArgument | None
         batch_size: int
         grouping: str
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 def explain(
     model: torch.nn.Module,
     tokenizer: Any,
-    text: str,
+    text: str | EncodedText,
     *,
     method: str = "flow",
     players: PlayersArgument = "tokens",
@@ -69,7 +70,7 @@ def explain(
         model: a Hugging Face sequence classifier (>= 2 classes) or causal language model (the payoff is about the next
             token), or a module that contains one (LightningModule, DataParallel, SentenceTransformer).
         tokenizer: its fast tokenizer.
-        text: the sentence.
+        text: the sentence, as a string or tokenised by ``encode_text``.
         method: attention family: ``attention_last``, ``attention_mean``, ``received_attention``, ``rollout``, ``flow``,
             ``flow_pairwise``, ``flow_single``, ``gradient_flow``; game family: ``leave_one_out``, ``exact_shapley``,
             ``shapley``, ``kernel_shap``, ``banzhaf``; gradient family: ``conductance``, and by captum ``saliency``,
@@ -119,7 +120,7 @@ def explain(
 def explain_all(
     model: torch.nn.Module,
     tokenizer: Any,
-    text: str,
+    text: str | EncodedText,
     *,
     methods: Iterable[str] | None = None,
     players: PlayersArgument = "tokens",

@@ -68,7 +68,7 @@ class TokenAttribution(SavedResult):
     special_tokens: str = "present"
     text: str = ""
     payoff: str | None = None
-    target: int | None = None
+    target: int | tuple[int, ...] | None = None
     masking: str | None = None
     layer: int | None = None
     grouping: str | None = None

@@ -21,6 +21,7 @@ from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.target import Payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
+from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import CachedGame
 
@@ -35,7 +36,7 @@ class Sentence:
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one (a
             LightningModule, for example); the attribute is the Hugging Face model.
         tokenizer: its fast tokenizer.
-        text: the sentence.
+        text: the sentence, as a string or tokenised by ``encode_text``.
         players: ``tokens``, ``words`` or spans.
         special_tokens: ``present``, ``players``, or None: the default of the method.
         truncate: truncate a text that is too long.
@@ -47,7 +48,7 @@ class Sentence:
 
     model: torch.nn.Module
     tokenizer: Any
-    text: str
+    text: str | EncodedText
     players: PlayersArgument = "tokens"
     special_tokens: str | None = None
     truncate: bool = False
@@ -60,8 +61,14 @@ class Sentence:
     @cached_property
     def encoded(self) -> EncodedText:
         """The tokenised sentence."""
+        if isinstance(self.text, EncodedText):
+            return self.text
         limit = position_limit(self.model)
         return encode_text(self.tokenizer, self.text, max_length=limit, truncate=self.truncate)
+
+    def of_encoded(self, encoded: EncodedText) -> Sentence:
+        """Return the same with another tokenised text."""
+        return replace(self, text=encoded)
 
     @cached_property
     def attentions(self) -> list[NDArray[np.float64]]:
@@ -80,7 +87,7 @@ class Sentence:
         self,
         *,
         players: PlayersArgument | None = None,
-        target: int | None = None,
+        target: TargetArgument | None = None,
         payoff: str | Payoff = "log_probability",
         masking: MaskingArgument | None = None,
         batch_size: int = 32,
@@ -159,7 +166,7 @@ class Sentence:
             is_special=groups.is_special,
             players=groups.kind,
             special_tokens=groups.special_tokens,
-            text=self.text,
+            text=self.encoded.text,
             details={**details, **cut},
             **fields,
         )

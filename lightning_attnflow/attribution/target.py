@@ -148,6 +148,7 @@ class LogitReader:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = transformer_of(model)
+        self.n_read = 1  # last positions whose logits are read, for a target of several tokens
         self.is_causal_lm = bool(self.model.can_generate())
         self.problem = problem_of(self.model)
         # A causal classifier without padding token finds the last token of a single row only. No row is padded here.
@@ -171,13 +172,15 @@ class LogitReader:
         return next(self.model.parameters()).device
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return float64 logits (m, C) of a batch of m rows."""
+        """Return float64 logits of m rows: (m, C), or (m, n_read, C) of the last positions for ``n_read`` > 1."""
         n_rows = len(next(iter(inputs.values())))
         if self.row_by_row and n_rows > 1:
             rows = [{key: value[row : row + 1] for key, value in inputs.items()} for row in range(n_rows)]
             return torch.cat([self(**row) for row in rows])
         output = self.model(**inputs)
         logits: torch.Tensor | None = getattr(output, "logits", None)
+        if logits is not None and logits.ndim == 3 and self.n_read > 1:
+            return logits[:, -self.n_read :].double()
         if logits is not None and logits.ndim == 3 and self.is_causal_lm:  # (m, T, V)
             positions = torch.arange(logits.shape[1], device=logits.device)
             last = (inputs["attention_mask"] * positions).argmax(dim=1)  # of the attended positions

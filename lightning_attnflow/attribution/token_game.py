@@ -14,7 +14,8 @@ from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
 from lightning_attnflow.attribution.baseline import MaskingArgument, resolve_baseline
 from lightning_attnflow.attribution.masking import masked_inputs
-from lightning_attnflow.attribution.target import LogitReader, Payoff, check_target, get_payoff
+from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff
+from lightning_attnflow.attribution.token_targets import Target, TargetArgument
 from lightning_attnflow.errors import InputError
 
 # Float32 logits vary by about 1e-6 with the composition of a batch; a token that is still read changes them far more.
@@ -31,7 +32,9 @@ class TokenGame:
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
         tokenizer: its fast tokenizer.
         text: the sentence, as a string or tokenised by ``encode_text``.
-        target: class or token id of the payoff; default the predicted one.
+        target: class of the payoff; for a causal language model a token, as its id or a string, a pair of tokens whose
+            payoffs are subtracted, or a string of several tokens, whose log-probabilities are added. Default: the
+            predicted one.
         payoff: ``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy``, or a
             function (logits (m, C), target) -> (m,).
         players: ``tokens``, ``words``, or spans, pairs of character offsets that contain every token once.
@@ -62,7 +65,7 @@ class TokenGame:
         tokenizer: Any,
         text: str | EncodedText,
         *,
-        target: int | None = None,
+        target: TargetArgument | None = None,
         payoff: str | Payoff = "log_probability",
         players: PlayersArgument = "tokens",
         masking: MaskingArgument | None = None,
@@ -75,7 +78,10 @@ class TokenGame:
         if not isinstance(text, EncodedText):
             limit = position_limit(self._reader.model)
             text = encode_text(tokenizer, text, max_length=limit, truncate=truncate)
-        self.encoded = text
+        wanted = Target.of(target, tokenizer, self._reader)
+        self.encoded = text = wanted.extended(text)
+        self._target = wanted
+        self._reader.n_read = wanted.n_read
         self.players = Players.of_text(text, players, special_tokens)
         self.n_players = len(self.players)
         self.payoff, self._payoff = get_payoff(payoff, problem=self._reader.problem)
@@ -85,8 +91,9 @@ class TokenGame:
         self._owner = self.players.owners(len(text))  # (T,)
         self._free: NDArray[np.bool_] = self._owner < 0  # (T,) positions that belong to no player
         first = self._replacements[0] if self._replacements else None
-        whole = self._logits(np.ones((1, len(text)), dtype=bool), first)[0]  # (C,)
-        self.target = check_target(target, whole)
+        whole = self._logits(np.ones((1, len(text)), dtype=bool), first)[0]  # (C,) or (tokens, C)
+        self._target = wanted.checked(whole.reshape(-1, whole.shape[-1])[0])
+        self.target = self._target.value
         if self.masking == "zero_embedding":
             self._check_embeddings()
         if self.masking == "drop":
@@ -108,6 +115,11 @@ class TokenGame:
         present = np.ones((len(coalitions), len(self.encoded)), dtype=bool)
         present[:, ~self._free] = coalitions[:, self._owner[~self._free]]
         return present
+
+    @property
+    def n_read(self) -> int:
+        """Number of last positions whose logits the payoff reads."""
+        return self._target.n_read
 
     @property
     def reader(self) -> LogitReader:
@@ -146,7 +158,9 @@ class TokenGame:
 
     def payoffs(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the payoffs (m,) of logits, (m, C) or (m, T, vocabulary) of a causal language model."""
-        return self._payoff((logits[:, -1] if logits.ndim == 3 else logits).double(), self.target)
+        if logits.ndim == 3:
+            logits = logits[:, -1] if self.n_read == 1 else logits[:, -self.n_read :]
+        return self._target.payoffs(self._payoff, self.payoff, logits.double())
 
     def _check_embeddings(self) -> None:
         """Raise if the logits of the embeddings are not those of the token ids, which a model may read elsewhere.
@@ -165,7 +179,7 @@ class TokenGame:
         if float((found - expected).abs().max()) > rounding:
             raise InputError(
                 f"output of {type(model).__name__}",
-                got=f"a logit {found[0, 0].item():.4g} for the embeddings, {expected[0, 0].item():.4g} for the tokens",
+                got=f"a logit {found.flatten()[0]:.4g} for the embeddings, {expected.flatten()[0]:.4g} for the tokens",
                 expected="equal logits",
                 remedy="A classifier whose padding token occurs in the text reads an earlier token: set another "
                 "pad_token_id in its config, or remove that token from the text.",
@@ -174,7 +188,7 @@ class TokenGame:
 
     def _mean_payoffs(self, present: NDArray[np.bool_]) -> torch.Tensor:  # (m, T) -> (m,)
         tokens = self._replacements or (None,)
-        payoffs = [self._payoff(self._logits(present, token), self.target) for token in tokens]
+        payoffs = [self.payoffs(self._logits(present, token)) for token in tokens]
         return payoffs[0] if len(payoffs) == 1 else torch.stack(payoffs).mean(dim=0)
 
     def _logits(self, present: NDArray[np.bool_], token: int | None = None) -> torch.Tensor:  # (m, T) -> (m, C)

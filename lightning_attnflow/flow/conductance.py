@@ -47,7 +47,7 @@ class ConductanceFlow(SavedResult):
         tolerance: requested bound of ``conservation_error``.
         tokens: T names of the positions or groups.
         is_special: bool (T,), special tokens.
-        target: explained class or token id.
+        target: explained class or token id; the ids of two tokens that are compared, or of a string.
         payoff: name of the payoff.
         masking: what replaces the tokens in the baseline.
         v_empty: payoff of the baseline.
@@ -73,7 +73,7 @@ class ConductanceFlow(SavedResult):
     tolerance: float
     tokens: tuple[str, ...]
     is_special: NDArray[np.bool_]
-    target: int
+    target: int | tuple[int, ...]
     payoff: str = "log_probability"
     masking: str = "mask"
     v_empty: float = 0.0
@@ -106,8 +106,10 @@ class ConductanceFlow(SavedResult):
 
     @property
     def target_probability(self) -> float | None:
-        """Probability of the target for the sentence, if the payoff is its probability or log-probability."""
+        """Probability of the target for the sentence, if the payoff is that of one class or token."""
         payoff = self.v_empty + self.total
+        if not isinstance(self.target, int):
+            return None
         return {"log_probability": math.exp(min(payoff, 0.0)), "probability": payoff}.get(self.payoff)
 
     @property

@@ -32,9 +32,13 @@ def conductance_part(flow: ConductanceFlow, target: str | None = None) -> FlowPa
 
 def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = None) -> RunLog:
     """Return the record of one conductance flow; the explained class stands for the prediction."""
-    if class_names is not None and not flow.target < len(class_names):
+    if class_names is not None and not (isinstance(flow.target, int) and flow.target < len(class_names)):
         raise InputError("class_names", got=f"{len(class_names)} names", expected=f"a name of class {flow.target}")
-    target = str(class_names[flow.target]) if class_names is not None else f"class {flow.target}"
+    target = (
+        str(class_names[flow.target])
+        if class_names is not None and isinstance(flow.target, int)
+        else f"class {flow.target}"
+    )
     probability = flow.target_probability
     return _log(
         flow.tokens,

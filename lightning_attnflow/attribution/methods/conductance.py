@@ -7,7 +7,8 @@ from lightning_attnflow.attribution.conductance import conductance_flow
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.target import Payoff
+from lightning_attnflow.attribution.target import LogitReader, Payoff
+from lightning_attnflow.attribution.token_targets import Target, TargetArgument
 
 
 @register_method("conductance", family="gradient")
@@ -16,7 +17,7 @@ def conductance(
     *,
     layer: int = 0,
     payoff: str | Payoff = "log_probability",
-    target: int | None = None,
+    target: TargetArgument | None = None,
     masking: MaskingArgument | None = None,
     tolerance: float = 0.01,
     max_steps: int | None = None,
@@ -36,7 +37,8 @@ def conductance(
         seed=sentence.seed,
         edges=False,
     )
-    return sentence.by_position(
+    wanted = Target.of(target, sentence.tokenizer, LogitReader(sentence.model))
+    return sentence.of_encoded(wanted.extended(sentence.encoded)).by_position(
         flow.layer(layer),
         "conductance",
         "present" if layer == 0 else "players",  # special tokens have the value 0 at layer 0 only

@@ -14,6 +14,7 @@ from lightning_attnflow.attribution.methods import Compute, register_method
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence, check_grouping
 from lightning_attnflow.attribution.target import Payoff
+from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.shapley import (
     CachedGame,
     Game,
@@ -46,7 +47,7 @@ def _register_exact(solve: Callable[[Game], Values], name: str, summary: str) ->
         sentence: Sentence,
         *,
         payoff: str | Payoff = "log_probability",
-        target: int | None = None,
+        target: TargetArgument | None = None,
         masking: MaskingArgument | None = None,
         batch_size: int = 32,
         grouping: str = "quotient",
@@ -65,7 +66,7 @@ def _register_sampled(solve: Callable[[Game, int, int], ShapleyResult], name: st
         sentence: Sentence,
         *,
         payoff: str | Payoff = "log_probability",
-        target: int | None = None,
+        target: TargetArgument | None = None,
         masking: MaskingArgument | None = None,
         batch_size: int = 32,
         grouping: str = "quotient",

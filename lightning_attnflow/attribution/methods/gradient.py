@@ -18,6 +18,7 @@ from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
 from lightning_attnflow.attribution.target import Payoff, get_payoff
 from lightning_attnflow.attribution.token_game import TokenGame
+from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError
 
 Forward = Callable[[torch.Tensor], torch.Tensor]  # embeddings (m, T, D) -> payoffs (m,)
@@ -26,7 +27,7 @@ Attribute = Callable[[Any, Forward, torch.Tensor], torch.Tensor]  # (captum.attr
 
 @register_method("saliency", family="gradient")
 def saliency(
-    sentence: Sentence, *, payoff: str | Payoff = "log_probability", target: int | None = None
+    sentence: Sentence, *, payoff: str | Payoff = "log_probability", target: TargetArgument | None = None
 ) -> TokenAttribution:
     """Norm of the gradient at the embedding of a token; without sign."""
     setup = _Setup(sentence, payoff, target, None)
@@ -36,7 +37,7 @@ def saliency(
 
 @register_method("input_x_gradient", family="gradient")
 def input_x_gradient(
-    sentence: Sentence, *, payoff: str | Payoff = "log_probability", target: int | None = None
+    sentence: Sentence, *, payoff: str | Payoff = "log_probability", target: TargetArgument | None = None
 ) -> TokenAttribution:
     """Inner product of embedding and gradient."""
     setup = _Setup(sentence, payoff, target, None)
@@ -49,7 +50,7 @@ def integrated_gradients(
     sentence: Sentence,
     *,
     payoff: str | Payoff = "log_probability",
-    target: int | None = None,
+    target: TargetArgument | None = None,
     masking: str | None = None,
     n_steps: int = 50,
     batch_size: int = 32,
@@ -76,7 +77,7 @@ def smooth_grad(
     sentence: Sentence,
     *,
     payoff: str | Payoff = "log_probability",
-    target: int | None = None,
+    target: TargetArgument | None = None,
     n_samples: int = 25,
     noise: float = 0.1,
     batch_size: int = 32,
@@ -107,11 +108,15 @@ def smooth_grad(
 class _Setup:
     """The token game of one sentence with a payoff that is differentiable in the word embeddings."""
 
-    def __init__(self, sentence: Sentence, payoff: str | Payoff, target: int | None, masking: str | None) -> None:
+    def __init__(
+        self, sentence: Sentence, payoff: str | Payoff, target: TargetArgument | None, masking: str | None
+    ) -> None:
         get_payoff(payoff, differentiable=True)
         self.sentence = sentence
         with gradients_enabled(sentence.model):  # inference tensors cannot be differentiated
             self.game: TokenGame = sentence.game(payoff=payoff, target=target, masking=masking)
+        if self.game.n_read > 1:
+            raise InputError("target", got=repr(target), expected="one token, or a pair of tokens, for this method")
         self._fields = {"payoff": self.game.payoff, "target": self.game.target}
 
     def attribute(self, attribute: Attribute, n_rows: int = 1) -> NDArray[np.float64]:

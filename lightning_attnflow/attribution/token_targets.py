@@ -1,0 +1,101 @@
+"""Targets of a causal language model: a token, the difference of two tokens, or a string of several tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightning_attnflow._checks import is_integer
+from lightning_attnflow.attention.tokens import EncodedText
+from lightning_attnflow.attribution.baseline import single_token
+from lightning_attnflow.attribution.target import LogitReader, Payoff, check_target
+from lightning_attnflow.errors import InputError
+
+TargetArgument = int | str | Sequence[int | str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a payoff is computed for.
+
+    Args:
+        ids: the class or token; two tokens whose payoffs are subtracted; or the tokens of a string. Empty: the
+            predicted one.
+        is_string: whether the tokens are those of a string that continues the text.
+    """
+
+    ids: tuple[int, ...] = ()
+    is_string: bool = False
+
+    @classmethod
+    def of(cls, target: TargetArgument | None, tokenizer: Any, reader: LogitReader) -> Target:
+        """Resolve the argument of a user."""
+        if target is None:
+            return cls()
+        if is_integer(target):
+            return cls((int(target),))
+        if not reader.is_causal_lm:
+            return cls((target,))  # type: ignore[arg-type]  # refused by `checked`, which knows the number of classes
+        if isinstance(target, str):
+            ids = [int(token) for token in tokenizer(target, add_special_tokens=False)["input_ids"]]
+            if len(ids) < 2:
+                return cls((single_token(target, tokenizer, "target"),))
+            return cls(tuple(ids), is_string=True)
+        if not isinstance(target, Sequence) or len(target) != 2:
+            expected = "a token id, a string, or a pair of tokens whose payoffs are subtracted"
+            raise InputError("target", got=repr(target), expected=expected)
+        return cls(
+            tuple(int(t) if is_integer(t) else single_token(_text(t, target), tokenizer, "target") for t in target)
+        )
+
+    @property
+    def n_read(self) -> int:
+        """Number of last positions whose logits are read."""
+        return len(self.ids) if self.is_string else 1
+
+    def extended(self, text: EncodedText) -> EncodedText:
+        """Return the text with all but the last token of the string, which are special: no players."""
+        if not self.is_string:
+            return text
+        added, n = torch.tensor([self.ids[:-1]]), self.n_read - 1
+        ids = text.inputs["input_ids"]
+        inputs = {
+            name: torch.cat([tensor, tensor[:, -1:].expand(-1, n)], dim=1) for name, tensor in text.inputs.items()
+        }
+        return replace(
+            text,
+            inputs={**inputs, "input_ids": torch.cat([ids, added.to(ids)], dim=1)},
+            tokens=(*text.tokens, *(f"target {number + 1}" for number in range(n))),
+            is_special=np.append(text.is_special, np.ones(n, dtype=bool)),
+            words=(*text.words, *(None,) * n),
+            spans=(*text.spans, *((len(text.text), len(text.text)),) * n),
+        )
+
+    def checked(self, logits: torch.Tensor) -> Target:
+        """Return the target with ids that logits (C,) have; by default the predicted one."""
+        return replace(self, ids=tuple(check_target(i, logits) for i in self.ids or (None,)))
+
+    @property
+    def value(self) -> int | tuple[int, ...]:
+        """The class or token id, or the ids."""
+        return self.ids[0] if len(self.ids) == 1 else self.ids
+
+    def payoffs(self, payoff: Payoff, name: str, logits: torch.Tensor) -> torch.Tensor:
+        """Return the payoffs (m,) of logits (m, C), or (m, tokens, C) of a string."""
+        if not self.is_string:
+            values = payoff(logits, self.ids[0])
+            return values if len(self.ids) == 1 else values - payoff(logits, self.ids[1])
+        if name not in ("log_probability", "probability"):
+            raise InputError("payoff", got=repr(name), expected="log_probability or probability for a string of tokens")
+        chosen = logits.log_softmax(dim=-1)[:, range(self.n_read), list(self.ids)].sum(dim=1)
+        return chosen if name == "log_probability" else chosen.exp()
+
+
+def _text(token: object, target: object) -> str:
+    if not isinstance(token, str):
+        raise InputError("target", got=repr(target), expected="a pair of token ids or strings that are one token each")
+    return token
