@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from lightning_attnflow.attention.capture import encoder_remedy, find_transformer
 from lightning_attnflow.attention.tokens import check_length, position_limit
@@ -108,7 +111,10 @@ class ValidationSentences:
         needs_probes = bool(self._encodings) and trainer.is_global_zero and not self._shown
         if not self._pending and not needs_probes:
             return
-        transformer = self.transformer(trainer, pl_module)
+        with _not_compiled():
+            self._measure(self.transformer(trainer, pl_module), needs_probes)
+
+    def _measure(self, transformer: PreTrainedModel, needs_probes: bool) -> None:
         pending, self._pending = self._pending, []
         shown: list[dict[str, Any]] = []
         if needs_probes and self._tokenizer is not None:
@@ -141,3 +147,9 @@ class ValidationSentences:
     def _add(self, measured: Measured, sentences: list[MonitoredSentence]) -> None:
         sentences += measured.sentences
         self._notes = {**measured.notes, **self._notes}
+
+
+def _not_compiled() -> AbstractContextManager[Any]:
+    """Run models without torch.compile: new input shapes would change the code compiled for the training."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    return set_stance("force_eager") if set_stance else nullcontext()
