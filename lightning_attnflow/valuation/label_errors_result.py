@@ -206,6 +206,8 @@ class LabelErrors(SavedResult):
 
     def _page(self, title: str, note: str) -> str:
         columns = self._columns(self.order)
+        first = [name for name in ("rank", "row", "label", "suggested", "score", "text") if name in columns]
+        columns = {name: columns[name] for name in (*first, *(name for name in columns if name not in first))}
         kinds = {
             "rank": "integer",
             "row": "integer",

@@ -264,7 +264,7 @@ class TrainingDynamics(SavedResult):
             ax.text(x, y, name, transform=ax.transAxes, ha=align, va="top" if y > 0.5 else "bottom", color="0.35")
         ax.text(0.99, 0.5, "ambiguous", transform=ax.transAxes, ha="right", va="center", color="0.35")
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, loc="center left", fontsize="small", markerscale=1.5)
+        ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize="small")
         return ax
 
     def _usual_prediction(self) -> NDArray[np.int64]:
