@@ -20,7 +20,7 @@ from lightning_attnflow.errors import CaptureError, InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_TOLERANCE = 1e-3  # of outputs, relative to the largest; eager and fused attention of float32 differ by about 1e-6
+_TOLERANCE = 1e-3  # eager and fused attention of float32 differ by about 1e-6
 
 
 def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tensor]:
@@ -75,6 +75,11 @@ def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tenso
     if plain is not None:
         _check_outputs(plain, output, inputs, transformer)
     return attentions
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """Return the difference of outputs, relative to the largest, that two ways of the same computation may have."""
+    return max(_TOLERANCE, 16 * torch.finfo(dtype).eps)
 
 
 def find_transformer(module: nn.Module, path: str | None = None) -> PreTrainedModel:
@@ -172,7 +177,7 @@ def _check_outputs(plain: Any, eager: Any, inputs: Mapping[str, Any], model: Pre
         before, after = before[real], after[real]  # outputs at padding, and of rows of padding, are undefined
     if not before.numel() or not bool(before.isfinite().all()):
         return
-    tolerance = max(_TOLERANCE, 16 * torch.finfo(before.dtype).eps)
+    tolerance = rounding(before.dtype)
     scale = max(float(before.abs().max()), 1e-6)
     difference = float((before.float() - after.float()).abs().max()) / scale
     if not difference <= tolerance:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode
+from lightning_attnflow.attention.capture import rounding
 from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
 from lightning_attnflow.attribution.baseline import MaskingArgument, resolve_baseline
 from lightning_attnflow.attribution.masking import masked_inputs
@@ -175,8 +176,8 @@ class TokenGame:
         with eval_mode(model), torch.no_grad():
             expected = self._reader(**{"attention_mask": everywhere, **inputs})
             found = self.embedded_logits(self._reader.embedding(inputs["input_ids"]))
-        rounding = max(1e-3, 16 * torch.finfo(model.dtype).eps) * (1 + float(expected.abs().max()))
-        if float((found - expected).abs().max()) > rounding:
+        tolerance = rounding(model.dtype) * (1 + float(expected.abs().max()))
+        if float((found - expected).abs().max()) > tolerance:
             raise InputError(
                 f"output of {type(model).__name__}",
                 got=f"a logit {found.flatten()[0]:.4g} for the embeddings, {expected.flatten()[0]:.4g} for the tokens",

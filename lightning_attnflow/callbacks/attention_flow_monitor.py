@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedTokenizerBase
@@ -20,27 +17,24 @@ from transformers import PreTrainedTokenizerBase
 from lightning_attnflow._checks import check_choice, check_integer
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow.callbacks.budget import OverheadBudget
+from lightning_attnflow.callbacks.guarded import GuardedCallback
 from lightning_attnflow.callbacks.measure import Flow, FlowSettings, Measured, Method, MonitoredSentence
-from lightning_attnflow.callbacks.recorder import RunRecorder
-from lightning_attnflow.callbacks.schedule import ValidationSchedule, Watchers, has_validation
+from lightning_attnflow.callbacks.recorder import RUN_TITLE, RunRecorder
+from lightning_attnflow.callbacks.schedule import ValidationSchedule, Watchers, start_messages
 from lightning_attnflow.callbacks.sentences import ValidationSentences
-from lightning_attnflow.callbacks.summary import Reference, layer_scalars, run_scalars
-from lightning_attnflow.errors import AttnFlowError, InputError
+from lightning_attnflow.callbacks.summary import Reference
+from lightning_attnflow.errors import InputError
 from lightning_attnflow.plots.loggers import log_histograms, log_sentence, media_loggers
+from lightning_attnflow.viewer import write_page
 
 T = TypeVar("T")
 
 NO_DRIFT = (
     "drift is not logged: no sentence was in the last validation. Do not shuffle the validation set, or pass probes=."
 )
-LATEST_ELSEWHERE = (
-    "this process ends with the fit, so monitor.latest stays empty in the main process; the loggers and "
-    "trainer.callback_metrics have the results."
-)
-RELATIVE_TO_LAST = ("drift", "attention_drift", "flips")
 
 
-class AttentionFlowMonitor(pl.Callback):
+class AttentionFlowMonitor(GuardedCallback):
     """Log how the prediction flows through the layers, for validation and probe sentences, after every validation.
 
     Two flows of each sentence are computed: the *conductance flow* of the predicted class (signed, conserved, see
@@ -126,10 +120,9 @@ class AttentionFlowMonitor(pl.Callback):
         on_error: Literal["warn", "raise"] = "warn",
         every_n_epochs: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(on_error)
         readout, heads = _integer(readout), _integer(heads)
         self.settings = FlowSettings(flow, method, readout, heads, residual, words, seed)  # type: ignore[arg-type]
-        check_choice("on_error", on_error, ("warn", "raise"))
         check_choice("scalars", scalars, ("run", "layers"))
         self.scalars = scalars
         self.budget = OverheadBudget(max_overhead)
@@ -151,18 +144,15 @@ class AttentionFlowMonitor(pl.Callback):
 
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
         self.tokenizer, self.probes = tokenizer, tuple(probes)
-        self.model, self.inputs, self.on_error = model, inputs, on_error
+        self.model, self.inputs = model, inputs
         self.latest: tuple[MonitoredSentence, ...] = ()
         self._sentences = ValidationSentences(
             tokenizer, self.probes, self.max_sentences, model, inputs, self.settings, self.budget
         )
         self._module: weakref.ref[pl.LightningModule] | None = None  # whose flows are the references of drift
-        self._start, self._last = Reference(), Reference()
         self._recorder = RunRecorder(len(self.probes), self.name)
-        self._failure: Exception | None = None
-        self._disabled = False
         self._logged: set[str] = set()
-        self._seconds = 0.0
+        self._spent_before = 0.0  # this validation
 
     # Hooks
 
@@ -182,36 +172,35 @@ class AttentionFlowMonitor(pl.Callback):
             rank_zero_info("AttentionFlowMonitor: off, because Trainer(barebones=True) logs nothing.")
         if self._module is None or self._module() is not pl_module:
             self._module = weakref.ref(pl_module)
-            self._start, self._last, self.latest = Reference(), Reference(), ()
-            self._recorder = RunRecorder(len(self.probes), self.name)
+            self._recorder, self.latest = RunRecorder(len(self.probes), self.name), ()
             self.schedule.n_validations = 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the model before training starts."""
         self.budget.start()
         if not self._disabled:
-            self._attempt(trainer, lambda: self._sentences.transformer(trainer, pl_module))
+            self.attempt(trainer, lambda: self._sentences.transformer(trainer, pl_module))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute the flows of the probes before training, unless the run is resumed."""
         if self._disabled:
             return
-        self._attempt(trainer, lambda: self._say_when(trainer))
-        if self._disabled or self._start.targets or self._start.attention or trainer.global_step:
+        self.attempt(trainer, lambda: self._say_when(trainer))
+        if self._disabled or self._recorder.start or trainer.global_step:
             return
-        started = time.perf_counter()
         self._sentences.clear()
-        if self.probes and (gathered := self._gather(trainer, pl_module)) is not None:
-            sentences = [one for part in gathered for one in part.sentences]
-            self._start = self._last = Reference.of(sentences)
-            if trainer.is_global_zero:
-                self._attempt(trainer, lambda: self._record(trainer, sentences, run_scalars(sentences, *self._both())))
-        self.budget.spend(time.perf_counter() - started)
+        with self.budget.timed():
+            gathered = self._measured(trainer, pl_module) if self.probes else None
+            if gathered is not None:
+                sentences = [one for part in gathered for one in part.sentences]
+                self._recorder.start = self._recorder.last = Reference.of(sentences)
+                if trainer.is_global_zero:
+                    self.attempt(trainer, lambda: self._record(trainer, sentences, self._scalars(trainer, sentences)))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Discard the sentences of the last validation, and count this one."""
         self._sentences.clear()
-        self._seconds = 0.0
+        self._spent_before = self.budget.spent
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self.schedule.advance()
 
@@ -226,8 +215,8 @@ class AttentionFlowMonitor(pl.Callback):
         """Copy sentences from the batch, before the module can change it."""
         if self._is_due(trainer) and self._failure is None:
             loaders = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
-            with self._timed():
-                self._attempt(
+            with self.budget.timed():
+                self.attempt(
                     trainer,
                     lambda: self._sentences.collect(trainer, pl_module, batch, dataloader_idx, len(loaders)),
                 )
@@ -243,8 +232,8 @@ class AttentionFlowMonitor(pl.Callback):
     ) -> None:
         """Measure the sentences now, with the weights of this validation: averaged weights may be replaced after it."""
         if self._is_due(trainer) and self._failure is None:
-            with self._timed():
-                self._attempt(trainer, lambda: self._sentences.measure(trainer, pl_module))
+            with self.budget.timed():
+                self.attempt(trainer, lambda: self._sentences.measure(trainer, pl_module))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what was measured."""
@@ -263,7 +252,7 @@ class AttentionFlowMonitor(pl.Callback):
         if self._disabled or not self.probes or trainer.enable_validation:
             return
         self._sentences.clear()
-        self._seconds = 0.0
+        self._spent_before = self.budget.spent
         self.schedule.advance()
         if self._is_due(trainer):
             self._log(trainer, pl_module)
@@ -272,7 +261,7 @@ class AttentionFlowMonitor(pl.Callback):
         """Log the page of the run, and release the time limit, which applies to the fit only."""
         self.budget.stop()
         if trainer.is_global_zero and not self._disabled:
-            self._attempt(trainer, lambda: self._recorder.log_page(trainer, self.prefix))
+            self.attempt(trainer, lambda: self._recorder.log_page(trainer, self.prefix))
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Like a validation."""
@@ -315,14 +304,15 @@ class AttentionFlowMonitor(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the references of drift, before training and at the last logged validation, and the schedule."""
         return {
-            "start": self._start.state(),
-            "last": self._last.state(),
+            "start": self._recorder.start.state(),
+            "last": self._recorder.last.state(),
             "n_validations": self.schedule.n_validations,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the references of drift and the schedule."""
-        self._start, self._last = (Reference.from_state(state_dict.get(name, {})) for name in ("start", "last"))
+        self._recorder.start = Reference.from_state(state_dict.get("start", {}))
+        self._recorder.last = Reference.from_state(state_dict.get("last", {}))
         self.schedule.n_validations = state_dict.get("n_validations", 0)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -336,74 +326,55 @@ class AttentionFlowMonitor(pl.Callback):
             return False
         return trainer.state.fn != TrainerFn.FITTING or self.schedule.is_due
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._seconds += time.perf_counter() - started
-
     def _say_when(self, trainer: pl.Trainer) -> None:
         """Say at the start of a fit if nothing will be logged, or at other times than expected."""
         watchers = Watchers(trainer, f"{self.prefix}/")
         self.schedule.is_watched = bool(watchers.metrics)
-        if watchers.metrics and self.schedule.every_n > 1:
-            self._log_once({"watched": f"every validation is logged, because of {', '.join(watchers.names)}."})
-        if not trainer.enable_validation and self.probes:
-            self._log_once({"training": "there is no validation; probes are logged at the end of training epochs."})
-        elif not has_validation(trainer):
-            rank_zero_warn(
-                "AttentionFlowMonitor will log nothing: the fit has no validation. Add a validation loader and "
-                "validation_step, check limit_val_batches and check_val_every_n_epoch, or pass probes=."
-            )
-        if any("MultiProcessing" in kind.__name__ for kind in type(trainer.strategy.launcher).__mro__):
-            self._log_once({"latest": LATEST_ELSEWHERE})
+        notes, warning = start_messages(trainer, watchers, self.schedule, has_probes=bool(self.probes))
+        self._log_once(notes)
+        if warning:
+            rank_zero_warn(f"AttentionFlowMonitor {warning}")
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gather and log the sentences of all processes."""
-        started = time.perf_counter()
-        gathered = self._gather(trainer, pl_module)
-        self._sentences.clear()
-        sentences = [one for part in gathered or () for one in part.sentences]
-        if gathered is None or not sentences:
-            return
-        prefix = f"{self.prefix}_test" if trainer.testing else self.prefix
-        values = self._attempt(trainer, lambda: self._scalars(trainer, prefix, sentences))
-        if values is None:
-            return
-        self._log_once({topic: note for part in reversed(gathered) for topic, note in part.notes.items()})
-        if self._last.targets and not self._last.knows(sentences):
-            self._log_once({"drift": NO_DRIFT})
+        prefix = self._stage_prefix(trainer)
         sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
-        if not trainer.testing:
+        with self.budget.timed():
+            gathered = self._measured(trainer, pl_module)
+            self._sentences.clear()
+            sentences = [one for part in gathered or () for one in part.sentences]
+            if gathered is None or not sentences:
+                return
+            values = self.attempt(trainer, lambda: self._scalars(trainer, sentences))
+            if values is None:
+                return
+            self._log_once({topic: note for part in reversed(gathered) for topic, note in part.notes.items()})
+            if self._recorder.last.targets and not self._recorder.last.knows(sentences):
+                self._log_once({"drift": NO_DRIFT})
+            if not trainer.testing:
+                if trainer.is_global_zero:
+                    self.attempt(trainer, lambda: self._record(trainer, sentences, values))
+                self._recorder.last = Reference.of(sentences)
+            pl_module.log_dict({f"{prefix}/{name}": value for name, value in values.items()}, sync_dist=sync)
             if trainer.is_global_zero:
-                self._attempt(trainer, lambda: self._record(trainer, sentences, values))
-            self._last = Reference.of(sentences)
-        pl_module.log_dict({f"{prefix}/{name}": value for name, value in values.items()}, sync_dist=sync)
-        if trainer.is_global_zero:
-            own = gathered[0].sentences
-            self.latest = tuple(own[: len(self.probes) or 1])
-            self._attempt(trainer, lambda: self._log_media(trainer, prefix, sentences))
-        seconds = self._seconds + time.perf_counter() - started
-        self.budget.spend(seconds)
+                self.latest = tuple(gathered[0].sentences[: len(self.probes) or 1])
+                self.attempt(trainer, lambda: self._log_media(trainer, prefix, sentences))
+        seconds = self.budget.spent - self._spent_before
         pl_module.log(f"{prefix}/seconds", seconds, reduce_fx="max", sync_dist=sync)
 
-    def _scalars(self, trainer: pl.Trainer, prefix: str, sentences: list[MonitoredSentence]) -> dict[str, float]:
-        """Return the metrics of the sentences, and those that callbacks watch at the first validation."""
-        values = run_scalars(sentences, *self._both())
-        if self.scalars == "layers":
-            values |= layer_scalars(sentences, self._last, has_tokenizer=self.tokenizer is not None)
-        if not (self._last.targets or self._last.attention):
-            watched = {name.removeprefix(f"{prefix}/") for name in Watchers(trainer, f"{prefix}/").metrics}
-            values |= dict.fromkeys(watched.intersection(RELATIVE_TO_LAST) - values.keys(), 1.0)
-        return values
+    def _scalars(self, trainer: pl.Trainer, sentences: list[MonitoredSentence]) -> dict[str, float]:
+        prefix = f"{self._stage_prefix(trainer)}/"
+        watched = {name.removeprefix(prefix) for name in Watchers(trainer, prefix).metrics}
+        has_tokenizer, layers = self.tokenizer is not None, self.scalars == "layers"
+        return self._recorder.scalars(sentences, watched, layers=layers, has_tokenizer=has_tokenizer)
 
-    def _both(self) -> tuple[Reference, Reference]:
-        return self._last, self._start
+    def _stage_prefix(self, trainer: pl.Trainer) -> str:
+        return f"{self.prefix}_test" if trainer.testing else self.prefix
 
     def _record(self, trainer: pl.Trainer, sentences: list[MonitoredSentence], values: Mapping[str, float]) -> None:
         """Write what the page shows through the loggers, and the verdicts to the console."""
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
-        verdicts = self._recorder.write(trainer, self.prefix, step, sentences, values, *self._both())
+        step = _step(trainer)
+        verdicts = self._recorder.write(trainer, self.prefix, step, sentences, values)
         self._log_once({f"verdict: {verdict.text}": f"step {step}: {verdict.text}" for verdict in verdicts})
 
     def to_html(self, path: str | Path) -> Path:
@@ -417,17 +388,16 @@ class AttentionFlowMonitor(pl.Callback):
         """
         if not self._recorder.log.sentences:
             raise InputError("AttentionFlowMonitor", got="no logged validation", expected="at least one")
-        return self._recorder.write_page(path, "run")
+        return write_page(path, {RUN_TITLE: self._recorder.log}, title=RUN_TITLE)
 
     def _log_media(self, trainer: pl.Trainer, prefix: str, sentences: list[MonitoredSentence]) -> None:
         loggers = media_loggers(trainer.loggers, trainer.default_root_dir)
-        if not loggers:
-            return
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
         name = f"{prefix}/{'probe' if self.probes else 'sentence'}"
+        step = _step(trainer)
         drawn = [
             log_sentence(loggers, f"{name}_{index:02d}", one.conductance or one.attention, one.title(step), step)
             for index, one in enumerate(self.latest)
+            if loggers
         ]
         if not all(drawn):
             self._log_once({"figures": "no heat maps without matplotlib: pip install 'lightning-attnflow[plots]'."})
@@ -443,47 +413,21 @@ class AttentionFlowMonitor(pl.Callback):
                 rank_zero_info(f"AttentionFlowMonitor: {message}")
         self._logged |= messages.keys()
 
-    def _attempt(self, trainer: pl.Trainer, step: Callable[[], T]) -> T | None:
-        """Run a step and restore the global RNGs. On failure raise or disable the monitor.
+    def attempt(self, trainer: pl.Trainer, step: Callable[[], T]) -> T | None:
+        """Run a step and restore the global RNGs; return None if it failed."""
+        with preserve_rng():
+            return super().attempt(trainer, step)
 
-        Several processes disable it together, when they next exchange results.
-        """
-        try:
-            with preserve_rng():
-                return step()
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            self._failure = error
-            if trainer.world_size == 1:
-                self._disable(trainer, _describe(error))
-            return None
+    def on_disabled(self, trainer: pl.Trainer) -> str:
+        """Name the callbacks that monitor its metrics."""
+        names = ", ".join(Watchers(trainer, f"{self.prefix}/").names)
+        return f" Until the end of this run the metric stays as it is, without effect, for {names}." if names else ""
 
-    def _gather(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[Measured] | None:
+    def _measured(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[Measured] | None:
         """Return the sentences of all processes by rank; None if one of them failed."""
         if self._failure is None:
-            self._attempt(trainer, lambda: self._sentences.measure(trainer, pl_module))
-        if self._disabled:
-            return None
-        own = (_describe(self._failure), None) if self._failure else (None, self._sentences.result())
-        everywhere: list[Any] = [own] * trainer.world_size
-        if trainer.world_size > 1:
-            torch.distributed.all_gather_object(everywhere, own)
-        failures = [text for text, _ in everywhere if text is not None]
-        if failures:
-            self._disable(trainer, failures[0])
-            return None
-        return [part for _, part in everywhere]
-
-    def _disable(self, trainer: pl.Trainer, reason: str) -> None:
-        self._disabled = True
-        if self.on_error == "raise":  # the failure was in another process
-            raise AttnFlowError("AttentionFlowMonitor", got=reason, expected="no failure in another process")
-        names = ", ".join(Watchers(trainer, f"{self.prefix}/").names)
-        watchers = (
-            f" Until the end of this run the metric stays as it is, without effect, for {names}." if names else ""
-        )
-        rank_zero_warn(f"AttentionFlowMonitor is disabled, training continues. {reason}{watchers}")
+            self.attempt(trainer, lambda: self._sentences.measure(trainer, pl_module))
+        return self.gather(trainer, self._sentences.result())
 
 
 def _integer(value: str | int) -> str | int:
@@ -491,5 +435,7 @@ def _integer(value: str | int) -> str | int:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _step(trainer: pl.Trainer) -> int:
+    """Return the step that ``log_dict`` uses."""
+    step: int = trainer.fit_loop.epoch_loop._batches_that_stepped
+    return step

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lightning_attnflow._checks import check_nonnegative
 
@@ -13,6 +15,9 @@ class OverheadBudget:
     Args:
         share: maximum share, >= 0; None for no limit.
 
+    Attributes:
+        spent: seconds spent since the fit started.
+
     Example:
         >>> budget = OverheadBudget(0.02)
         >>> budget.n_affordable(8)  # no fit is running
@@ -21,21 +26,28 @@ class OverheadBudget:
 
     def __init__(self, share: float | None) -> None:
         self.share = None if share is None else check_nonnegative("max_overhead", share)
+        self.spent = 0.0
         self._started: float | None = None
-        self._spent = 0.0
+        self._since: float | None = None
         self._per_sentence: float | None = None
 
     def start(self) -> None:
         """Start the fit."""
-        self._started, self._spent = time.perf_counter(), 0.0
+        self._started, self.spent = time.perf_counter(), 0.0
 
     def stop(self) -> None:
         """End the fit; outside a fit nothing is limited."""
         self._started = None
 
-    def spend(self, seconds: float) -> None:
-        """Add seconds spent by the monitor."""
-        self._spent += seconds
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the seconds of the context to ``spent``."""
+        self._since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent += time.perf_counter() - self._since
+            self._since = None
 
     def observe(self, seconds: float, n_sentences: int) -> None:
         """Learn the cost of a sentence."""
@@ -48,7 +60,9 @@ class OverheadBudget:
         """
         if self.share is None or self._started is None:
             return n_wanted
-        left = self.share * (time.perf_counter() - self._started) - self._spent
+        now = time.perf_counter()
+        running = 0.0 if self._since is None else now - self._since
+        left = self.share * (now - self._started) - self.spent - running
         if left <= 0:
             return 0
         return min(n_wanted, 1 if self._per_sentence is None else int(left / self._per_sentence))

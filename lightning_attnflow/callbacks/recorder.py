@@ -12,9 +12,17 @@ import numpy as np
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lightning_attnflow.callbacks.measure import MonitoredSentence
-from lightning_attnflow.callbacks.summary import SCALARS, Reference, mean_of_layers, sentence_drift
+from lightning_attnflow.callbacks.summary import (
+    RELATIVE_TO_LAST,
+    SCALARS,
+    Reference,
+    layer_scalars,
+    mean_of_layers,
+    run_scalars,
+    sentence_drift,
+)
 from lightning_attnflow.plots.loggers import media_loggers
-from lightning_attnflow.plots.media_loggers import TensorBoardMedia, log_directory
+from lightning_attnflow.plots.media_loggers import TensorBoardMedia, log_directory, logger_kinds
 from lightning_attnflow.viewer import (
     FlowPart,
     Prediction,
@@ -24,27 +32,33 @@ from lightning_attnflow.viewer import (
     page_html,
     sentence_record,
     step_record,
-    write_page,
 )
 from lightning_attnflow.viewer.record import Record, to_bytes
 from lightning_attnflow.viewer.results import conductance_part
 from lightning_attnflow.viewer.run_log import FILE_NAME
 from lightning_attnflow.viewer.summary import described_scalars, layer_layout, record_summary
 
+RUN_TITLE = "run"
 _MOST_SENTENCES = 64  # of a shuffled validation set, which has other sentences every time
 _MOST_EDGE_BYTES = 256 * 2**20
 
 
 class RunRecorder:
-    """Collects the records of one run.
+    """Collects the records of one run, and compares each validation with the last one and with the start.
 
     Args:
         n_probes: number of probes, the first of the recorded sentences.
         monitor: name of the monitor, empty if there is one only.
+
+    Attributes:
+        log: the records.
+        start: flows before training, a reference of drift.
+        last: flows of the last logged validation.
     """
 
     def __init__(self, n_probes: int, monitor: str = "") -> None:
         self.log = RunLog()
+        self.start, self.last = Reference(), Reference()
         self._n_probes, self._monitor = n_probes, monitor
         self._described: set[str] = set()
         self._names: dict[str, str] = {}
@@ -55,8 +69,6 @@ class RunRecorder:
         epoch: int,
         sentences: Sequence[MonitoredSentence],
         scalars: Mapping[str, float],
-        last: Reference,
-        start: Reference,
         progress: float | None = None,
     ) -> tuple[list[Record], list[Verdict]]:
         """Add one validation and return its records and the verdicts.
@@ -66,13 +78,12 @@ class RunRecorder:
             epoch: of the training.
             sentences: the probes, then validation sentences.
             scalars: metrics of the run by name.
-            last, start: references of drift.
             progress: share of the training that is done, if it is known.
         """
         records = []
         for one in sentences:
             if (name := self._name(one)) is not None:
-                records.append(_sentence(step, name, one, last, start))
+                records.append(_sentence(step, name, one, self.last, self.start))
                 self.log.add(records[-1])
         layers = mean_of_layers(sentences)
         options: dict[str, Any] = {
@@ -89,6 +100,24 @@ class RunRecorder:
         self.log.limit_edges(_MOST_EDGE_BYTES)
         return [of_step, *records], verdicts
 
+    def scalars(
+        self, sentences: Sequence[MonitoredSentence], watched: set[str], *, layers: bool, has_tokenizer: bool
+    ) -> dict[str, float]:
+        """Return the metrics of a validation.
+
+        Args:
+            sentences: of the validation.
+            watched: metrics that callbacks monitor. A drift among them is 1 if there is nothing to compare with.
+            layers: whether to add the metrics of every layer.
+            has_tokenizer: without a tokenizer special tokens are unknown.
+        """
+        values = run_scalars(sentences, self.last, self.start)
+        if layers:
+            values |= layer_scalars(sentences, self.last, has_tokenizer=has_tokenizer)
+        if not self.last:
+            values |= dict.fromkeys(watched.intersection(RELATIVE_TO_LAST) - values.keys(), 1.0)
+        return values
+
     def write(
         self,
         trainer: Any,
@@ -96,8 +125,6 @@ class RunRecorder:
         step: int,
         sentences: Sequence[MonitoredSentence],
         values: Mapping[str, float],
-        last: Reference,
-        start: Reference,
     ) -> list[Verdict]:
         """Add one validation, write it through the loggers of a trainer, and return the verdicts.
 
@@ -107,14 +134,14 @@ class RunRecorder:
         fitting = trainer.state.fn == TrainerFn.FITTING
         steps = trainer.estimated_stepping_batches if fitting else math.inf
         progress = trainer.global_step / steps if 0 < steps < math.inf else None
-        records, verdicts = self.add(step, trainer.current_epoch, sentences, of_run, last, start, progress)
+        records, verdicts = self.add(step, trainer.current_epoch, sentences, of_run, progress)
         records = records[1:] if self._monitor else records
         write_records(records, trainer.loggers, trainer.default_root_dir)
         new = {name: value for name, value in of_run.items() if name not in self._described}
         write_descriptions(new, step, trainer.loggers, prefix)
         of_layers = values.keys() - of_run.keys()
         if of_layers and not of_layers & self._described:
-            write_layout(list(of_layers), trainer.loggers)
+            write_layout(list(of_layers), trainer.loggers, prefix)
         self._described |= values.keys()
         write_verdicts(verdicts, step, trainer.loggers, prefix)
         return verdicts
@@ -123,18 +150,13 @@ class RunRecorder:
         """Log the page of all validations; TensorBoard has the plugin instead."""
         if not self.log.sentences:
             return
-        page, step = self.page("run"), trainer.fit_loop.epoch_loop._batches_that_stepped
+        page, step = (
+            page_html({RUN_TITLE: self.log}, title=RUN_TITLE),
+            trainer.fit_loop.epoch_loop._batches_that_stepped,
+        )
         for logger in media_loggers(trainer.loggers, trainer.default_root_dir):
             if not isinstance(logger, TensorBoardMedia):
                 logger.log_page(f"{prefix}/page", page, step)
-
-    def write_page(self, path: str | Path, title: str) -> Path:
-        """Write the page of all steps."""
-        return write_page(path, {title: self.log}, title=title)
-
-    def page(self, title: str) -> str:
-        """Return the page of all steps."""
-        return page_html({title: self.log}, title=title)
 
     def _name(self, one: MonitoredSentence) -> str | None:
         """The name of a sentence, the same in every validation; None if there are too many sentences."""
@@ -154,7 +176,7 @@ def write_records(records: Sequence[Record], loggers: Sequence[Any], default_roo
         if writer := _tensorboard_writer(logger):
             for record in records:
                 writer.add_summary(record_summary(record), record["step"])
-        elif not _is_dummy(logger):
+        elif "DummyLogger" not in logger_kinds(logger):
             path = log_directory(logger, default_root_dir) / FILE_NAME
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
@@ -169,9 +191,9 @@ def write_descriptions(scalars: Mapping[str, float], step: int, loggers: Sequenc
             writer.add_summary(described_scalars(described), step)
 
 
-def write_layout(names: Sequence[str], loggers: Sequence[Any]) -> None:
+def write_layout(names: Sequence[str], loggers: Sequence[Any], prefix: str) -> None:
     """Group the scalars of the layers, ``name/layer_00`` and so on, in the custom scalars tab of TensorBoard."""
-    layout = layer_layout(sorted({name.partition("/")[0] for name in names if "/layer_" in name}))
+    layout = layer_layout(sorted({name.partition("/")[0] for name in names if "/layer_" in name}), prefix)
     for logger in loggers:
         if _tensorboard_writer(logger):
             logger.experiment.add_custom_scalars(layout)
@@ -214,11 +236,6 @@ def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, sta
 
 def _tensorboard_writer(logger: Any) -> Any:
     """The event-file writer of a TensorBoard logger; None for other loggers, and without the tensorboard package."""
-    names = {kind.__name__ for kind in type(logger).__mro__}
-    if "TensorBoardLogger" not in names or find_spec("tensorboard") is None:  # tensorboardX has other summaries
-        return None
+    if "TensorBoardLogger" not in logger_kinds(logger) or find_spec("tensorboard") is None:
+        return None  # tensorboardX has other summaries
     return logger.experiment._get_file_writer()
-
-
-def _is_dummy(logger: Any) -> bool:
-    return any(kind.__name__ == "DummyLogger" for kind in type(logger).__mro__)

@@ -68,6 +68,28 @@ class Watchers:
                     setattr(one, count, -2)
 
 
+def start_messages(
+    trainer: pl.Trainer, watchers: Watchers, schedule: ValidationSchedule, *, has_probes: bool
+) -> tuple[dict[str, str], str]:
+    """Return notes by topic, and a warning or "", about when a fit will be logged other than expected."""
+    notes, warning = {}, ""
+    if watchers.metrics and schedule.every_n > 1:
+        notes["watched"] = f"every validation is logged, because of {', '.join(watchers.names)}."
+    if not trainer.enable_validation and has_probes:
+        notes["training"] = "there is no validation; probes are logged at the end of training epochs."
+    elif not has_validation(trainer):
+        warning = (
+            "will log nothing: the fit has no validation. Add a validation loader and validation_step, check "
+            "limit_val_batches and check_val_every_n_epoch, or pass probes=."
+        )
+    if any("MultiProcessing" in kind.__name__ for kind in type(trainer.strategy.launcher).__mro__):
+        notes["latest"] = (
+            "this process ends with the fit, so monitor.latest stays empty in the main process; the loggers and "
+            "trainer.callback_metrics have the results."
+        )
+    return notes, warning
+
+
 def has_validation(trainer: pl.Trainer) -> bool:
     """Whether the fit has a validation loop that is reached before the fit ends."""
     return bool(trainer.enable_validation) and not _ends_before_validation(trainer)

@@ -44,6 +44,8 @@ SCALARS = {
 }
 """What each scalar ``attnflow/<name>`` means."""
 
+RELATIVE_TO_LAST = ("drift", "attention_drift", "flips")
+
 
 @dataclass
 class Reference:
@@ -61,6 +63,10 @@ class Reference:
             {one.key: one.conductance.values for one in sentences if one.conductance is not None},
             {one.key: one.target for one in sentences if one.target is not None},
         )
+
+    def __bool__(self) -> bool:
+        """Whether it knows a sentence."""
+        return bool(self.targets or self.attention)
 
     def state(self) -> dict[str, Any]:
         """Return the reference as tensors and integers, for a checkpoint."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -15,28 +15,28 @@ from torch import Tensor
 from lightning_attnflow._checks import check_choice, check_integer
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow.attention.capture import find_transformer
-from lightning_attnflow.callbacks.dynamics_recorder import DynamicsRecorder, Key
-from lightning_attnflow.callbacks.example_statistics import (
+from lightning_attnflow.callbacks.guarded import GuardedCallback
+from lightning_attnflow.errors import CaptureError, InputError, MissingDependencyError
+from lightning_attnflow.plots.heatmap import rendered
+from lightning_attnflow.plots.media_loggers import Table, media_loggers
+from lightning_attnflow.valuation.dynamics_recorder import DynamicsRecorder, Key
+from lightning_attnflow.valuation.example_statistics import (
     TASKS,
     as_arrays,
     content_hash,
     example_statistics,
     find_task,
 )
-from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError, MissingDependencyError
-from lightning_attnflow.plots.heatmap import rendered
-from lightning_attnflow.plots.media_loggers import Table, media_loggers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
 
-T = TypeVar("T")
 _LABEL_KEYS = ("labels", "label")
 
 
-class TrainingDynamicsMonitor(pl.Callback):
+class TrainingDynamicsMonitor(GuardedCallback):
     """Record the loss, margin and prediction of every training example in every epoch, without another forward.
 
     The statistics are computed from the logits of the training step. Training is bit-identical with and without the
@@ -94,13 +94,12 @@ class TrainingDynamicsMonitor(pl.Callback):
         n_suspicious: int = 20,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
-        super().__init__()
+        super().__init__(on_error)
         check_choice("task", task, TASKS)
-        check_choice("on_error", on_error, ("warn", "raise"))
         if texts is not None and index is None:
             raise InputError("texts", got="texts without index", expected="index=, which tells which text is which")
         self.tokenizer, self.index, self.labels, self.outputs = tokenizer, index, labels, outputs
-        self.model, self.texts, self.on_error = model, texts, on_error
+        self.model, self.texts = model, texts
         self.n_suspicious = check_integer("n_suspicious", n_suspicious)
         self.classes = tuple(classes or ())
         self._task, self._recorder = task, DynamicsRecorder()
@@ -109,8 +108,6 @@ class TrainingDynamicsMonitor(pl.Callback):
         self._batch: tuple[Any, Tensor | None] | None = None  # while a training step runs: the batch and its labels
         self._hook: Any = None
         self._is_causal = False
-        self._failure: Exception | None = None
-        self._disabled = False
         self._seconds = 0.0
 
     @property
@@ -128,14 +125,14 @@ class TrainingDynamicsMonitor(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the model whose logits are recorded."""
-        self._attempt(trainer, lambda: self._attach(pl_module))
+        self.attempt(trainer, lambda: self._attach(pl_module))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Discard epochs that are trained again, and complete an epoch that ended after its checkpoint was written."""
         self._recorder.forget_from(trainer.current_epoch)
         if self._restored and self._parts and self._open_epoch < trainer.current_epoch:
-            found = self._attempt(trainer, self._epoch_arrays)
-            self._attempt(trainer, lambda: self._add_epoch(self._open_epoch, [found] if found else []))
+            found = self.attempt(trainer, self._epoch_arrays)
+            self.attempt(trainer, lambda: self._add_epoch(self._open_epoch, [found] if found else []))
             self._parts = {}
         if not self._restored or not trainer.is_global_zero:
             self._parts = {}
@@ -151,7 +148,7 @@ class TrainingDynamicsMonitor(pl.Callback):
         """Remember the batch and its labels, before the module can change it."""
         if self._is_active():
             self._open_epoch = trainer.current_epoch
-            self._batch = batch, self._attempt(trainer, lambda: self._labels_of(batch))
+            self._batch = batch, self.attempt(trainer, lambda: self._labels_of(batch))
 
     def on_train_batch_end(
         self,
@@ -163,27 +160,24 @@ class TrainingDynamicsMonitor(pl.Callback):
     ) -> None:
         """Read the logits from the outputs of the training step, if ``outputs`` was passed."""
         if self._is_active() and self._batch is not None:
-            self._attempt(trainer, lambda: self._record_outputs(pl_module, outputs, batch))
+            self.attempt(trainer, lambda: self._record_outputs(pl_module, outputs, batch))
         self._batch = None
-        if self._failure is not None and not self._disabled and trainer.world_size == 1:
-            self._disable(_describe(self._failure))
+        if self._failure is not None and not self._disabled:  # in the hook of the model
+            self.fail(trainer, self._failure)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gather the statistics of the epoch and log."""
         if self._disabled:
             return
         started = time.perf_counter()
-        found = self._attempt(trainer, self._epoch_arrays) if self._failure is None else None
+        found = self.attempt(trainer, self._epoch_arrays) if self._failure is None else None
         self._parts = {}
-        failure = None if self._failure is None else _describe(self._failure)
-        gathered = _gathered(trainer, (failure, found))
-        failures = [text for text, _ in gathered if text is not None]
-        if failures:
-            self._disable(failures[0])
+        gathered = self.gather(trainer, found)
+        if gathered is None:
             return
-        parts = [part for _, part in gathered if part is not None]
+        parts = [part for part in gathered if part is not None]
         if parts:
-            self._attempt(trainer, lambda: self._add_epoch(trainer.current_epoch, parts))
+            self.attempt(trainer, lambda: self._add_epoch(trainer.current_epoch, parts))
             sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
             dynamics = self._recorder.result()
             shares = {"suspicious_share": dynamics.suspicious_share, "forgotten_share": dynamics.forgotten_share}
@@ -191,7 +185,7 @@ class TrainingDynamicsMonitor(pl.Callback):
             pl_module.log_dict(scalars, sync_dist=sync)
             if trainer.is_global_zero:
                 with preserve_rng():
-                    self._attempt(trainer, lambda: self._log_media(trainer))
+                    self.attempt(trainer, lambda: self._log_media(trainer))
         self._seconds += time.perf_counter() - started
         pl_module.log("dynamics/seconds", self._seconds, reduce_fx="max", sync_dist=trainer.world_size > 1)
         self._seconds = 0.0
@@ -410,26 +404,10 @@ class TrainingDynamicsMonitor(pl.Callback):
             return []
         return texts
 
-    # Errors
-
-    def _attempt(self, trainer: pl.Trainer, step: Callable[[], T]) -> T | None:
-        """Run a step; on failure raise, or disable the monitor."""
-        try:
-            return step()
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            self._failure = error
-            if trainer.world_size == 1:
-                self._disable(_describe(error))
-            return None
-
-    def _disable(self, reason: str) -> None:
-        self._disabled = True
+    def on_disabled(self, trainer: pl.Trainer) -> str:  # noqa: ARG002
+        """Remove the hook."""
         self._detach()
-        if self.on_error == "raise":  # the failure was in another process
-            raise AttnFlowError("TrainingDynamicsMonitor", got=reason, expected="no failure in another process")
-        rank_zero_warn(f"TrainingDynamicsMonitor is disabled, training continues. {reason}")
+        return ""
 
 
 def _read(name: str, reader: str | Callable[[Any], Any], batch: Any) -> Any:
@@ -443,10 +421,6 @@ def _read(name: str, reader: str | Callable[[Any], Any], batch: Any) -> Any:
     return batch[reader]
 
 
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 def _first_tensor(batch: Any) -> Tensor | None:
     return (
         next((part for part in batch if isinstance(part, Tensor)), None) if isinstance(batch, (list, tuple)) else None
@@ -455,12 +429,3 @@ def _first_tensor(batch: Any) -> Tensor | None:
 
 def _class_names(model: Any) -> list[str]:
     return [kind.__name__ for kind in type(model).__mro__]
-
-
-def _gathered(trainer: pl.Trainer, result: T) -> list[T]:
-    """Return the results of all processes, by rank. All processes must call it."""
-    if trainer.world_size == 1:
-        return [result]
-    results: list[T] = [result] * trainer.world_size
-    torch.distributed.all_gather_object(results, result)
-    return results

@@ -30,10 +30,10 @@ from lightning_attnflow._checks import check_integer
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
-from lightning_attnflow.errors import CaptureError, InputError
+from lightning_attnflow.errors import CaptureError
 from lightning_attnflow.flow.difference_rules import DifferenceRules, directional_gradient
-from lightning_attnflow.flow.path_integral import PathIntegral, check_recording
-from lightning_attnflow.flow.path_points import Payoff
+from lightning_attnflow.flow.path_integral import PathIntegral, check_recording, with_diagonal
+from lightning_attnflow.flow.path_points import BATCH_POSITIONS, Payoff, check_gradients, check_payoffs
 from lightning_attnflow.shapley.permutation_sampling import random_permutation
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _BLOCKS = 4  # blocks of players that are replaced in one step each, unless there are fewer players
-_BATCH_POSITIONS = 4096  # positions in one forward pass
 
 
 def integrate_coalitions(
@@ -83,7 +82,7 @@ def integrate_coalitions(
     n_paths = max_steps // (2 * n_blocks * len(baselines)) * len(baselines)  # as many of every baseline
     with gradients_enabled(model):  # inference tensors have no gradients
         points, signs = _points(full, baselines, players, n_blocks, n_paths, seed)
-    steps = max(1, _BATCH_POSITIONS // full.shape[1] - 1) if batch_size is None else batch_size
+    steps = max(1, BATCH_POSITIONS // full.shape[1] - 1) if batch_size is None else batch_size
     starts = list(range(0, len(signs), steps))
     with eval_mode(model), gradients_enabled(model), _frozen(model):
         run = _Steps(model, inputs, payoff, n_logits)
@@ -98,14 +97,10 @@ def integrate_coalitions(
     payoffs = np.concatenate([parts[0].payoffs[:1], *(part.payoffs[1:] for part in parts)])
     empty = payoffs[n_blocks :: 2 * n_blocks].reshape(-1, len(baselines)).mean(axis=0)
     summed = [part.edges for part in parts if part.edges is not None]
-    matrices = None
-    if summed:
-        matrices = np.sum(summed, axis=0) / (2 * n_paths)
-        diagonal = np.arange(full.shape[1])
-        matrices[:, diagonal, diagonal] = 0.0
-        matrices[:, diagonal, diagonal] = paths.mean(axis=0)[1:] - matrices.sum(axis=2)
+    mean = paths.mean(axis=0)
+    matrices = with_diagonal(np.sum(summed, axis=0) / (2 * n_paths), mean) if summed else None
     return PathIntegral(
-        values=paths.mean(axis=0),
+        values=mean,
         stderr=_standard_errors(paths, len(baselines)),
         edges=matrices,
         v_empty=float(empty.mean()),
@@ -184,11 +179,7 @@ class _Steps:
         records = self.records
         tensors = [*states, *(record.context for record in records), *(record.product for record in records)]
         gradients = torch.autograd.grad(logits, tensors, multipliers, allow_unused=True)
-        if any(gradient is None for gradient in gradients):
-            expected = "a differentiable model; quantised models have no gradients"
-            raise CaptureError(type(self._model).__name__, got="no gradient to the hidden states", expected=expected)
-        if not all(torch.isfinite(gradient).all() for gradient in gradients):
-            raise InputError("baseline", got="gradients that are not finite on the path", expected="finite gradients")
+        check_gradients(gradients, self._model)
         n_states, n_layers = len(states), len(records)
         by_context, by_product = gradients[n_states : n_states + n_layers], gradients[n_states + n_layers :]
         values = [
@@ -207,10 +198,7 @@ class _Steps:
         leaf = logits.detach().requires_grad_()
         with rules:
             payoffs = self._payoff(leaf)
-        if not torch.isfinite(payoffs).all():
-            raise InputError("payoff", got="NaN or infinity on the path", expected="finite numbers")
-        if not payoffs.requires_grad:
-            raise InputError("payoff", got="no gradient", expected="a differentiable function of the logits")
+        check_payoffs(payoffs)
         (gradient,) = torch.autograd.grad(payoffs.sum(), leaf)
         payoffs = payoffs.detach()
         return payoffs, directional_gradient(payoffs, leaf.detach(), gradient, len(logits))

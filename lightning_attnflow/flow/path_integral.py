@@ -34,15 +34,16 @@ from torch import Tensor
 from lightning_attnflow._checks import check_integer, check_positive
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
+from lightning_attnflow.attention.capture import rounding
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.path_points import (
+    BATCH_POSITIONS,
     MAX_BYTES,
     PathPoint,
     PathPoints,
     Payoff,
     evaluate_together,
-    rounding,
     same_when_padded,
 )
 
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _FIRST_INTERVALS = 2  # of two steps each: five points
-_BATCH_POSITIONS = 4096  # positions in one forward pass
 _MAX_PADDED, _FREE_PADDING = 1.25, 8  # longest sentence that shares a pass: this multiple of the shortest, and 8 more
 
 
@@ -163,7 +163,7 @@ def _groups(model: PreTrainedModel, sentences: Sequence[SentencePath], batch_siz
     for index in sorted(range(len(sentences)), key=lambda index: sentences[index].n_positions):
         length = sentences[index].n_positions
         group = groups[-1] if groups else []
-        fits = (len(group) + 1) * length * (2 * _FIRST_INTERVALS + 1) <= _BATCH_POSITIONS
+        fits = (len(group) + 1) * length * (2 * _FIRST_INTERVALS + 1) <= BATCH_POSITIONS
         if group and fits and length <= _MAX_PADDED * sentences[group[0]].n_positions + _FREE_PADDING:
             group.append(index)
         else:
@@ -190,7 +190,7 @@ def _integrate_group(
     batch_size: int | None,
 ) -> list[PathIntegral]:
     longest = max(sentence.n_positions for sentence in sentences)
-    at_once = max(1, _BATCH_POSITIONS // longest) if batch_size is None else batch_size
+    at_once = max(1, BATCH_POSITIONS // longest) if batch_size is None else batch_size
     paths = [PathPoints(model, *sentence, at_once, MAX_BYTES // len(sentences)) for sentence in sentences]
     expected = [points.plain_payoff(1.0) for points in paths] if edges else []
     recording: AbstractContextManager[list[AttentionRecord]] = record_attention(model) if edges else nullcontext([])
@@ -305,7 +305,7 @@ def _values(left: PathPoint, middle: PathPoint, right: PathPoint) -> Tensor:
 
 
 def _edges(points: PathPoints, intervals: Sequence[_Interval], values: Floats) -> Floats:
-    """Edges (L, T, T) of all intervals; the diagonal is what the other keys leave of the query's value."""
+    """Edges (L, T, T) of all intervals."""
     matrices = np.zeros((len(values) - 1, values.shape[1], values.shape[1]))
     for interval in intervals:
         ends = [points[position].attention for position in (interval.start, interval.middle, interval.end)]
@@ -317,6 +317,11 @@ def _edges(points: PathPoints, intervals: Sequence[_Interval], values: Floats) -
                 flows = (point.gradient @ value_change.mT).mul_(weights)  # (heads, T, T)
                 flows += (point.query @ key_change.mT).mul_(factor)
                 matrices[layer] += flows.sum(dim=0, dtype=torch.float64).cpu().numpy()
+    return with_diagonal(matrices, values)
+
+
+def with_diagonal(matrices: Floats, values: Floats) -> Floats:
+    """Set the diagonal of edges (L, T, T) to what the other keys leave of the values (L + 1, T) after each layer."""
     diagonal = np.arange(values.shape[1])
     matrices[:, diagonal, diagonal] = 0.0
     matrices[:, diagonal, diagonal] = values[1:] - matrices.sum(axis=2)
@@ -330,7 +335,7 @@ def _total(intervals: Sequence[_Interval]) -> Floats:
 
 def check_recording(model: PreTrainedModel, recorded: float, expected: float) -> None:
     """Raise if the attention that was recorded is not the model's, as with an unknown kind of score or bias."""
-    if abs(recorded - expected) > rounding(model) * (1 + abs(expected)):
+    if abs(recorded - expected) > rounding(model.dtype) * (1 + abs(expected)):
         raise CaptureError(
             f"attention of {type(model).__name__}",
             got=f"a payoff of {recorded:.6g} when it is recorded, {expected:.6g} otherwise",

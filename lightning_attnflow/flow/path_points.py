@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_attnflow.attention.capture import rounding
 from lightning_attnflow.attention.recording import AttentionRecord, attention_weights
 from lightning_attnflow.errors import CaptureError, InputError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2**30
 """Memory for the points of one path."""
+BATCH_POSITIONS = 4096
+"""Positions in one forward pass."""
 _MIN_POINTS = 3  # of an interval
 
 Payoff = Callable[[Tensor], Tensor]  # logits of m inputs -> (m,)
@@ -159,12 +162,27 @@ def same_when_padded(points: PathPoints, length: int) -> bool:
             float(points.payoffs(_forward(model, points.padded_inputs([1.0], n)).logits)[0])
             for n in (points.n_positions, length)
         )
-    return abs(alone - padded) <= rounding(model) * (1 + abs(alone))
+    return abs(alone - padded) <= rounding(model.dtype) * (1 + abs(alone))
 
 
-def rounding(model: PreTrainedModel) -> float:
-    """Return the relative difference of payoffs that rounding alone may cause."""
-    return max(1e-3, 16 * torch.finfo(model.dtype).eps)
+def check_payoffs(payoffs: Tensor) -> None:
+    """Raise if payoffs are not finite or have no gradient."""
+    if not torch.isfinite(payoffs).all():
+        raise InputError("payoff", got="NaN or infinity on the path", expected="finite numbers")
+    if not payoffs.requires_grad:
+        raise InputError("payoff", got="no gradient", expected="a differentiable function of the logits")
+
+
+def check_gradients(gradients: Sequence[Tensor | None], model: Any) -> None:
+    """Raise if a gradient of the payoff by the hidden states is missing or not finite."""
+    if not all(gradient is None or torch.isfinite(gradient).all() for gradient in gradients):
+        raise InputError("baseline", got="gradients that are not finite on the path", expected="finite gradients")
+    if any(gradient is None for gradient in gradients):
+        raise CaptureError(
+            type(model).__name__,
+            got="no gradient from the logits to the hidden states",
+            expected="a differentiable model; quantised models have no gradients",
+        )
 
 
 def _forward(model: Any, inputs: Mapping[str, Tensor]) -> Any:
@@ -185,20 +203,10 @@ def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
         raise CaptureError(type(model).__name__, got="no hidden states", expected="the hidden states of every layer")
     logits = output.logits.split([len(positions) for _, positions in runs])
     payoffs = torch.cat([points.payoffs(part) for (points, _), part in zip(runs, logits, strict=True)])
-    if not torch.isfinite(payoffs).all():
-        raise InputError("payoff", got="NaN or infinity on the path", expected="finite numbers")
+    check_payoffs(payoffs)
     contexts = [record.context for record in records]
-    if not payoffs.requires_grad:
-        raise InputError("payoff", got="no gradient", expected="a differentiable function of the logits")
     gradients = torch.autograd.grad(payoffs.sum(), [*states, *contexts], allow_unused=True)
-    if not all(gradient is None or torch.isfinite(gradient).all() for gradient in gradients):
-        raise InputError("baseline", got="gradients that are not finite on the path", expected="finite gradients")
-    if any(gradient is None for gradient in gradients):
-        raise CaptureError(
-            type(model).__name__,
-            got="no gradient from the logits to the hidden states",
-            expected="a differentiable model; quantised models have no gradients",
-        )
+    check_gradients(gradients, model)
     stacked = torch.stack([state.detach() for state in states], dim=1)  # (m, L + 1, T, D)
     backward = torch.stack(gradients[: len(states)], dim=1)
     layers = list(zip(records, gradients[len(states) :], strict=True))
@@ -216,8 +224,8 @@ def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
             )
             for record, gradient in layers
         ]
-        payoff, states, gradient = float(payoffs[row].detach()), stacked[row], backward[row]
-        points.keep(position, PathPoint(payoff, _cropped(states, kept), _cropped(gradient, kept), attention))
+        payoff = float(payoffs[row].detach())
+        points.keep(position, PathPoint(payoff, _cropped(stacked[row], kept), _cropped(backward[row], kept), attention))
     records.clear()
 
 

@@ -197,12 +197,17 @@ def media_loggers(loggers: Sequence[Any], default_root_dir: str | Path) -> list[
     """
     adapters: list[MediaLogger] = []
     for logger in loggers:
-        known = [kind.__name__ for kind in type(logger).__mro__ if kind.__module__.startswith(_PACKAGES)]
+        known = logger_kinds(logger)
         if "DummyLogger" in known:
             continue
         adapter = next((_ADAPTERS[name] for name in known if name in _ADAPTERS), None)
         adapters.append(adapter(logger) if adapter else FileMedia(log_directory(logger, default_root_dir)))
     return adapters
+
+
+def logger_kinds(logger: Any) -> list[str]:
+    """Return the names of Lightning's logger classes that a logger is an instance of, its own first."""
+    return [kind.__name__ for kind in type(logger).__mro__ if kind.__module__.startswith(_PACKAGES)]
 
 
 def log_directory(logger: Any, default_root_dir: str | Path) -> Path:

@@ -59,10 +59,10 @@ def described_scalars(scalars: Mapping[str, tuple[float, str]]) -> Any:
     return summary.Summary(value=values)
 
 
-def layer_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+def layer_layout(names: Sequence[str], prefix: str) -> dict[str, dict[str, list[Any]]]:
     """Return the layout of TensorBoard's custom scalars with one chart of all layers for each metric."""
     return {
         "Attention flow by layer": {
-            name.replace("_", " "): ["Multiline", [rf"attnflow/{name}/layer_\d+"]] for name in names
+            name.replace("_", " "): ["Multiline", [rf"{prefix}/{name}/layer_\d+"]] for name in names
         }
     }

@@ -157,8 +157,11 @@ def test_the_budget_allows_a_share_of_the_elapsed_time(monkeypatch: pytest.Monke
     now = 10.0
     assert budget.n_affordable(8) == 1  # the cost is unknown
     budget.observe(0.2, 1)
-    budget.spend(0.2)
-    assert budget.n_affordable(8) == 4  # 0.8 s are left
+    with budget.timed():
+        now = 10.2
+        assert budget.n_affordable(8) == 4  # 1.02 s of 10.2 s, of which 0.2 s are spent
+    assert budget.spent == pytest.approx(0.2)
+    assert budget.n_affordable(8) == 4
     now = 100.0
     assert budget.n_affordable(8) == 8
     budget.stop()

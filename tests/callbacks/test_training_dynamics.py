@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lightning_attnflow import TrainingDynamicsMonitor
-from lightning_attnflow.callbacks.example_statistics import content_hash, example_statistics
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.example_statistics import content_hash, example_statistics
 
 
 class Observed(Classifier):

@@ -17,6 +17,7 @@ from tiny_training import Classifier, trainer
 
 from lightning_attnflow import AttentionFlowMonitor
 from lightning_attnflow.callbacks import attention_flow_monitor as module_of_monitor
+from lightning_attnflow.callbacks import recorder as module_of_recorder
 from lightning_attnflow.callbacks.recorder import RunRecorder
 from lightning_attnflow.callbacks.sentences import ValidationSentences
 
@@ -102,7 +103,7 @@ STEPS = {
     "start of the training": (AttentionFlowMonitor, "_say_when"),
     "batch start": (ValidationSentences, "collect"),
     "batch end": (ValidationSentences, "measure"),
-    "scalars": (module_of_monitor, "run_scalars"),
+    "scalars": (module_of_recorder, "run_scalars"),
     "callbacks that watch": (AttentionFlowMonitor, "_scalars"),
     "record": (RunRecorder, "write"),
     "media": (AttentionFlowMonitor, "_log_media"),
