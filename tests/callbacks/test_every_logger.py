@@ -30,7 +30,7 @@ def run(part: str, folder: Path) -> Path:
     own = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
     command = [sys.executable, str(script), part, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=os.environ | own, cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
     return folder
 
 

@@ -189,9 +189,23 @@ def test_numbers_from_the_command_line_are_read(tmp_path: Path) -> None:
     options = ["--trainer.accelerator=cpu", "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}"]
     options += ["--trainer.callbacks=lightning_attnflow.AttentionFlowMonitor"]
     options += ["--trainer.callbacks.readout=0", "--trainer.callbacks.heads=1"]
-    cli = LightningCLI(Classifier, run=False, args=options, save_config_callback=None)
+    cli = LightningCLI(Classifier, run=False, args=options, save_config_callback=None, seed_everything_default=3)
     (monitor,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, AttentionFlowMonitor)]
     assert (monitor.settings.readout, monitor.settings.heads) == (0, 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:LightningCLI's args parameter")
+def test_a_typo_in_a_configuration_is_named_in_few_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--trainer.callbacks=lightning_attnflow.AttentionFlowMonitor",
+        "--trainer.callbacks.every_n_validation=2",
+    ]
+    short = {"usage": "%(prog)s [options]"}
+    with pytest.raises(SystemExit, match="2"):
+        LightningCLI(Classifier, run=False, args=options, save_config_callback=None, parser_kwargs=short)
+    lines = capsys.readouterr().err.splitlines()
+    assert any("every_n_validation" in line for line in lines)
+    assert len(lines) <= 20
 
 
 def test_subclasses_of_sharding_strategies_are_refused() -> None:
