@@ -195,7 +195,7 @@ def test_numbers_from_the_command_line_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:LightningCLI's args parameter")
-def test_a_typo_in_a_configuration_is_named_in_few_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_typo_in_a_configuration_is_named_in_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
     options = [
         "--trainer.callbacks=lightning_attnflow.AttentionFlowMonitor",
         "--trainer.callbacks.every_n_validation=2",
