@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_attnflow.attribution.conductance import path_game
 from lightning_attnflow.attribution.methods import Method, get_method
 from lightning_attnflow.attribution.methods.attention import check_flow_layer
 from lightning_attnflow.attribution.methods.flow import SaturatedFlowWarning, gradient_network
@@ -98,7 +99,8 @@ def check_axioms(
 
     The game is that of the method: the flow game of its layer for flow and rollout (of the layer below the readout,
     without residual, for the last attention row), v(S) = |S| for received attention, and the token game of the
-    log-probability otherwise. All coalitions are evaluated.
+    log-probability otherwise. All coalitions are evaluated. Above layer 0 the conductance flow passes through
+    special tokens too: all positions are players of its game, but special tokens never change the payoff.
 
     Args:
         model, tokenizer, special_tokens, seed: as for ``explain``.
@@ -179,7 +181,19 @@ def _game_of(sentence: Sentence, method: Method, layer: int | None = None) -> tu
         return FunctionGame(
             lambda coalitions: coalitions.sum(axis=1) * 1.0, positions
         ), "received attention, v(S) = |S|"
+    if method.name == "conductance":
+        return _conductance_game(sentence, layer or 0)
     return sentence.cached_game(), "token game, log-probability"
+
+
+def _conductance_game(sentence: Sentence, layer: int) -> tuple[Game, str]:
+    """Return the token game of the flow; positions that keep their token are players if the flow passes them."""
+    game = path_game(sentence.model, sentence.tokenizer, sentence.encoded)
+    if layer == 0 and sentence.special_tokens != "players" and not game.reader.is_causal_lm:
+        return CachedGame(game), "token game, log-probability"
+    played = [position for (position,) in game.players.positions]
+    everywhere = FunctionGame(lambda coalitions: game(coalitions[:, played]), len(game.encoded))
+    return CachedGame(everywhere), f"token game of all positions, log-probability, flow into layer {layer}"
 
 
 def _allowing(check: AxiomCheck, stderr: float) -> AxiomCheck:
@@ -201,8 +215,8 @@ def _all_coalitions_solver(method: str, seed: int) -> Callable[[Game], Values]:
 
 
 def _on_players(method: Method, sentence: Sentence, options: dict[str, Any], n_players: int) -> TokenAttribution:
-    """Values of the players of the game, which include special tokens in attention games."""
-    if method.family == "attention" and sentence.special_tokens == "present":
+    """Values of the players of the game, which may include special tokens."""
+    if method.name == "conductance" or (method.family == "attention" and sentence.special_tokens == "present"):
         sentence = replace(sentence, special_tokens="players")
     attribution = method(sentence, options)
     return attribution if len(attribution) == n_players else attribution.without_special()

@@ -166,21 +166,9 @@ def _flows(
     reader = LogitReader(model)
     path = ("coalitions" if reader.is_causal_lm else "straight") if path is None else path
     check_choice("path", path, PATHS)
-    if baseline is None and reader.is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
-        baseline = neutral_tokens(tokenizer)
-    if path == "coalitions" and reader.is_causal_lm:
-        limit = position_limit(transformer_of(model))
-        texts = [
-            fix_ends(
-                text
-                if isinstance(text, EncodedText)
-                else encode_text(tokenizer, text, max_length=limit, truncate=truncate)
-            )
-            for text in texts
-        ]
+    options: dict[str, Any] = {"payoff": payoff, "baseline": baseline, "path": path, "truncate": truncate}
     games = [
-        TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
-        for text, target in zip(texts, targets, strict=True)
+        path_game(model, tokenizer, text, target=target, **options) for text, target in zip(texts, targets, strict=True)
     ]
     steps = _MAX_STEPS[path] if max_steps is None else max_steps
     if path == "coalitions":
@@ -208,6 +196,28 @@ def _flows(
     return flows
 
 
+def path_game(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    text: str | EncodedText,
+    *,
+    target: TargetArgument | None = None,
+    payoff: str | Payoff = "log_probability",
+    baseline: MaskingArgument | None = None,
+    path: str | None = None,
+    truncate: bool = False,
+) -> TokenGame:
+    """Return the token game whose empty coalition is the baseline of the flow; the arguments are those of the flow."""
+    is_causal_lm = LogitReader(model).is_causal_lm
+    if baseline is None and is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
+        baseline = neutral_tokens(tokenizer)
+    if is_causal_lm and path != "straight":
+        if not isinstance(text, EncodedText):
+            text = encode_text(tokenizer, text, max_length=position_limit(transformer_of(model)), truncate=truncate)
+        text = fix_ends(text)
+    return TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
+
+
 def _result(game: TokenGame, integral: PathIntegral, tolerance: float) -> ConductanceFlow:
     return ConductanceFlow(
         values=integral.values,
@@ -229,7 +239,7 @@ def _result(game: TokenGame, integral: PathIntegral, tolerance: float) -> Conduc
 def _sentence_path(game: TokenGame) -> SentencePath:
     """Return the straight path from the masked text to the text."""
     with gradients_enabled(game.reader.model), torch.no_grad():  # not inference tensors
-        end, start = game.embeddings(), game.baseline_embeddings()
+        end, start = _ends(game)
     if len(start) > 1:
         raise InputError(
             "baseline",
@@ -246,10 +256,26 @@ def _sentence_path(game: TokenGame) -> SentencePath:
     return SentencePath(path, game.other_inputs(), game.payoffs)
 
 
+def _ends(game: TokenGame) -> tuple[Tensor, Tensor]:
+    """Return the embeddings (1, T, D) of the text and (b, T, D) of the baselines."""
+    if game.n_players == 0:
+        expected = "a sentence with at least one token that is not special"
+        raise InputError("text", got=f"{len(game.encoded)} special tokens", expected=expected)
+    full, baselines = game.embeddings(), game.baseline_embeddings()
+    if bool((full == baselines).all()):
+        raise InputError(
+            "text",
+            got="tokens that all equal the baseline",
+            expected="a token that differs from it",
+            remedy="Pass baseline=, another token.",
+        )
+    return full, baselines
+
+
 def _along_coalitions(game: TokenGame, *, max_steps: int, edges: bool, seed: int) -> PathIntegral:
     """Integrate along paths that replace and restore the tokens block by block, in random permutations."""
     with gradients_enabled(game.reader.model), torch.no_grad():
-        full, baselines = game.embeddings(), game.baseline_embeddings()
+        full, baselines = _ends(game)
     return integrate_coalitions(
         game.reader.model,
         full,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,7 +36,12 @@ def resolve_masking(masking: str | None, tokenizer: Any) -> str:
 
 
 def masked_inputs(
-    present: torch.Tensor, input_ids: torch.Tensor, *, masking: str, token: int | None, embedding: torch.nn.Module
+    present: torch.Tensor,
+    input_ids: torch.Tensor,
+    *,
+    masking: str,
+    token: int | None,
+    embedding: Callable[[torch.Tensor], torch.Tensor],
 ) -> dict[str, torch.Tensor]:
     """Return the model inputs of m coalitions, keyword -> tensor of m rows.
 
@@ -44,7 +50,7 @@ def masked_inputs(
         input_ids: (1, T), the whole sentence.
         masking: ``zero_embedding``, ``drop``, or any other name for a token.
         token: its id.
-        embedding: word embedding of the model, for ``zero_embedding``.
+        embedding: maps ids to word embeddings, for ``zero_embedding``.
     """
     everywhere = torch.ones_like(present, dtype=torch.long)
     ids = input_ids.expand(len(present), -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -157,14 +158,38 @@ class LogitReader:
 
     @property
     def embedding(self) -> torch.nn.Module:
-        """The word embedding."""
-        return self.model.get_input_embeddings()
+        """The word embedding.
+
+        Raises:
+            InputError: the model gives no access to it, or takes no embeddings as input.
+        """
+        try:
+            found = self.model.get_input_embeddings()
+        except NotImplementedError:
+            found = None
+        if found is None or not _accepts(self.model.forward, "inputs_embeds"):
+            raise InputError(
+                "model",
+                got=f"{type(self.model).__name__}, "
+                + ("which has no get_input_embeddings()" if found is None else "which takes no inputs_embeds"),
+                expected="a model that computes from word embeddings",
+                remedy="Game methods such as exact_shapley need none if the tokenizer has a mask token.",
+            )
+        return found
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the word embeddings (m, T, D) of ids (m, T)."""
+        vectors: torch.Tensor = self.embedding(ids)
+        return vectors
 
     @property
     def vocabulary_size(self) -> int:
         """Number of rows of the word embedding."""
-        weight: torch.Tensor = self.embedding.weight  # type: ignore[assignment]
-        return len(weight)
+        try:
+            weight = self.embedding.weight
+        except InputError:
+            weight = None
+        return len(weight) if isinstance(weight, torch.Tensor) else int(self.model.config.get_text_config().vocab_size)
 
     @property
     def device(self) -> torch.device:
@@ -193,4 +218,11 @@ class LogitReader:
                 remedy="Use AutoModelForSequenceClassification or AutoModelForCausalLM; attention "
                 "methods need no logits.",
             )
+        if logits.isnan().any():
+            raise InputError(f"output of {type(self.model).__name__}", got="NaN logits", expected="numbers")
         return logits.double()
+
+
+def _accepts(function: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

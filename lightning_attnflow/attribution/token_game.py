@@ -199,7 +199,7 @@ class TokenGame:
 
     def _masked_inputs(self, present: torch.Tensor, token: int | None) -> dict[str, torch.Tensor]:
         ids = self.encoded.inputs["input_ids"].to(present.device)
-        return masked_inputs(present, ids, masking=self.masking, token=token, embedding=self._reader.embedding)
+        return masked_inputs(present, ids, masking=self.masking, token=token, embedding=self._reader.embed)
 
     def _other_inputs(self, present: torch.Tensor) -> dict[str, torch.Tensor]:
         rest = {k: v for k, v in self.encoded.inputs.items() if k not in ("input_ids", "attention_mask")}

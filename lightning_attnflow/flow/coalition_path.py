@@ -32,7 +32,7 @@ from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
 from lightning_attnflow.errors import CaptureError
 from lightning_attnflow.flow.difference_rules import DifferenceRules, directional_gradient
-from lightning_attnflow.flow.path_integral import PathIntegral, check_recording, with_diagonal
+from lightning_attnflow.flow.path_integral import PathIntegral, check_change, check_recording, with_diagonal
 from lightning_attnflow.flow.path_points import BATCH_POSITIONS, Payoff, check_gradients, check_payoffs
 from lightning_attnflow.shapley.permutation_sampling import random_permutation
 
@@ -98,6 +98,7 @@ def integrate_coalitions(
     empty = payoffs[n_blocks :: 2 * n_blocks].reshape(-1, len(baselines)).mean(axis=0)
     summed = [part.edges for part in parts if part.edges is not None]
     mean = paths.mean(axis=0)
+    check_change(mean)
     matrices = with_diagonal(np.sum(summed, axis=0) / (2 * n_paths), mean) if summed else None
     return PathIntegral(
         values=mean,

@@ -21,9 +21,22 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
+_LEAST_VARIATION = 0.01
+
+
+def total_variation(values: Floats) -> Floats:
+    """Return ``abs(values).sum(axis=1)``, at least 1% of the largest, of which errors are a share.
+
+    Without a lower bound the error of the last layer would be a share of nearly 0 if the total is nearly 0.
+    """
+    variation = np.abs(values).sum(axis=1)
+    bounded: Floats = np.maximum(variation, _LEAST_VARIATION * variation.max())
+    return bounded
+
+
 def conservation_error(values: Floats, total: float) -> Floats:
     """Return the distance of the sum of each layer to the total, as a share of the layer's total variation."""
-    gap, variation = np.abs(values.sum(axis=1) - total), np.abs(values).sum(axis=1)
+    gap, variation = np.abs(values.sum(axis=1) - total), total_variation(values)
     error: Floats = np.divide(gap, variation, out=np.where(gap > 0, np.inf, 0.0), where=variation > 0)
     return error
 
@@ -114,7 +127,10 @@ class ConductanceFlow(SavedResult):
 
     @property
     def conservation_error(self) -> Floats:
-        """float64 (L + 1,): ``|values[l].sum() - total|`` divided by the total variation ``abs(values[l]).sum()``."""
+        """float64 (L + 1,): ``|values[l].sum() - total|`` divided by the total variation ``abs(values[l]).sum()``.
+
+        The divisor is at least 1% of the largest total variation, for a total of nearly 0.
+        """
         return conservation_error(self.values, self.total)
 
     @property
@@ -127,7 +143,7 @@ class ConductanceFlow(SavedResult):
             CaptureError: the attention of the model could not be recorded.
         """
         below = self.values[:-1]
-        error: Floats = np.abs(self.edges.sum(axis=1) - below).max(axis=1) / np.abs(below).sum(axis=1)
+        error: Floats = np.abs(self.edges.sum(axis=1) - below).max(axis=1) / total_variation(below)
         return error
 
     @property
@@ -166,7 +182,8 @@ class ConductanceFlow(SavedResult):
 
     def special_share(self) -> Floats:
         """float64 (L + 1,): share of the total variation of each layer that special tokens carry."""
-        share: Floats = np.abs(self.values[:, self.is_special]).sum(axis=1) / np.abs(self.values).sum(axis=1)
+        special, variation = np.abs(self.values[:, self.is_special]).sum(axis=1), np.abs(self.values).sum(axis=1)
+        share: Floats = np.divide(special, variation, out=np.zeros_like(variation), where=variation > 0)
         return share
 
     def to_pandas(self) -> Any:

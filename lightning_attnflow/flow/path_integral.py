@@ -37,6 +37,7 @@ from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.capture import rounding
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
 from lightning_attnflow.errors import CaptureError, InputError
+from lightning_attnflow.flow.conductance import total_variation
 from lightning_attnflow.flow.path_points import (
     BATCH_POSITIONS,
     MAX_BYTES,
@@ -255,13 +256,9 @@ def _refined(points: PathPoints, tolerance: float, max_steps: int) -> Generator[
     yield [*borders, *((left + right) / 2 for left, right in pairwise(borders))]
     intervals = [_integrated(points, left, right) for left, right in pairwise(borders)]
     while True:
-        variation = np.abs(_total(intervals)).sum(axis=1)
-        if not variation.all():
-            raise InputError(
-                "text",
-                got="a path along which the payoff does not change",
-                expected="a payoff that depends on the tokens",
-            )
+        values = _total(intervals)
+        check_change(values)
+        variation = total_variation(values)
         errors = np.array([interval.error for interval in intervals]) / variation  # (intervals, L + 1)
         room = (max_steps + 1 - points.n_points) // 2  # halving an interval takes two more points
         if np.abs(errors.sum(axis=0)).max() <= tolerance or room < 1:
@@ -331,6 +328,14 @@ def with_diagonal(matrices: Floats, values: Floats) -> Floats:
 def _total(intervals: Sequence[_Interval]) -> Floats:
     total: Floats = np.sum([interval.values for interval in intervals], axis=0)
     return total
+
+
+def check_change(values: Floats) -> None:
+    """Raise if the payoff does not change along the path."""
+    if not values.any():
+        raise InputError(
+            "text", got="a path along which the payoff does not change", expected="a payoff that depends on the tokens"
+        )
 
 
 def check_recording(model: PreTrainedModel, recorded: float, expected: float) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import copy
 
-from lightning_attnflow.attribution import METHODS, Sentence, check_axioms
+import numpy as np
+import pytest
+import torch
+
+from lightning_attnflow import conductance_flow
+from lightning_attnflow.attribution import METHODS, Sentence, TokenGame, check_axioms
 from lightning_attnflow.attribution.axiom_check import _allowing, audit_method
 from lightning_attnflow.attribution.methods import game as game_methods
 from lightning_attnflow.errors import InputError
@@ -73,6 +78,60 @@ def test_integrated_gradients_satisfy_null_player_symmetry_and_additivity(senten
     assert holds["null player"]
     assert holds["symmetry"]
     assert holds["additivity"]
+
+
+def test_conductance_at_the_input_satisfies_all_axioms_of_this_game(sentence):
+    holds, audit = holding(sentence, "conductance")
+    assert holds == dict.fromkeys(AXIOMS, True)
+    assert audit.check("null player").witness
+    assert audit.check("symmetry").witness
+    assert audit.verdict == "no"  # not the Shapley value all the same
+
+
+def test_conductance_of_symmetric_players_that_are_no_null_players_is_equal(encoder, tokenizer):
+    unordered = copy.deepcopy(encoder)
+    with torch.no_grad():
+        unordered.bert.embeddings.position_embeddings.weight.zero_()
+    holds, audit = holding(Sentence(unordered, tokenizer, "good film good"), "conductance")
+    assert holds == dict.fromkeys(AXIOMS, True)
+    first, second = audit.check("symmetry").witness
+    values = conductance_flow(unordered, tokenizer, "good film good").values[0, 1:-1]
+    assert values[first] == pytest.approx(values[second], abs=1e-5)
+    assert abs(values[first]) > 1e-3
+
+
+@pytest.mark.parametrize("layer", [1, 4])
+def test_conductance_of_higher_layers_is_efficient_but_passes_positions_that_are_null_players(sentence, layer):
+    holds, audit = holding(sentence, "conductance", layer=layer)
+    assert holds == {"efficiency": True, "null player": False, "symmetry": False, "additivity": True}
+    assert "'[CLS]' never changes the payoff and has value" in audit.witness(audit.check("null player"))
+    assert len(audit.tokens) == len(sentence.encoded)
+
+
+def test_conductance_gives_values_to_players_that_count_between_coalitions_only(encoder, tokenizer):
+    """A cubic payoff of the logit makes the second player a null player of the token game."""
+
+    def logit(logits, target):
+        return logits[:, target]
+
+    game = TokenGame(encoder, tokenizer, "fine bad", payoff=logit)
+    coalitions = np.array([[False, False], [True, False], [False, True], [True, True]])
+    cubic = np.polynomial.Polynomial.fit(game(coalitions), [0.0, 1.0, 0.0, 1.0], deg=3).convert().coef
+
+    def payoff(logits, target):
+        return sum(float(factor) * logits[:, target] ** power for power, factor in enumerate(cubic))
+
+    game = TokenGame(encoder, tokenizer, "fine bad", payoff=payoff)
+    np.testing.assert_allclose(game(coalitions), [0, 1, 0, 1], atol=1e-3)
+    assert abs(conductance_flow(encoder, tokenizer, "fine bad", payoff=payoff).values[0, 2]) > 0.05
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_conductance_of_a_causal_language_model_is_efficient(causal, causal_tokenizer, layer):
+    holds, _ = holding(Sentence(causal, causal_tokenizer, "abcdef"), "conductance", layer=layer)
+    assert holds["efficiency"]
+    assert holds["additivity"]
+    assert holds["null player"] == (layer == 0)  # the first and the last position are no players
 
 
 def test_received_attention_violates_symmetry_only(sentence):

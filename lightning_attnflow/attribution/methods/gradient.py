@@ -19,7 +19,7 @@ from lightning_attnflow.attribution.sentence import Sentence
 from lightning_attnflow.attribution.target import Payoff, get_payoff
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.errors import CaptureError, InputError
 
 Forward = Callable[[torch.Tensor], torch.Tensor]  # embeddings (m, T, D) -> payoffs (m,)
 Attribute = Callable[[Any, Forward, torch.Tensor], torch.Tensor]  # (captum.attr, forward, (1, T, D)) -> (1, T, D)
@@ -132,7 +132,16 @@ class _Setup:
                 return _differentiable(payoffs, len(embeddings))
 
             at = own.to(torch.promote_types(own.dtype, torch.float32)).requires_grad_()
-            found: torch.Tensor = attribute(attr, forward, at)[0]
+            try:
+                found: torch.Tensor = attribute(attr, forward, at)[0]
+            except RuntimeError as error:
+                if "appears to not have been used in the graph" not in str(error):
+                    raise
+                raise CaptureError(
+                    type(self.game.reader.model).__name__,
+                    got="no gradient from the logits to the embeddings",
+                    expected="a differentiable model; quantised models have no gradients",
+                ) from None
         return found.detach().double().cpu().numpy()
 
     def attribution(self, method: str, values: NDArray[np.float64], **fields: Any) -> TokenAttribution:
