@@ -1,5 +1,5 @@
 // Sentences in plain English about what is shown. Pure functions without a document.
-import { formatValue, percent } from "./scale.js";
+import { formatValue, isEmpty, percent } from "./scale.js";
 
 const quote = (word) => `“${word}”`;
 
@@ -28,6 +28,7 @@ export function describeStep(step, flow, row) {
   const parts = [];
   if (supporting.length) parts.push(`For ${target}: ${named(supporting)}`);
   if (opposing.length) parts.push(`${supporting.length ? "against it" : `Against ${target}`}: ${named(opposing)}`);
+  if (!parts.length && !isEmpty(flow)) return `No word stands out: the flow for ${target} is spread evenly over the words.`;
   return parts.length ? `${parts.join("; ")} (${flow.unit}).` : `Nothing flows for or against ${target}: the prediction does not depend on the words.`;
 }
 

@@ -1,6 +1,6 @@
 // The flow network: words at the bottom, one row per layer, the readout on top; edges carry the flow upwards.
 import { el, hatchPattern, shorten, svg, textWidth } from "./dom.js";
-import { cellNumber, colour, formatValue, ink, kindName, percent, rowName, shade, short } from "./scale.js";
+import { cellNumber, colour, formatValue, ink, isEmpty, kindName, percent, rowName, shade, short } from "./scale.js";
 import { neighbours, strongestEdges, traceNode } from "./trace.js";
 
 const GUTTER = 76;
@@ -81,7 +81,8 @@ export function renderNetwork(container, panel, state, actions) {
   const nodeHeight = numbered ? 19 : 12;
   const visible = (index) => index >= shown.start && index < shown.start + shown.count;
 
-  const layers = edges ?? [];
+  const empty = isEmpty(flow);
+  const layers = empty ? [] : (edges ?? []);
   const chosen = strongestEdges(layers, state.share, visible);
   const unit = flow.signed ? scale : 1;
   const edgeTone = (value) => (panel.neutralEdges ? "neutral" : !flow.signed ? "flow" : value >= 0 ? "support" : "oppose");
@@ -92,7 +93,7 @@ export function renderNetwork(container, panel, state, actions) {
     const line = svg("path", {
       d: `M${x1.toFixed(1)},${y1.toFixed(1)}C${x1.toFixed(1)},${middle} ${x2.toFixed(1)},${middle} ${x2.toFixed(1)},${y2.toFixed(1)}`,
       class: `edge ${edgeTone(value)}`,
-      "stroke-width": Math.max(0.6, Math.min(WIDEST_EDGE, WIDEST_EDGE * strength)).toFixed(2),
+      "stroke-width": Math.max(0.9, Math.min(WIDEST_EDGE, WIDEST_EDGE * strength)).toFixed(2),
     });
     edgeNodes.push({ line, ...key });
     return line;
@@ -195,11 +196,12 @@ export function renderNetwork(container, panel, state, actions) {
       ...[
         el("h3", {}, kindName(flow.kind)),
         total,
-        flow.error && flow.variation(0) > 0.01 && el("div", { class: "detail-note" }, `Largest conservation error ${percent(Math.max(...flow.error), 2)}.`),
+        flow.error && !empty && el("div", { class: "detail-note" }, `Largest conservation error ${percent(Math.max(...flow.error), 2)}.`),
         chosen.count > 0 && el("div", { class: "detail-note", "data-role": "shown" }, `${chosen.edges.length} of ${chosen.count} edges are drawn; they carry ${percent(chosen.shown)} of the flow ${chosen.outside ? "among these words" : "between layers"}.`),
         chosen.outside > 0.005 && el("div", { class: "detail-note" }, `${percent(chosen.outside)} of the flow leads to or from words outside this view.`),
         chosen.stored < 0.99 && el("div", { class: "detail-note" }, `The record holds the strongest edges: ${percent(chosen.stored)} of the flow.`),
-        !layers.length && flow.signed && el("div", { class: "detail-note" }, "The edges of this step are not in the record."),
+        empty && el("div", { class: "detail-note" }, "Nothing flows from the words: all values round to 0."),
+        !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The edges of this step are not in the record."),
         !layers.length && flow.kind === "attention_flow" && el("div", { class: "detail-note" }, "This flow has no edges of its own: a maximum flow is not unique."),
         panel.neutralEdges && el("div", { class: "detail-note" }, "Edges are the capacities of the network: attention with the residual stream."),
         el("div", { class: "detail-note hint" }, "Point at a word or a node to follow what flows through it; click to keep it."),

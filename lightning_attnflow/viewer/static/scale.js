@@ -48,9 +48,14 @@ export function colour({ strength, tone }) {
   return `color-mix(in oklab, var(${tone}) ${(100 * strength).toFixed(1)}%, var(--cell))`;
 }
 
-/** CSS colour of text on a cell. */
-export function ink({ strength }) {
-  return strength > 0.55 ? "var(--on-strong)" : "var(--ink)";
+/** Strengths above which light text has the higher contrast in the light theme, and dark text in the dark theme. */
+const INVERTED_ABOVE = { light: { "--support": 0.8, "--flow": 0.72, "--oppose": 1 }, dark: 0.6 };
+
+/** CSS colour of text on a cell; its contrast is at least 3.8 in both themes. */
+export function ink({ strength, tone }) {
+  const [light, dark] = [strength > INVERTED_ABOVE.light[tone], strength > INVERTED_ABOVE.dark];
+  const name = (inverted) => (inverted ? "var(--on-strong)" : "var(--ink)");
+  return light === dark ? name(light) : `light-dark(${name(light)}, ${name(dark)})`;
 }
 
 /** A value with sign and a fixed number of decimals. */
@@ -59,6 +64,11 @@ export function formatValue(value, flow, decimals = 2) {
   if (!flow.signed) return `${(100 * value).toFixed(decimals > 2 ? decimals - 1 : 1)}%`;
   const text = Math.abs(value).toFixed(decimals);
   return `${value < 0 && Number(text) !== 0 ? "−" : "+"}${text}`;
+}
+
+/** Whether nothing flows from the words, up to rounding. */
+export function isEmpty(flow) {
+  return flow.signed && flow.variation(0) < 0.01;
 }
 
 /** The number in a cell; none for signed values that round to 0. */

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { decodeArray, decodeEdges, decodeSentence, fromHalf, rolloutEdges } from "../../../lightning_attnflow/viewer/static/data.js";
 import { describeChange, describeStep } from "../../../lightning_attnflow/viewer/static/describe.js";
 import { flips, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
-import { commonScale, formatValue, niceMaximum, shade } from "../../../lightning_attnflow/viewer/static/scale.js";
+import { commonScale, formatValue, ink, niceMaximum, shade } from "../../../lightning_attnflow/viewer/static/scale.js";
 import { neighbours, strongestEdges, traceNode } from "../../../lightning_attnflow/viewer/static/trace.js";
 
 function pack(dtype, shape, numbers) {
@@ -149,4 +149,18 @@ test("flips come first, then drift", () => {
   assert.deepEqual(list.map(flips), [0, 0, 2]);
   assert.deepEqual(sortedSentences(list, "change").map(({ name }) => name), ["flipped", "drifted", "calm"]);
   assert.deepEqual(sortedSentences(list, "order").map(({ name }) => name), ["calm", "drifted", "flipped"]);
+});
+
+test("text on a cell is light or dark, whichever has the higher contrast in the theme", () => {
+  assert.equal(ink({ strength: 0.5, tone: "--flow" }), "var(--ink)");
+  assert.equal(ink({ strength: 0.9, tone: "--support" }), "var(--on-strong)");
+  assert.equal(ink({ strength: 0.65, tone: "--support" }), "light-dark(var(--ink), var(--on-strong))");
+  assert.equal(ink({ strength: 1, tone: "--oppose" }), "light-dark(var(--ink), var(--on-strong))");
+});
+
+test("an even flow is not described as no flow", () => {
+  const words = Array(200).fill("word");
+  const [even, none] = sentence(step(0, [Array(200).fill(0.25)], { words }), step(1, [Array(200).fill(0.00001)], { words }));
+  assert.match(describeStep(even, even.flows.conductance, 0), /No word stands out/);
+  assert.match(describeStep(none, none.flows.conductance, 0), /Nothing flows/);
 });
