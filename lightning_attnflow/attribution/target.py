@@ -151,6 +151,7 @@ class LogitReader:
         self.model = transformer_of(model)
         self.n_read = 1  # last positions whose logits are read, for a target of several tokens
         self.is_causal_lm = bool(self.model.can_generate())
+        self._keeps_logits = self.is_causal_lm and "logits_to_keep" in inspect.signature(self.model.forward).parameters
         self.problem = problem_of(self.model)
         # A causal classifier without padding token finds the last token of a single row only. No row is padded here.
         padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
@@ -202,15 +203,12 @@ class LogitReader:
         if self.row_by_row and n_rows > 1:
             rows = [{key: value[row : row + 1] for key, value in inputs.items()} for row in range(n_rows)]
             return torch.cat([self(**row) for row in rows])
-        output = self.model(**inputs)
-        logits: torch.Tensor | None = getattr(output, "logits", None)
-        if logits is not None and logits.ndim == 3 and self.n_read > 1:
-            return logits[:, -self.n_read :].double()
-        if logits is not None and logits.ndim == 3 and self.is_causal_lm:  # (m, T, V)
-            positions = torch.arange(logits.shape[1], device=logits.device)
-            last = (inputs["attention_mask"] * positions).argmax(dim=1)  # of the attended positions
-            logits = logits[torch.arange(len(logits), device=logits.device), last]
-        if logits is None or logits.ndim != 2 or logits.shape[1] < (1 if self.problem == "score" else 2):
+        options = {"logits_to_keep": self.n_read} if self._keeps_logits and bool(inputs["attention_mask"].all()) else {}
+        logits: torch.Tensor | None = getattr(self.model(**inputs, **options), "logits", None)
+        n_dims = 2
+        if logits is not None and logits.ndim == 3 and self.is_causal_lm:  # (m, T, V), or the last positions
+            logits, n_dims = self._at_the_end(logits, inputs["attention_mask"]), 2 if self.n_read == 1 else 3
+        if logits is None or logits.ndim != n_dims or logits.shape[1] < (1 if self.problem == "score" else 2):
             raise InputError(
                 f"output of {type(self.model).__name__}",
                 got="no logits" if logits is None else f"logits of shape {tuple(logits.shape)}",
@@ -221,6 +219,13 @@ class LogitReader:
         if logits.isnan().any():
             raise InputError(f"output of {type(self.model).__name__}", got="NaN logits", expected="numbers")
         return logits.double()
+
+    def _at_the_end(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the logits (m, V) of the last attended position, or (m, n_read, V) of several."""
+        if self.n_read > 1 or logits.shape[1] == 1:
+            return logits[:, -self.n_read :] if self.n_read > 1 else logits[:, 0]
+        last = (mask * torch.arange(logits.shape[1], device=logits.device)).argmax(dim=1)
+        return logits[torch.arange(len(logits), device=logits.device), last]
 
 
 def _accepts(function: Callable[..., Any], name: str) -> bool:
