@@ -8,32 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._checks import check_integer
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow.attention.capture import find_transformer
 from lightning_attnflow.callbacks.guarded import GuardedCallback
+from lightning_attnflow.callbacks.training_batches import TrainingBatches
 from lightning_attnflow.errors import CaptureError, InputError, MissingDependencyError
 from lightning_attnflow.plots.heatmap import rendered
 from lightning_attnflow.plots.media_loggers import Table, media_loggers
 from lightning_attnflow.valuation.dynamics_recorder import DynamicsRecorder, Key
-from lightning_attnflow.valuation.example_statistics import (
-    TASKS,
-    as_arrays,
-    content_hash,
-    example_statistics,
-    find_task,
-)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
-
-_LABEL_KEYS = ("labels", "label")
 
 
 class TrainingDynamicsMonitor(GuardedCallback):
@@ -95,19 +86,16 @@ class TrainingDynamicsMonitor(GuardedCallback):
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__(on_error)
-        check_choice("task", task, TASKS)
         if texts is not None and index is None:
             raise InputError("texts", got="texts without index", expected="index=, which tells which text is which")
-        self.tokenizer, self.index, self.labels, self.outputs = tokenizer, index, labels, outputs
-        self.model, self.texts = model, texts
+        self._batches = TrainingBatches(index, labels, task)  # of the current epoch
+        self.tokenizer, self.outputs, self.model, self.texts = tokenizer, outputs, model, texts
         self.n_suspicious = check_integer("n_suspicious", n_suspicious)
         self.classes = tuple(classes or ())
-        self._task, self._recorder = task, DynamicsRecorder()
-        self._parts: dict[str, list[Any]] = {}  # of the current epoch
+        self._recorder = DynamicsRecorder()
         self._open_epoch, self._restored = 0, False
         self._batch: tuple[Any, Tensor | None] | None = None  # while a training step runs: the batch and its labels
         self._hook: Any = None
-        self._is_causal = False
         self._seconds = 0.0
 
     @property
@@ -130,12 +118,12 @@ class TrainingDynamicsMonitor(GuardedCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Discard epochs that are trained again, and complete an epoch that ended after its checkpoint was written."""
         self._recorder.forget_from(trainer.current_epoch)
-        if self._restored and self._parts and self._open_epoch < trainer.current_epoch:
-            found = self.attempt(trainer, self._epoch_arrays)
+        if self._restored and self._batches and self._open_epoch < trainer.current_epoch:
+            found = self.attempt(trainer, self._batches.arrays)
             self.attempt(trainer, lambda: self._add_epoch(self._open_epoch, [found] if found else []))
-            self._parts = {}
+            self._batches.clear()
         if not self._restored or not trainer.is_global_zero:
-            self._parts = {}
+            self._batches.clear()
         self._restored = False
 
     def on_train_batch_start(
@@ -148,7 +136,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
         """Remember the batch and its labels, before the module can change it."""
         if self._is_active():
             self._open_epoch = trainer.current_epoch
-            self._batch = batch, self.attempt(trainer, lambda: self._labels_of(batch))
+            self._batch = batch, self.attempt(trainer, lambda: self._batches.labels_of(batch))
 
     def on_train_batch_end(
         self,
@@ -170,8 +158,8 @@ class TrainingDynamicsMonitor(GuardedCallback):
         if self._disabled:
             return
         started = time.perf_counter()
-        found = self.attempt(trainer, self._epoch_arrays) if self._failure is None else None
-        self._parts = {}
+        found = self.attempt(trainer, self._batches.arrays) if self._failure is None else None
+        self._batches.clear()
         gathered = self.gather(trainer, found)
         if gathered is None:
             return
@@ -202,17 +190,17 @@ class TrainingDynamicsMonitor(GuardedCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics of all epochs and of the current one."""
-        parts = {
-            name: [part.cpu() if isinstance(part, Tensor) else part for part in column]
-            for name, column in self._parts.items()
+        return {
+            "recorder": self._recorder.state_dict(),
+            "batches": self._batches.state_dict(),
+            "epoch": self._open_epoch,
         }
-        return {"recorder": self._recorder.state_dict(), "parts": parts, "epoch": self._open_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the statistics."""
         self._recorder.load_state_dict(state_dict["recorder"])
         self._open_epoch, self._restored = state_dict["epoch"], True
-        self._parts = {name: list(column) for name, column in state_dict["parts"].items()}
+        self._batches.load_state_dict(state_dict["batches"])
 
     # Steps
 
@@ -236,7 +224,8 @@ class TrainingDynamicsMonitor(GuardedCallback):
         names = [str(name) for _, name in sorted(labels.items(), key=lambda item: int(item[0]))]
         if not self.classes and not all(name.startswith("LABEL_") for name in names):
             self.classes = tuple(names)
-        self._is_causal = any(name.endswith("CausalLM") or "LMHead" in name for name in _class_names(transformer))
+        kinds = [kind.__name__ for kind in type(transformer).__mro__]
+        self._batches.is_causal = any(name.endswith("CausalLM") or "LMHead" in name for name in kinds)
         self._hook = transformer.register_forward_hook(self._on_forward, with_kwargs=True)
 
     def _detach(self) -> None:
@@ -261,9 +250,9 @@ class TrainingDynamicsMonitor(GuardedCallback):
                     remedy="Pass outputs=, or the path of the model with the head as model=.",
                 )
             given = kwargs.get("labels")
-            labels = labels if given is None or self.labels is not None else given
+            labels = labels if given is None or self._batches.labels is not None else given
             tokens = kwargs.get("input_ids", args[0] if args else None)
-            self._record(batch, logits, labels, tokens, kwargs.get("attention_mask"))
+            self._add(batch, logits, labels, tokens, kwargs.get("attention_mask"))
         except Exception as error:
             if self.on_error == "raise":
                 raise
@@ -284,75 +273,12 @@ class TrainingDynamicsMonitor(GuardedCallback):
             raise InputError("result of outputs=", got=type(logits).__name__, expected="a tensor of logits")
         tokens = batch.get("input_ids") if isinstance(batch, Mapping) else _first_tensor(batch)
         mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-        self._record(batch, logits, self._batch[1], tokens, mask)
+        self._add(batch, logits, self._batch[1], tokens, mask)
 
-    def _record(self, batch: Any, logits: Tensor, labels: Tensor | None, tokens: Any, mask: Any) -> None:
-        """Append the statistics and the keys of a batch, on its device and without waiting for it."""
-        if not isinstance(labels, Tensor):
-            raise InputError(
-                "labels of a training batch",
-                got="none",
-                expected="a tensor",
-                remedy="Pass labels=.",
-            )
-        with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
-            logits, labels = logits.detach(), labels.detach().to(logits.device)
-            if self._task == "auto":
-                self._task = find_task(logits, labels, is_causal=self._is_causal)
-            statistics = example_statistics(logits, labels, self._task)  # type: ignore[arg-type]
-            columns: dict[str, Any] = {"statistics": statistics}
-            if self.index is not None:
-                index = _read("index", self.index, batch)
-                columns["index"] = list(index.tolist() if isinstance(index, Tensor) else index)
-                if len(columns["index"]) != len(logits):
-                    raise InputError(
-                        "index", got=len(columns["index"]), expected=f"{len(logits)}, one for each example"
-                    )
-            else:
-                if not isinstance(tokens, Tensor) or len(tokens) != len(logits):
-                    raise InputError(
-                        "inputs of a training batch",
-                        got=f"{type(tokens).__name__}",
-                        expected=f"a tensor with {len(logits)} rows, to recognise examples",
-                        remedy="Pass index=, the key of the examples' numbers in the batch.",
-                    )
-                hashes = content_hash(tokens, mask), content_hash(labels)
-                columns["hashes"] = torch.stack([column.to(logits.device) for column in hashes], dim=1)
-            if (
-                self.tokenizer is not None
-                and self.texts is None
-                and isinstance(tokens, Tensor)
-                and not self._recorder.epochs
-            ):
-                present = torch.ones_like(tokens) if mask is None else mask
-                columns["tokens"] = torch.where(present.bool(), tokens, -1).int()
-        for name, column in columns.items():
-            self._parts.setdefault(name, []).append(column)
-
-    def _labels_of(self, batch: Any) -> Tensor | None:
-        if self.labels is not None:
-            found: Tensor = _read("labels", self.labels, batch)
-            return found
-        if isinstance(batch, Mapping):
-            return next((batch[key] for key in _LABEL_KEYS if key in batch), None)
-        if isinstance(batch, (list, tuple)) and len(batch) > 1 and isinstance(batch[1], Tensor):
-            return batch[1]
-        return None
-
-    def _epoch_arrays(self) -> tuple[list[Key], Any, list[Any] | None] | None:
-        """Keys, statistics and token ids of the examples that this process saw in the epoch."""
-        if not self._parts:
-            return None
-        statistics = as_arrays(self._parts["statistics"])
-        if self.index is not None:
-            keys: list[Key] = [(value,) for part in self._parts["index"] for value in part]
-        else:
-            keys = [tuple(row) for row in as_arrays(self._parts["hashes"]).tolist()]
-        tokens = None
-        if "tokens" in self._parts:
-            rows = [row for part in self._parts["tokens"] for row in part.cpu().numpy()]
-            tokens = [row[row >= 0] for row in rows]
-        return keys, statistics, tokens
+    def _add(self, batch: Any, logits: Tensor, labels: Tensor | None, tokens: Any, mask: Any) -> None:
+        is_first = not self._recorder.epochs
+        keep_tokens = is_first and self.tokenizer is not None and self.texts is None
+        self._batches.add(batch, logits, labels, tokens, mask, keep_tokens=keep_tokens)
 
     def _add_epoch(self, epoch: int, parts: list[tuple[list[Key], Any, list[Any] | None]]) -> None:
         keys = [key for part in parts for key in part[0]]
@@ -410,22 +336,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
         return ""
 
 
-def _read(name: str, reader: str | Callable[[Any], Any], batch: Any) -> Any:
-    """Apply a function to the batch, or read its key."""
-    if callable(reader):
-        with preserve_rng():
-            return reader(batch)
-    if not isinstance(batch, Mapping) or reader not in batch:
-        keys = sorted(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
-        raise InputError(name, got=f"a batch with {keys}", expected=f"a batch with the key {reader!r}")
-    return batch[reader]
-
-
 def _first_tensor(batch: Any) -> Tensor | None:
     return (
         next((part for part in batch if isinstance(part, Tensor)), None) if isinstance(batch, (list, tuple)) else None
     )
-
-
-def _class_names(model: Any) -> list[str]:
-    return [kind.__name__ for kind in type(model).__mro__]
