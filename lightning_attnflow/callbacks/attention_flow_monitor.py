@@ -75,7 +75,8 @@ class AttentionFlowMonitor(GuardedCallback):
             shown token by token.
         scalars: "run" logs at most twelve scalars; "layers" adds those of every layer and histograms.
         max_overhead: share of the duration of the fit that the monitor may take. When the validation sentences would
-            exceed it, fewer are used, and this is logged once. Probes are always shown. None: no limit.
+            exceed it, fewer are used, and this is logged once. Probes are always shown; if they take more than this
+            share, it is logged at the end of the fit. None: no limit.
         model: attribute path of the Hugging Face model in the LightningModule; default: the only one.
         inputs: function from a batch to the keyword arguments of that model; default: the known keys of a mapping.
         seed: of the sampled permutations, the same in every epoch.
@@ -196,6 +197,7 @@ class AttentionFlowMonitor(GuardedCallback):
                 self._recorder.start = self._recorder.last = Reference.of(sentences)
                 if trainer.is_global_zero:
                     self.attempt(trainer, lambda: self._record(trainer, sentences, self._scalars(trainer, sentences)))
+        self.budget.spent_before_training = self.budget.spent
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Discard the sentences of the last validation, and count this one."""
@@ -259,9 +261,12 @@ class AttentionFlowMonitor(GuardedCallback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Log the page of the run, and release the time limit, which applies to the fit only."""
-        self.budget.stop()
         if trainer.is_global_zero and not self._disabled:
-            self.attempt(trainer, lambda: self._recorder.log_page(trainer, self.prefix))
+            with self.budget.timed():
+                self.attempt(trainer, lambda: self._recorder.log_page(trainer, self.prefix))
+            if excess := self.budget.excess():
+                self._log_once({"excess": excess})
+        self.budget.stop()
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Like a validation."""
@@ -339,7 +344,7 @@ class AttentionFlowMonitor(GuardedCallback):
         """Gather and log the sentences of all processes."""
         prefix = self._stage_prefix(trainer)
         sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
-        with self.budget.timed():
+        with self.budget.timed(logging=True):
             gathered = self._measured(trainer, pl_module)
             self._sentences.clear()
             sentences = [one for part in gathered or () for one in part.sentences]

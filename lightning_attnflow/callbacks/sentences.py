@@ -18,6 +18,7 @@ from lightning_attnflow.callbacks.batches import (
     model_inputs,
     padded,
     part_of,
+    real_tokens,
     take,
 )
 from lightning_attnflow.callbacks.budget import OverheadBudget
@@ -122,16 +123,18 @@ class ValidationSentences:
         elif not self._encodings and not self._shown:
             shown, pending = take(pending, 1)
         if shown:
-            self._add(measure(transformer, shown, self._tokenizer, self._settings, self._texts), self._shown)
-        n_pending = sum(len(inputs["input_ids"]) for inputs in pending)
-        while n_pending and (n := self._budget.n_affordable(n_pending)):
+            self._add(self._timed(transformer, shown, is_shown=True), self._shown)
+        while pending and (n := self._budget.n_affordable(_lengths(pending))):
             part, pending = take(pending, n)
-            started = time.perf_counter()
-            more = measure(transformer, part, self._tokenizer, self._settings, self._texts, edges=False)
-            self._budget.observe(time.perf_counter() - started, n)
-            self._add(more, self._others)
-            n_pending -= n
-        self._n_left_out += n_pending
+            self._add(self._timed(transformer, part, is_shown=False), self._others)
+        self._n_left_out += len(_lengths(pending))
+
+    def _timed(self, transformer: PreTrainedModel, batches: list[dict[str, Any]], *, is_shown: bool) -> Measured:
+        """Measure sentences, and let the budget learn their cost."""
+        started = time.perf_counter()
+        measured = measure(transformer, batches, self._tokenizer, self._settings, self._texts, edges=is_shown)
+        self._budget.observe(time.perf_counter() - started, _lengths(batches), is_validation=not is_shown)
+        return measured
 
     def result(self) -> Measured:
         """Return what this process measured: the shown sentences first."""
@@ -146,6 +149,11 @@ class ValidationSentences:
     def _add(self, measured: Measured, sentences: list[MonitoredSentence]) -> None:
         sentences += measured.sentences
         self._notes = {**measured.notes, **self._notes}
+
+
+def _lengths(batches: Sequence[dict[str, Any]]) -> list[int]:
+    """Number of tokens of every sentence, without padding."""
+    return [int(length) for inputs in batches for length in real_tokens(inputs).sum(dim=1)]
 
 
 def _not_compiled() -> AbstractContextManager[Any]:

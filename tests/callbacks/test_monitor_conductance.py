@@ -150,25 +150,51 @@ def test_the_handover_layer_is_undefined_without_a_single_readout() -> None:
 def test_the_budget_allows_a_share_of_the_elapsed_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(budget_module.time, "perf_counter", lambda: now)
-    budget = OverheadBudget(0.1)
-    assert budget.n_affordable(8) == 8  # outside a fit
+    budget, lengths = OverheadBudget(0.1), [10] * 8
+    assert budget.n_affordable(lengths) == 8  # outside a fit
     budget.start()
-    assert budget.n_affordable(8) == 0
+    assert budget.n_affordable(lengths) == 0
     now = 10.0
-    assert budget.n_affordable(8) == 1  # the cost is unknown
-    budget.observe(0.2, 1)
-    with budget.timed():
+    assert budget.n_affordable(lengths) == 1  # the cost is unknown
+    budget.observe(0.2, [10], is_validation=False)
+    assert budget.n_affordable(lengths) == 2  # 0.9 s may be planned, of which half is kept for the logs
+    assert budget.n_affordable([20, 10]) == 0  # a sentence that is twice as long may cost four times as much
+    assert budget.n_affordable([5, 5, 5, 5, 5]) == 4
+    with budget.timed(logging=True):
         now = 10.2
-        assert budget.n_affordable(8) == 4  # 1.02 s of 10.2 s, of which 0.2 s are spent
+        assert budget.n_affordable(lengths) == 1
     assert budget.spent == pytest.approx(0.2)
-    assert budget.n_affordable(8) == 4
+    assert budget.n_affordable(lengths) == 2  # 0.918 - 0.2 - 0.2 s
     now = 100.0
-    assert budget.n_affordable(8) == 8
+    assert budget.n_affordable(lengths) == 8
+    assert budget.n_affordable([]) == 0
     budget.stop()
     now = 0.0
-    assert budget.n_affordable(8) == 8
+    assert budget.n_affordable(lengths) == 8
     with pytest.raises(InputError, match="max_overhead"):
         AttentionFlowMonitor(max_overhead=-1.0)
+
+
+def test_the_budget_says_what_exceeded_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(budget_module.time, "perf_counter", lambda: now)
+    budget = OverheadBudget(0.02)
+    assert budget.excess() == ""
+    budget.start()
+    with budget.timed():
+        now = 3.0
+    budget.spent_before_training = budget.spent
+    with budget.timed():
+        budget.observe(0.5, [10])
+        now = 4.5
+    now = 100.0
+    assert budget.excess() == (
+        "took 4.5% of the fit, more than max_overhead=0.02 (4.5 of 100.0 s): 3.0 s before training, 1.0 s for probes "
+        "and logs, 0.5 s for validation sentences. Probes are always shown: use fewer or shorter ones, or "
+        "every_n_validations=."
+    )
+    now = 1000.0
+    assert budget.excess() == ""
 
 
 def test_sentences_beyond_the_budget_are_left_out_and_this_is_logged_once(
@@ -179,5 +205,6 @@ def test_sentences_beyond_the_budget_are_left_out_and_this_is_logged_once(
     with caplog.at_level("INFO"):
         run.fit(Classifier())
     assert caplog.text.count("5 of 5 validation sentences are left out") == 1
+    assert caplog.text.count("of the fit, more than max_overhead=0 ") == 1
     assert monitor.latest[0].text == PROBE
     assert "attnflow/drift" in run.callback_metrics
