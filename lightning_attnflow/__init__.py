@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.attribution import conductance_flow, explain
     from lightning_attnflow.callbacks import AttentionFlowMonitor, TrainingDynamicsMonitor
     from lightning_attnflow.flow.attention_flow import attention_flow
-    from lightning_attnflow.valuation import DataShapley
+    from lightning_attnflow.valuation import DataShapley, find_label_errors
 
 __version__ = "0.1.0.dev0"
 
@@ -33,6 +33,7 @@ _HOMES = {
     "capture_attention": "attention",
     "conductance_flow": "attribution",
     "explain": "attribution",
+    "find_label_errors": "valuation",
 }
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "conductance_flow",
     "errors",
     "explain",
+    "find_label_errors",
     "flow",
     "plots",
     "shapley",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.data_shapley import DataShapley
     from lightning_attnflow.valuation.features import encode_texts
     from lightning_attnflow.valuation.knn import knn_game, knn_shapley
+    from lightning_attnflow.valuation.label_errors import find_label_errors
     from lightning_attnflow.valuation.label_errors_result import LabelErrors
     from lightning_attnflow.valuation.ledger import Ledger, ledger_result, merge_ledgers
     from lightning_attnflow.valuation.ranking import Ranking
@@ -37,6 +38,7 @@ _HOMES = {
     "Ranking": "ranking",
     "RemovalCurve": "removal",
     "encode_texts": "features",
+    "find_label_errors": "label_errors",
     "knn_game": "knn",
     "knn_shapley": "knn",
     "ledger_result": "ledger",
@@ -59,6 +61,7 @@ __all__ = [
     "TrainerUtility",
     "TrainingDynamics",
     "encode_texts",
+    "find_label_errors",
     "knn_game",
     "knn_shapley",
     "ledger_result",

@@ -115,52 +115,6 @@ def margins(logits: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
     return difference
 
 
-def share_by_validation(train: FloatArray, validation: FloatArray, n_classes: int) -> tuple[float, tuple[float, float]]:
-    """Estimated share of wrong labels and its 95% interval, from the agreement of labels with the head.
-
-    If a share e of the training labels was replaced by another class at random, the mean probability of the given label
-    falls from the value a of correct labels to ``(1 - e) a + e (1 - a) / (C - 1)``.
-
-    Args:
-        train: float64 (n,), leave-one-out probability of the given label.
-        validation: float64 (m,), the same for validation rows, whose labels are taken to be correct.
-        n_classes: number of classes, C.
-    """
-    correct, found = float(validation.mean()), float(train.mean())
-    span = correct - (1 - correct) / (n_classes - 1)
-    if span <= 0:  # the head predicts nothing
-        return float("nan"), (0.0, 1.0)
-    share = (correct - found) / span
-    error = np.sqrt(validation.var(ddof=1) / len(validation) + train.var(ddof=1) / len(train)) / span
-    low, high = share - 1.96 * error, share + 1.96 * error
-    return _clip(share), (_clip(low), _clip(high))
-
-
-def share_by_confidence(probabilities: FloatArray, labels: NDArray[np.int64]) -> tuple[float, tuple[float, float]]:
-    """Estimated share of wrong labels and its 95% interval by confident learning, without validation labels.
-
-    An example counts for the class whose probability is the largest of those above the mean probability of that class
-    among its own examples. The interval covers sampling only, not the bias of the method.
-
-    Source: Northcutt et al. (2021), Confident learning.
-    """
-    n_classes = probabilities.shape[1]
-    own = probabilities[np.arange(len(labels)), labels]
-    threshold = np.array([own[labels == c].mean() if (labels == c).any() else 2.0 for c in range(n_classes)])
-    above = np.where(probabilities >= threshold, probabilities, -1.0)
-    confident, best = above.max(axis=1) >= 0, above.argmax(axis=1)
-    share, variance = 0.0, 0.0
-    for label in range(n_classes):
-        chosen = confident & (labels == label)
-        size = (labels == label).mean()
-        if chosen.any():
-            rate = float((best[chosen] != label).mean())
-            share += size * rate
-            variance += size**2 * rate * (1 - rate) / chosen.sum()
-    error = 1.96 * float(np.sqrt(variance))
-    return _clip(share), (_clip(share - error), _clip(share + error))
-
-
 def _optimum(
     rows: FloatArray, targets: FloatArray, weight: FloatArray
 ) -> tuple[FloatArray, tuple[FloatArray, bool], FloatArray]:
@@ -237,7 +191,3 @@ def _probabilities(logits: FloatArray) -> FloatArray:
 def _blocks(n: int) -> Iterator[slice]:
     for start in range(0, n, _BLOCK_ROWS):
         yield slice(start, start + _BLOCK_ROWS)
-
-
-def _clip(share: float) -> float:
-    return min(1.0, max(0.0, share))

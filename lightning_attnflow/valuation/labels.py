@@ -1,0 +1,68 @@
+"""Class labels of any kind as integers 0, 1, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.errors import InputError
+
+
+def encode_labels(
+    name: str, labels: Any, length: int, *, classes: Sequence[Hashable] | None = None
+) -> tuple[NDArray[np.int64], tuple[Any, ...]]:
+    """Return the class indices, int64 (length,), and the sorted classes; or the indices in the given ``classes``.
+
+    Raises:
+        InputError: a wrong number of labels, a missing or unhashable label, fewer than two classes, or a label that is
+            none of ``classes``.
+
+    Example:
+        >>> encode_labels("labels", ["pos", "neg", "pos"], 3)
+        (array([1, 0, 1]), ('neg', 'pos'))
+    """
+    if hasattr(labels, "detach"):
+        labels = labels.detach().cpu().numpy()
+    shape = getattr(labels, "shape", None)
+    if shape is not None and tuple(shape) != (length,):
+        raise InputError(
+            name, got=f"shape {tuple(shape)}", expected=f"shape ({length},), one label for each row of the features"
+        )
+    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if len(values) != length:
+        raise InputError(name, got=len(values), expected=f"{length}, one label for each row of the features")
+    invalid = [index for index, value in enumerate(values) if _is_missing(value)]
+    if invalid:
+        raise InputError(
+            name,
+            got=f"{len(invalid)} missing or of type list, dict or set; first at index {invalid[0]}: "
+            f"{values[invalid[0]]!r}",
+            expected="strings or numbers",
+        )
+    if classes is None:
+        distinct = set(values)
+        try:
+            classes = sorted(distinct)
+        except TypeError:  # strings and numbers are mixed
+            classes = sorted(distinct, key=lambda value: (type(value).__name__, value))
+        if len(classes) < 2:
+            raise InputError(name, got=f"{length} of class {classes[0]!r} only", expected="at least two classes")
+    index = {value: place for place, value in enumerate(classes)}
+    unknown = [value for value in dict.fromkeys(values) if value not in index]
+    if unknown:
+        raise InputError(name, got=f"{unknown[0]!r}", expected=f"one of the classes {_shown(classes)} of the labels")
+    return np.array([index[value] for value in values], dtype=np.int64), tuple(classes)
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a label is None, NaN, pandas.NA or not hashable."""
+    if value is None or not isinstance(value, Hashable) or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and value != value
+
+
+def _shown(classes: Sequence[Any]) -> str:
+    return ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")

@@ -1,0 +1,245 @@
+"""find_label_errors: scores against retraining and cleanlab, labels of any kind, share of wrong labels, bad input."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cleanlab.rank import get_label_quality_scores
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+
+from lightning_attnflow import find_label_errors
+from lightning_attnflow._ranks import spearman
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.label_noise import estimate_share
+from lightning_attnflow.valuation.label_scores import design, head_scores
+
+
+def examples(n: int = 60, classes: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features with a class signal, and labels of which a tenth is wrong."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % classes)
+    features = rng.normal(size=(n, 4))
+    features[:, :classes] += 2.0 * np.eye(classes)[labels]
+    labels[: n // 10] = (labels[: n // 10] + 1) % classes
+    return features, labels
+
+
+def trained(rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Coefficients of the regularised optimum, by a general optimiser."""
+
+    def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = rows @ w
+        loss = -log_expit(np.where(targets > 0, logits, -logits)).sum() + w @ w / 2
+        return loss, rows.T @ (expit(logits) - targets) + w
+
+    found = minimize(objective, np.zeros(rows.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-9})
+    return found.x
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_score_is_the_margin_of_a_model_retrained_without_the_example(classes: int) -> None:
+    features, labels = examples(classes=classes)
+    rows = design(features, len(features))
+    expected = np.empty(len(labels))
+    for left_out in range(len(labels)):
+        kept = np.arange(len(labels)) != left_out
+        logits = np.array([rows[left_out] @ trained(rows[kept], labels[kept] == c) for c in range(classes)])
+        if classes == 2:
+            logits[0] = 0.0
+        expected[left_out] = logits[labels[left_out]] - np.delete(logits, labels[left_out]).max()
+    scores = find_label_errors(features, labels).scores
+    np.testing.assert_allclose(scores, expected, atol=0.1)  # one Newton step instead of retraining
+    assert spearman(scores, expected) > 0.999
+    assert expected.std() > 1
+
+
+def test_the_score_is_exactly_that_of_one_newton_step_without_the_example() -> None:
+    features, labels = examples()
+    rows = design(features, len(features))
+    optimum, expected = trained(rows, labels), np.empty(len(labels))
+    for left_out in range(len(labels)):
+        kept = rows[np.arange(len(labels)) != left_out]
+        probability = expit(kept @ optimum)
+        gradient = kept.T @ (np.delete(labels, left_out) - probability) - optimum
+        hessian = (kept * (probability * (1 - probability))[:, None]).T @ kept + np.eye(rows.shape[1])
+        logit_without = rows[left_out] @ (optimum + np.linalg.solve(hessian, gradient))
+        expected[left_out] = logit_without if labels[left_out] else -logit_without
+    np.testing.assert_allclose(find_label_errors(features, labels).scores, expected, atol=1e-5)
+
+
+def test_validation_examples_are_trained_on_but_not_ranked() -> None:
+    features, labels = examples()
+    both = find_label_errors(features, labels)
+    errors = find_label_errors(features[:40], labels[:40], features[40:], labels[40:])
+    assert len(errors) == 40
+    shift = design(features, 60) - design(features, 40)  # the features are centred and scaled on the training set
+    assert np.abs(shift).max() < 0.2
+    assert spearman(errors.scores, both.scores[:40]) > 0.97
+    assert spearman(errors.scores, find_label_errors(features[:40], labels[:40]).scores) < 0.97
+
+
+def test_self_influence_and_influence_are_the_changes_of_losses_by_infinitesimal_weights() -> None:
+    features, labels = examples()
+    rows, n_train = design(features, 40), 40
+    scores = head_scores(rows, labels, 2, n_train=n_train)
+    own, validation = np.empty(n_train), np.empty(n_train)
+
+    def losses(weight: np.ndarray) -> np.ndarray:
+        def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
+            logits = rows @ w
+            signs = np.where(labels > 0, 1, -1)
+            return float(-weight @ log_expit(signs * logits) + w @ w / 2), rows.T @ (
+                weight * (expit(logits) - labels)
+            ) + w
+
+        w = minimize(objective, np.zeros(rows.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-10}).x
+        return -log_expit(np.where(labels > 0, 1, -1) * (rows @ w))
+
+    for index in range(0, n_train, 8):
+        change = np.zeros(len(rows))
+        change[index] = 1e-3
+        difference = (losses(np.ones(len(rows)) + change) - losses(np.ones(len(rows)) - change)) / 2e-3
+        own[index], validation[index] = difference[index], -difference[n_train:].mean()
+    chosen = slice(0, n_train, 8)
+    np.testing.assert_allclose(scores.self_influence[:n_train][chosen], own[chosen], atol=1e-5)
+    assert scores.influence is not None
+    np.testing.assert_allclose(scores.influence[chosen], validation[chosen], atol=1e-6)
+
+
+def test_aum_is_the_mean_margin_of_the_steps_of_gradient_descent() -> None:
+    features, labels = examples()
+    rows = design(features, len(features))
+    rate = min(16.0, 4 / np.linalg.eigvalsh(rows.T @ rows / len(rows))[-1])
+    w, total = np.zeros(rows.shape[1]), np.zeros(len(rows))
+    for _ in range(60):
+        w += rate * rows.T @ (labels - expit(rows @ w)) / len(rows)
+        total += np.where(labels == 1, 1, -1) * (rows @ w)
+    np.testing.assert_allclose(find_label_errors(features, labels).components["aum"], total / 60, rtol=1e-3)
+
+
+def test_the_order_is_that_of_cleanlab_with_the_same_probabilities() -> None:
+    features, labels = examples()
+    scores = head_scores(design(features, 60), labels, 2, n_train=60)
+    peer = get_label_quality_scores(labels, scores.probabilities, method="normalized_margin")
+    assert find_label_errors(features, labels).order.tolist() == np.argsort(peer, kind="stable").tolist()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["neg", "pos"],
+        np.array([-1, 1]),
+        np.array([1, 2]),
+        [False, True],
+        torch.tensor([0.0, 1.0]),
+        pd.Series(["a", "b"], dtype="category", index=[7, 3]),
+    ],
+)
+def test_labels_of_any_kind_give_the_same_scores(names: Any) -> None:
+    features, labels = examples()
+    expected = find_label_errors(features, labels)
+    given = names.iloc[labels] if isinstance(names, pd.Series) else [names[label] for label in labels]
+    if isinstance(names, torch.Tensor):
+        given = torch.stack(given)
+    errors = find_label_errors(pd.DataFrame(features, index=range(100, 160)), given)
+    np.testing.assert_array_equal(errors.scores, expected.scores)
+    kinds = {str(value) for value in (names.tolist() if hasattr(names, "tolist") else names)}
+    assert {str(value) for value in errors.suggested} == kinds
+    assert [str(value) for value in errors.labels] == [
+        str(v) for v in (given.tolist() if hasattr(given, "tolist") else given)
+    ]
+
+
+def test_the_tables_show_ids_texts_and_rows(tmp_path: Path) -> None:
+    features, labels = examples()
+    names = np.array(["neg", "pos"])[labels]
+    errors = find_label_errors(
+        features, names, ids=[f"id{i}" for i in range(60)], texts=[f"text {i}" for i in range(60)], rows=range(2, 62)
+    )
+    worst = int(errors.order[0])
+    with errors.to_csv(tmp_path / "errors.csv").open(encoding="utf-8", newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["row"], first["id"], first["text"]) == (str(worst + 2), f"id{worst}", f"text {worst}")
+    assert (first["label"], float(first["score"])) == (names[worst], errors.scores[worst])
+    assert first["suggested"] != first["label"]
+    assert errors.to_pandas()["aum"].tolist() == errors.components["aum"][errors.order].tolist()
+
+
+@pytest.mark.parametrize(("classes", "trusted"), [(2, 0), (2, 2000), (4, 0), (4, 2000)])
+def test_the_share_of_random_wrong_labels_is_in_its_interval(classes: int, trusted: int) -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(scale=3, size=(6000 + trusted, classes))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(classes, p=row) for row in probabilities])
+    wrong = rng.random(6000) < 0.2
+    labels[:6000][wrong] = (labels[:6000][wrong] + rng.integers(1, classes, size=wrong.sum())) % classes
+    noise = estimate_share(probabilities, labels, 6000)
+    low, high = noise.interval
+    assert low <= wrong.mean() <= high
+    assert high - low < 0.06
+    assert noise.share == pytest.approx(wrong.mean(), abs=0.03)
+    assert (1 - noise.correct).sum() == pytest.approx(wrong.sum(), rel=0.2)
+    assert noise.correct[wrong].mean() < noise.correct[~wrong].mean() - 0.2
+
+
+def test_the_probability_that_a_label_is_correct_is_calibrated() -> None:
+    rng = np.random.default_rng(2)
+    positive = expit(rng.normal(scale=3, size=20000))
+    labels = (rng.random(20000) < positive).astype(np.int64)
+    wrong = rng.random(20000) < 0.1
+    labels[wrong] = 1 - labels[wrong]
+    correct = estimate_share(np.array([1 - positive, positive]).T, labels, 20000).correct
+    for low, high in ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 0.9)):
+        chosen = (correct >= low) & (correct < high)
+        assert (~wrong[chosen]).mean() == pytest.approx(correct[chosen].mean(), abs=0.06)
+
+
+def test_the_interval_contains_every_share_if_nothing_is_known() -> None:
+    noise = estimate_share(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), 4)
+    assert noise.interval == (0.0, 0.5)
+
+
+def test_examples_with_two_labels_are_reported() -> None:
+    features, labels = examples()
+    features[1], labels[:2] = features[0], [0, 1]
+    features[2], labels[2] = features[0], 1
+    summary = find_label_errors(features, labels).summary()
+    assert "2 examples repeat the features of another" in summary
+    assert "1 of the repeated examples occur with different labels" in summary
+    assert "repeat" not in find_label_errors(*examples()).summary()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": [[1.0]], "labels": [0]}, "labels: got 1 of class 0 only; expected at least two classes"),
+        ({"labels": [1] * 60}, "labels: got 60 of class 1 only"),
+        ({"labels": ["a"] * 59}, "labels: got 59; expected 60"),
+        ({"labels": np.eye(2)[examples()[1]]}, r"labels: got shape \(60, 2\)"),
+        ({"labels": [None, *examples()[1][1:]]}, "labels: got 1 missing .* first at index 0: None"),
+        ({"labels": [0.0, float("nan")] * 30}, "labels: got 30 missing"),
+        ({"labels": [["a"], *examples()[1][1:]]}, "labels: got 1 missing or of type list"),
+        ({"features": np.full((60, 2), np.nan)}, "features: got NaN or infinity in 60 rows"),
+        ({"features": np.ones((60, 2))}, "features: got the same row for every example"),
+        ({"ids": [0] * 60}, "ids: got 0 more than once"),
+        ({"ids": [0]}, "ids: got 1; expected 60"),
+        ({"texts": ["a"]}, "texts: got 1; expected 60"),
+        ({"validation_features": np.ones((2, 4))}, "validation_labels: got None"),
+        ({"validation_labels": [0, 1]}, "validation_features: got None"),
+        ({"validation_features": np.ones((2, 4)), "validation_labels": [0, 0]}, "validation_labels: got 2 of class 0"),
+        ({"validation_features": np.ones((2, 4)), "validation_labels": [0, 7]}, "validation_labels: got 7; .* 0, 1"),
+        ({"validation_features": np.ones((2, 3)), "validation_labels": [0, 1]}, "validation_features: got 3 features"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_invalid_input_raises_an_error_that_names_it(change: dict[str, Any], message: str) -> None:
+    features, labels = examples()
+    with pytest.raises(InputError, match=message):
+        find_label_errors(**{"features": features, "labels": labels, **change})
