@@ -71,6 +71,29 @@ def check_bool(name: str, value: object) -> bool:
     return bool(value)
 
 
+def check_text(name: str, text: object) -> str:
+    """Return a string that can be encoded in UTF-8, which half a surrogate pair cannot.
+
+    Example:
+        >>> check_text("text", "caf\\ud800")
+        Traceback (most recent call last):
+        lightning_attnflow.errors.InputError: text: got the lone surrogate '\\ud800' at character 3; expected valid \
+Unicode. Repair it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').
+    """
+    if not isinstance(text, str):
+        raise InputError(name, got=f"a {type(text).__name__}", expected="a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            name,
+            got=f"the lone surrogate {text[error.start]!r} at character {error.start}",
+            expected="valid Unicode",
+            remedy="Repair it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').",
+        ) from None
+    return text
+
+
 def check_choice(name: str, value: object, choices: Sequence[str], *, or_index: str | None = None) -> None:
     """Raise unless ``value`` is one of ``choices`` or, if ``or_index`` describes what an index means, an integer >= 0.
 

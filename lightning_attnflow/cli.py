@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -133,6 +133,7 @@ def _add_text_and_model(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model", required=True, metavar="DIR_OR_NAME", help="directory of a saved model, or its Hub name"
     )
+    parser.add_argument("--chat", action="store_true", help="TEXT is the message of a user: apply the chat template")
 
 
 def _explain(arguments: Namespace) -> None:
@@ -140,6 +141,7 @@ def _explain(arguments: Namespace) -> None:
 
     from lightning_attnflow._checkpoints import load_model
     from lightning_attnflow._checks import check_choice
+    from lightning_attnflow.attention.tokens import encode_for_model
     from lightning_attnflow.attribution import METHODS, explain
     from lightning_attnflow.plots import attribution_table
 
@@ -148,16 +150,17 @@ def _explain(arguments: Namespace) -> None:
     options = {name: arguments[name] for name in ("target", "layer") if arguments[name] is not None}
     with _quiet_transformers():
         model, tokenizer = load_model(arguments.model, needs_head=True)
+        text = encode_for_model(model, tokenizer, _text(arguments))
         attribution = explain(
             model,
             tokenizer,
-            arguments.text,
+            text,
             method=arguments.method,
             players=arguments.players,
             seed=arguments.seed,
             **options,
         )
-        print(f"prediction: {_prediction(model, tokenizer, arguments.text)}")
+        print(f"prediction: {_prediction(model, tokenizer, text.inputs)}")
     Console().print(attribution_table(attribution))
     written = [attribution.to_html(arguments.html)] if arguments.html else []
     written += [attribution.save(arguments.save)] if arguments.save else []
@@ -173,7 +176,7 @@ def _flow(arguments: Namespace) -> None:
     layers = None if arguments.layers is None else _integers("--layers", arguments.layers)
     with _quiet_transformers():
         model, tokenizer = load_model(arguments.model, needs_head=False)
-        flow = sentence_flow(model, tokenizer, arguments.text, players=arguments.players)
+        flow = sentence_flow(model, tokenizer, _text(arguments), players=arguments.players)
     print(flow_table(flow, layers=layers))
     saturated = [str(layer) for layer in range(flow.n_layers) if flow.is_saturated(layer)]
     print(f"layers 0 (input) to {flow.n_layers} (prediction); saturated: {', '.join(saturated) or 'none'}")
@@ -244,14 +247,18 @@ def _split_sizes(sentences: LabelledTexts, train: int | None, validation: int | 
     return train, validation
 
 
-def _prediction(model: Any, tokenizer: Any, text: str) -> str:
+def _text(arguments: Namespace) -> str | list[dict[str, str]]:
+    return [{"role": "user", "content": arguments.text}] if arguments.chat else arguments.text
+
+
+def _prediction(model: Any, tokenizer: Any, inputs: Mapping[str, Any]) -> str:
     """Return the predicted class, or the predicted next token of a causal language model, with its probability."""
     import torch
 
     from lightning_attnflow.attribution.target import class_probabilities, problem_of
 
     with torch.no_grad():
-        logits = model(**tokenizer(text, return_tensors="pt")).logits[0]
+        logits = model(**inputs).logits[0]
     problem = problem_of(model)
     if problem == "score":
         return f"{model.config.id2label[0]} {float(logits[0]):.3f}"

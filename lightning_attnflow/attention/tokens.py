@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lightning_attnflow._checks import check_choice, is_integer
+from lightning_attnflow._checks import check_choice, check_text, is_integer
+from lightning_attnflow.attention.limits import check_length, length_limit, position_limit
+from lightning_attnflow.attention.prompts import (
+    Message,
+    chat_prompt,
+    given_ids,
+    is_messages,
+    n_doubled,
+    spans_of_ids,
+    special_ids,
+    text_of_ids,
+)
 from lightning_attnflow.errors import InputError
 
 PlayersArgument = str | Sequence[tuple[int, int]]
 SPECIAL_POLICIES = ("present", "players")
 _FAST, _LOAD_FAST = "a fast tokenizer, which provides words or offsets", "Load it with AutoTokenizer.from_pretrained()."
-_NO_LIMIT = 10**9  # tokenizers without a limit report a huge number (1e30)
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class EncodedText:
         text: the sentence.
         inputs: keyword arguments of the model, integer tensors (1, T).
         tokens: (T,) names: slices of the text, the token itself for special tokens and ``##`` word pieces.
-        is_special: bool (T,), True on tokens that the tokenizer added ([CLS], [SEP], <s>).
+        is_special: bool (T,), True on special tokens ([CLS], <s>), added by the tokenizer or part of the text.
         words: (T,) number of the word of a position, None on special tokens; see `word_numbers`.
         spans: (T,) first and one-past-last character of a position in ``text``.
         n_uncut: number of tokens before truncation.
@@ -45,78 +56,85 @@ class EncodedText:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def without(self, n_start: int, n_end: int) -> EncodedText:
+        """Return the text without its first and last positions."""
+        kept = slice(n_start, len(self) - n_end)
+        return replace(
+            self,
+            inputs={key: value[:, kept] for key, value in self.inputs.items()},
+            **{name: getattr(self, name)[kept] for name in ("tokens", "is_special", "words", "spans")},
+        )
 
-def encode_text(tokenizer: Any, text: str, *, max_length: int | None = None, truncate: bool = False) -> EncodedText:
-    """Tokenise one sentence.
+
+TextArgument = str | EncodedText | Sequence[int] | Sequence[Message] | Mapping[str, Any] | torch.Tensor
+
+
+def encode_text(
+    tokenizer: Any, text: TextArgument, *, max_length: int | None = None, truncate: bool = False
+) -> EncodedText:
+    """Tokenise one text.
+
+    Special tokens inside a text, such as those of a chat template, are marked as special. If a text begins or ends with
+    the tokens that the tokenizer adds (``<s>`` of a chat template), they are not added a second time.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer; its offsets are needed for words and spans.
-        text: the sentence.
+        text: a string; token ids (a sequence, or a tensor or array (T,) or (1, T)) or the output of a tokenizer, which
+            are used as they are, without padding; chat messages, mappings with ``role`` and ``content``, to which the
+            chat template is applied as in the text-generation pipeline of transformers; or an `EncodedText`.
         max_length: largest number of tokens; the tokenizer's own limit applies as well.
-        truncate: cut a longer sentence instead of raising.
+        truncate: cut a string with more tokens instead of raising.
 
     Raises:
-        InputError: not a string, a slow tokenizer, no token other than special ones, or too many tokens.
+        InputError: none of these, a slow tokenizer, no token other than special ones, or too many tokens.
+
+    Warns:
+        UserWarning: a special token at the start or the end is doubled.
     """
-    if not isinstance(text, str):
-        raise InputError("text", got=type(text).__name__, expected="one string")
+    if isinstance(text, EncodedText):
+        return text
     if not getattr(tokenizer, "is_fast", False):
         raise InputError("tokenizer", got=type(tokenizer).__name__, expected=_FAST, remedy=_LOAD_FAST)
     limits = (length_limit(limit) for limit in (max_length, getattr(tokenizer, "model_max_length", None)))
     limit = min((limit for limit in limits if limit is not None), default=None)
-    encoding = _encoding(tokenizer, text)
-    n_tokens = len(encoding["input_ids"])
-    if truncate and limit is not None and n_tokens > limit:
-        encoding = _encoding(tokenizer, text, truncation=True, max_length=limit)
-    check_tokens("text", text, encoding["special_tokens_mask"])
-    check_length("text", len(encoding["input_ids"]), limit, remedy="Shorten the text or pass truncate=True.")
-    return _encoded(tokenizer, text, encoding, n_tokens)
+    remedy = "Shorten the text."
+    if isinstance(text, str):
+        encoded = _encoded_string(tokenizer, check_text("text", text), limit if truncate else None)
+        remedy = "Shorten the text or pass truncate=True."
+    elif is_messages(text):
+        prompt = chat_prompt(tokenizer, text)  # type: ignore[arg-type]
+        encoded = _encoded(tokenizer, prompt, _encoding(tokenizer, prompt, add_special_tokens=False))
+    else:
+        encoded = _encoded_ids(tokenizer, given_ids(text, len(tokenizer)))
+    check_tokens("text", encoded.text, encoded.is_special.tolist())
+    check_length("text", len(encoded), limit, remedy=remedy)
+    return encoded
+
+
+def encode_for_model(model: nn.Module, tokenizer: Any, text: TextArgument, *, truncate: bool = False) -> EncodedText:
+    """Tokenise one text within the positions of a Hugging Face model, see `encode_text`.
+
+    Raises:
+        InputError: as `encode_text`, or a token that the model has no embedding for.
+    """
+    encoded = encode_text(tokenizer, text, max_length=position_limit(model), truncate=truncate)
+    embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+    n_embeddings = len(getattr(embeddings, "weight", ())) or len(tokenizer)
+    largest = int(encoded.inputs["input_ids"].max())
+    if largest >= n_embeddings:
+        raise InputError(
+            f"token {tokenizer.convert_ids_to_tokens(largest)!r}",
+            got=f"id {largest}",
+            expected=f"an id in 0..{n_embeddings - 1}, as {type(model).__name__} has {n_embeddings} embeddings",
+            remedy="Use the tokenizer of the model, or call model.resize_token_embeddings(len(tokenizer)).",
+        )
+    return encoded
 
 
 def check_tokens(name: str, text: str, special: Sequence[int]) -> None:
     """Raise if a sentence consists of special tokens only."""
     if all(special):
         raise InputError(name, got=f"{text!r}", expected="a sentence with at least one token that is not special")
-
-
-def check_length(name: str, n_tokens: int, limit: int | None, *, remedy: str = "Shorten it.") -> None:
-    """Raise if a sentence has more tokens than the model has positions."""
-    if limit is not None and n_tokens > limit:
-        raise InputError(
-            name, got=f"{n_tokens} tokens", expected=f"at most {limit} tokens, the limit of the model", remedy=remedy
-        )
-
-
-def length_limit(limit: float | None) -> int | None:
-    """Return the largest number of tokens that a config or tokenizer states; None if it states none, as -1 or 1e30.
-
-    Example:
-        >>> length_limit(512), length_limit(-1), length_limit(1e30)
-        (512, None, None)
-    """
-    return int(limit) if limit is not None and 0 < limit < _NO_LIMIT else None
-
-
-def position_limit(model: nn.Module) -> int | None:
-    """Return the largest number of tokens of a Hugging Face model, or None if its config states none.
-
-    RoBERTa and its descendants number positions from ``padding_idx + 1``, which leaves fewer than the config states.
-
-    Example:
-        >>> from transformers import BertConfig, BertModel
-        >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-        >>> position_limit(BertModel(BertConfig(max_position_embeddings=40, **size)))
-        40
-    """
-    config: Any = model.config
-    limit = length_limit(getattr(config.get_text_config(), "max_position_embeddings", None))
-    if limit is None:
-        return None
-    for name, module in model.named_modules():
-        padding = getattr(module, "padding_idx", None)
-        if name.split(".")[-1] == "position_embeddings" and padding is not None:
-            return limit - int(padding) - 1
-    return limit
 
 
 def word_numbers(encoding: Any, text: str) -> tuple[int | None, ...]:
@@ -208,15 +226,15 @@ class Players:
         alone = tuple((position,) for position in range(len(ids)))
         if tokenizer is None:
             return cls("tokens", "players", tuple(map(str, ids)), alone, np.zeros(len(ids), dtype=bool))
-        special_ids = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-        text = known_text or str(tokenizer.decode([token for token in ids if token not in special_ids]))
+        marked = special_ids(tokenizer)
+        text = known_text or str(tokenizer.decode([token for token in ids if token not in marked]))
         if tokenizer.is_fast:
             encoding = _encoding(tokenizer, text)
             if list(encoding["input_ids"]) == ids:
-                encoded = _encoded(tokenizer, text, encoding, len(ids))
+                encoded = _encoded(tokenizer, text, encoding)
                 return cls.of_text(encoded, "words" if words else "tokens", "players")
         pieces = tokenizer.convert_ids_to_tokens(ids)
-        special = np.array([token in special_ids for token in ids])
+        special = np.array([token in marked for token in ids])
         names = [
             str(piece) if mark else str(tokenizer.decode([token])).strip() or str(piece)
             for token, piece, mark in zip(ids, pieces, special, strict=True)
@@ -225,10 +243,67 @@ class Players:
 
 
 def _encoding(tokenizer: Any, text: str, **options: Any) -> Any:
-    return tokenizer(text, return_special_tokens_mask=True, return_offsets_mapping=True, verbose=False, **options)
+    encoding = tokenizer(text, return_special_tokens_mask=True, return_offsets_mapping=True, verbose=False, **options)
+    special, ids = special_ids(tokenizer), encoding["input_ids"]  # the mask of the tokenizer marks added tokens only
+    mask = [int(mark or token in special) for mark, token in zip(encoding["special_tokens_mask"], ids, strict=True)]
+    encoding["special_tokens_mask"] = mask
+    return encoding
 
 
-def _encoded(tokenizer: Any, text: str, encoding: Any, n_uncut: int) -> EncodedText:
+def _encoded_string(tokenizer: Any, text: str, limit: int | None) -> EncodedText:
+    """Tokenise a string, cut to a number of tokens, without special tokens that it contains already."""
+    encoding, special = _encoding(tokenizer, text), special_ids(tokenizer)
+    ids = list(encoding["input_ids"])
+    n_start, n_end = n_doubled(ids, special)
+    is_added = [tuple(span) == (0, 0) for span in encoding["offset_mapping"]]
+    n_start, n_end = n_start * all(is_added[:n_start]), n_end * all(is_added[len(ids) - n_end :])
+    n_tokens = len(ids) - n_start - n_end
+    if limit is not None and n_tokens > limit:
+        cut = _encoding(tokenizer, text, truncation=True, max_length=limit + n_start)
+        encoded, n_end = _encoded(tokenizer, text, cut, n_tokens), 0
+    else:
+        encoded = _encoded(tokenizer, text, encoding, n_tokens)
+    if n_start or n_end:
+        doubled = tokenizer.convert_ids_to_tokens(ids[:n_start] + ids[len(ids) - n_end :])
+        warnings.warn(
+            f"the text contains {' and '.join(doubled)}, which {type(tokenizer).__name__} adds as well; it is used "
+            "once, as in the text",
+            stacklevel=2,
+        )
+    return encoded.without(n_start, n_end)
+
+
+def _encoded_ids(tokenizer: Any, given: dict[str, list[int]]) -> EncodedText:
+    """Name the tokens of ids, which are used as they are."""
+    ids, special = given["input_ids"], special_ids(tokenizer)
+    n_start, _ = n_doubled(ids, special)
+    if n_start:
+        token = tokenizer.convert_ids_to_tokens(ids[0])
+        warnings.warn(f"the token ids begin with {token} twice; they are used as they are", stacklevel=2)
+    found = text_of_ids(tokenizer, ids, special)
+    if found is not None:
+        text, adds = found
+        encoded = _encoded(tokenizer, text, _encoding(tokenizer, text, add_special_tokens=adds), len(ids))
+    else:
+        text, spans = spans_of_ids(tokenizer, ids)
+        is_special = np.array([token in special for token in ids])
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        encoded = EncodedText(
+            text=text,
+            inputs={"input_ids": torch.tensor([ids]), "attention_mask": torch.ones((1, len(ids)), dtype=torch.long)},
+            tokens=tuple(text[a:b].strip() or str(piece) for (a, b), piece in zip(spans, pieces, strict=True)),
+            is_special=is_special,
+            words=tuple(
+                None if mark else _word_at(text, start) for (start, _), mark in zip(spans, is_special, strict=True)
+            ),
+            spans=spans,
+            n_uncut=len(ids),
+        )
+    types = {key: torch.tensor([row]) for key, row in given.items() if key == "token_type_ids"}
+    return replace(encoded, inputs={**encoded.inputs, **types})
+
+
+def _encoded(tokenizer: Any, text: str, encoding: Any, n_uncut: int | None = None) -> EncodedText:
     spans = tuple((int(start), int(end)) for start, end in encoding["offset_mapping"])
     pieces = tokenizer.convert_ids_to_tokens(encoding["input_ids"])
     inputs = {key: value for key, value in encoding.items() if key not in ("special_tokens_mask", "offset_mapping")}
@@ -242,7 +317,7 @@ def _encoded(tokenizer: Any, text: str, encoding: Any, n_uncut: int) -> EncodedT
         is_special=np.asarray(encoding["special_tokens_mask"], dtype=bool),
         words=word_numbers(encoding, text),
         spans=spans,
-        n_uncut=n_uncut,
+        n_uncut=len(spans) if n_uncut is None else n_uncut,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import kendalltau
 
 from lightning_attnflow._ranks import spearman
-from lightning_attnflow.attention.tokens import PlayersArgument
+from lightning_attnflow.attention.tokens import PlayersArgument, TextArgument
 from lightning_attnflow.attribution.dispatch import explain
 from lightning_attnflow.attribution.methods import METHODS, get_method
 from lightning_attnflow.attribution.result import TokenAttribution
@@ -92,7 +92,7 @@ class GroupingComparison:
 def compare_groupings(
     model: torch.nn.Module,
     tokenizer: Any,
-    text: str,
+    text: TextArgument,
     *,
     method: str,
     players: PlayersArgument = "words",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_attnflow.attention.tokens import TextArgument
 from lightning_attnflow.attribution.conductance import path_game
 from lightning_attnflow.attribution.methods import Method, get_method
 from lightning_attnflow.attribution.methods.attention import check_flow_layer
@@ -88,7 +89,7 @@ class MethodAudit:
 def check_axioms(
     model: torch.nn.Module,
     tokenizer: Any,
-    text: str,
+    text: TextArgument,
     *,
     method: str,
     layer: int | None = None,

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_attnflow._checks import check_choice, check_positive, check_seed
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
-from lightning_attnflow.attention.tokens import EncodedText, encode_text, position_limit
+from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, fix_ends, neutral_tokens
 from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
@@ -33,7 +33,7 @@ _REMEDIES = {
 def conductance_flow(
     model: torch.nn.Module,
     tokenizer: Any,
-    text: str | EncodedText,
+    text: TextArgument,
     *,
     target: TargetArgument | None = None,
     payoff: str | Payoff = "log_probability",
@@ -58,7 +58,7 @@ def conductance_flow(
     Args:
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
         tokenizer: its fast tokenizer.
-        text: the text; see `conductance_flows` for several texts.
+        text: a string, token ids or chat messages, see ``encode_text``; see `conductance_flows` for several texts.
         target: class; for a causal language model a token, as its id or a string, a pair of tokens whose payoffs are
             subtracted, or a string of several tokens, whose log-probabilities are added: all but the last of these
             follow the text, without being players. Default: the predicted one.
@@ -99,7 +99,7 @@ def conductance_flow(
 def conductance_flows(
     model: torch.nn.Module,
     tokenizer: Any,
-    texts: Sequence[str | EncodedText],
+    texts: Sequence[TextArgument],
     *,
     targets: Sequence[TargetArgument | None] | None = None,
     payoff: str | Payoff = "log_probability",
@@ -119,7 +119,8 @@ def conductance_flows(
     Args:
         model, tokenizer, payoff, baseline, tolerance, max_steps, path, edges, truncate, seed: as for
             `conductance_flow`.
-        texts: strings, or tokenised texts such as the rows of a padded batch without their padding.
+        texts: strings, token ids, chat messages, or tokenised texts such as the rows of a padded batch without their
+            padding.
         targets: a class or token id for each text; default: the predicted ones.
 
     Raises:
@@ -149,7 +150,7 @@ def conductance_flows(
 def _flows(
     model: torch.nn.Module,
     tokenizer: Any,
-    texts: Sequence[str | EncodedText],
+    texts: Sequence[TextArgument],
     targets: Sequence[TargetArgument | None],
     payoff: str | Payoff,
     baseline: MaskingArgument | None,
@@ -199,7 +200,7 @@ def _flows(
 def path_game(
     model: torch.nn.Module,
     tokenizer: Any,
-    text: str | EncodedText,
+    text: TextArgument,
     *,
     target: TargetArgument | None = None,
     payoff: str | Payoff = "log_probability",
@@ -212,9 +213,7 @@ def path_game(
     if baseline is None and is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
         baseline = neutral_tokens(tokenizer)
     if is_causal_lm and path != "straight":
-        if not isinstance(text, EncodedText):
-            text = encode_text(tokenizer, text, max_length=position_limit(transformer_of(model)), truncate=truncate)
-        text = fix_ends(text)
+        text = fix_ends(encode_for_model(transformer_of(model), tokenizer, text, truncate=truncate))
     return TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
 
 

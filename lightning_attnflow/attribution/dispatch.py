@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow._progress import track
-from lightning_attnflow.attention.tokens import EncodedText, PlayersArgument
+from lightning_attnflow.attention.tokens import PlayersArgument, TextArgument
 from lightning_attnflow.attribution.methods import METHODS, check_options, get_method
 from lightning_attnflow.attribution.methods import attention as _attention  # noqa: F401 - registers its methods
 from lightning_attnflow.attribution.methods import conductance as _conductance  # noqa: F401
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 def explain(
     model: torch.nn.Module,
     tokenizer: Any,
-    text: str | EncodedText,
+    text: TextArgument,
     *,
     method: str = "flow",
     players: PlayersArgument = "tokens",
@@ -70,7 +70,8 @@ def explain(
         model: a Hugging Face sequence classifier (>= 2 classes) or causal language model (the payoff is about the next
             token), or a module that contains one (LightningModule, DataParallel, SentenceTransformer).
         tokenizer: its fast tokenizer.
-        text: the sentence, as a string or tokenised by ``encode_text``.
+        text: a string; token ids, as a sequence, a tensor or the output of a tokenizer; or chat messages, mappings with
+            role and content, to which the chat template is applied. Special tokens are not doubled.
         method: attention family: ``attention_last``, ``attention_mean``, ``received_attention``, ``rollout``, ``flow``,
             ``flow_pairwise``, ``flow_single``, ``gradient_flow``; game family: ``leave_one_out``, ``exact_shapley``,
             ``shapley``, ``kernel_shap``, ``banzhaf``; gradient family: ``conductance``, and by captum ``saliency``,
@@ -120,7 +121,7 @@ def explain(
 def explain_all(
     model: torch.nn.Module,
     tokenizer: Any,
-    text: str | EncodedText,
+    text: TextArgument,
     *,
     methods: Iterable[str] | None = None,
     players: PlayersArgument = "tokens",

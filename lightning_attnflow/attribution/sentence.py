@@ -16,7 +16,13 @@ from lightning_attnflow._checks import check_seed
 from lightning_attnflow.attention.capture import capture_attention
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
 from lightning_attnflow.attention.readout import choose_readout, is_causal
-from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
+from lightning_attnflow.attention.tokens import (
+    EncodedText,
+    Players,
+    PlayersArgument,
+    TextArgument,
+    encode_for_model,
+)
 from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.target import Payoff, transformer_of
@@ -36,7 +42,7 @@ class Sentence:
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one (a
             LightningModule, for example); the attribute is the Hugging Face model.
         tokenizer: its fast tokenizer.
-        text: the sentence, as a string or tokenised by ``encode_text``.
+        text: a string, token ids or chat messages, see ``encode_text``.
         players: ``tokens``, ``words`` or spans.
         special_tokens: ``present``, ``players``, or None: the default of the method.
         truncate: truncate a text that is too long.
@@ -48,7 +54,7 @@ class Sentence:
 
     model: torch.nn.Module
     tokenizer: Any
-    text: str | EncodedText
+    text: TextArgument
     players: PlayersArgument = "tokens"
     special_tokens: str | None = None
     truncate: bool = False
@@ -61,10 +67,7 @@ class Sentence:
     @cached_property
     def encoded(self) -> EncodedText:
         """The tokenised sentence."""
-        if isinstance(self.text, EncodedText):
-            return self.text
-        limit = position_limit(self.model)
-        return encode_text(self.tokenizer, self.text, max_length=limit, truncate=self.truncate)
+        return encode_for_model(self.model, self.tokenizer, self.text, truncate=self.truncate)
 
     def of_encoded(self, encoded: EncodedText) -> Sentence:
         """Return the same with another tokenised text."""

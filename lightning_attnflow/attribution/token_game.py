@@ -12,7 +12,7 @@ from lightning_attnflow._checks import check_integer
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.capture import rounding
-from lightning_attnflow.attention.tokens import EncodedText, Players, PlayersArgument, encode_text, position_limit
+from lightning_attnflow.attention.tokens import Players, PlayersArgument, TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, resolve_baseline
 from lightning_attnflow.attribution.masking import masked_inputs
 from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff
@@ -32,7 +32,7 @@ class TokenGame:
     Args:
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
         tokenizer: its fast tokenizer.
-        text: the sentence, as a string or tokenised by ``encode_text``.
+        text: a string, token ids or chat messages, see ``encode_text``.
         target: class of the payoff; for a causal language model a token, as its id or a string, a pair of tokens whose
             payoffs are subtracted, or a string of several tokens, whose log-probabilities are added. Default: the
             predicted one.
@@ -64,7 +64,7 @@ class TokenGame:
         self,
         model: torch.nn.Module,
         tokenizer: Any,
-        text: str | EncodedText,
+        text: TextArgument,
         *,
         target: TargetArgument | None = None,
         payoff: str | Payoff = "log_probability",
@@ -76,23 +76,21 @@ class TokenGame:
     ) -> None:
         self.batch_size = check_integer("batch_size", batch_size)
         self._reader = LogitReader(model)
-        if not isinstance(text, EncodedText):
-            limit = position_limit(self._reader.model)
-            text = encode_text(tokenizer, text, max_length=limit, truncate=truncate)
+        encoded = encode_for_model(self._reader.model, tokenizer, text, truncate=truncate)
         wanted = Target.of(target, tokenizer, self._reader)
-        self.encoded = text = wanted.extended(text)
+        self.encoded = encoded = wanted.extended(encoded)
         self._target = wanted
         self._reader.n_read = wanted.n_read
-        self.players = Players.of_text(text, players, special_tokens)
+        self.players = Players.of_text(encoded, players, special_tokens)
         self.n_players = len(self.players)
         self.payoff, self._payoff = get_payoff(payoff, problem=self._reader.problem)
         self.masking, self._replacements = resolve_baseline(masking, tokenizer, self._reader.vocabulary_size)
         self.n_forwarded = 0
         self._embeddings_checked = False
-        self._owner = self.players.owners(len(text))  # (T,)
+        self._owner = self.players.owners(len(encoded))  # (T,)
         self._free: NDArray[np.bool_] = self._owner < 0  # (T,) positions that belong to no player
         first = self._replacements[0] if self._replacements else None
-        whole = self._logits(np.ones((1, len(text)), dtype=bool), first)[0]  # (C,) or (tokens, C)
+        whole = self._logits(np.ones((1, len(encoded)), dtype=bool), first)[0]  # (C,) or (tokens, C)
         self._target = wanted.checked(whole.reshape(-1, whole.shape[-1])[0])
         self.target = self._target.value
         if self.masking == "zero_embedding":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightning_attnflow.attention.tokens import check_length, check_tokens, length_limit
+from lightning_attnflow.attention.limits import check_length, length_limit
+from lightning_attnflow.attention.tokens import check_tokens
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:

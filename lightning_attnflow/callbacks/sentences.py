@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow.attention.capture import encoder_remedy, find_transformer
-from lightning_attnflow.attention.tokens import check_length, position_limit
+from lightning_attnflow.attention.limits import check_length, position_limit
 from lightning_attnflow.callbacks.batches import (
     InputReader,
     encode_probe,

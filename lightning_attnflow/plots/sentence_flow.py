@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
 from lightning_attnflow.attention.rollout import attention_rollout
-from lightning_attnflow.attention.tokens import Players, PlayersArgument
+from lightning_attnflow.attention.tokens import Players, PlayersArgument, TextArgument
 from lightning_attnflow.attribution.sentence import Sentence
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.flow.result import SATURATION_THRESHOLD, AttentionFlow
@@ -132,7 +132,7 @@ class SentenceFlow(SavedResult):
 def sentence_flow(
     model: Any,
     tokenizer: Any,
-    text: str,
+    text: TextArgument,
     *,
     players: PlayersArgument = "words",
     heads: Heads = "mean",
@@ -145,7 +145,7 @@ def sentence_flow(
     Args:
         model: a Hugging Face sequence classifier or causal language model.
         tokenizer: its fast tokenizer.
-        text: the sentence.
+        text: a string, token ids or chat messages, as for ``explain``.
         players: "words", "tokens" or spans, as for ``explain``. Special tokens are separate players.
         heads, residual, readout: as for ``explain``.
         seed: of the sampled permutations of long sentences.

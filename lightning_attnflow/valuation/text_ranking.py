@@ -10,7 +10,7 @@ from typing import Any
 from lightning_attnflow._checkpoints import default_encoder, load_encoder
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow.attention.capture import find_transformer
-from lightning_attnflow.attention.tokens import length_limit, position_limit
+from lightning_attnflow.attention.limits import length_limit, position_limit
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
 from lightning_attnflow.valuation.data_shapley import DataShapley

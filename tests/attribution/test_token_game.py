@@ -184,7 +184,7 @@ def test_invalid_arguments_raise_input_errors(encoder, tokenizer, keywords, mess
         ("", "at least one token that is not special"),
         ("  ", "at least one token that is not special"),
         ("a " * 31, "33 tokens.*32 tokens"),
-        (7, "str"),
+        (7, "got int; expected one string"),
     ],
 )
 def test_empty_and_too_long_texts_raise_input_errors(encoder, tokenizer, text, message):
@@ -207,14 +207,14 @@ def test_drop_on_a_causal_model_reads_the_last_present_position(causal, causal_t
     """If the first token is always present, dropping the last tokens gives the logits of the shortened text."""
     from lightning_attnflow.attribution import token_game
 
-    encode = token_game.encode_text
+    encode = token_game.encode_for_model
 
     def with_first_special(*arguments, **keywords):
         encoded = encode(*arguments, **keywords)
         encoded.is_special[0] = True
         return encoded
 
-    monkeypatch.setattr(token_game, "encode_text", with_first_special)
+    monkeypatch.setattr(token_game, "encode_for_model", with_first_special)
     game = TokenGame(causal, causal_tokenizer, "good film", masking="drop", target=3)
     ids = torch.tensor([causal_tokenizer("good film")["input_ids"]])
     with torch.no_grad():
