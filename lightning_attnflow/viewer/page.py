@@ -24,6 +24,9 @@ MODULES = (
     "training.js",
     "overview.js",
     "help.js",
+    "address.js",
+    "header.js",
+    "headline.js",
     "app.js",
 )
 """ES modules in the order of their imports; each imports only from those before it."""

@@ -1,33 +1,19 @@
-// The page: what is chosen, the controls, and the views.
-import { el, shorten } from "./dom.js";
-import { decodeEdges, decodeSentence, rolloutEdges } from "./data.js";
-import { colour, commonScale, formatValue, ink, kindName, percent, rowName, shade } from "./scale.js";
-import { describeChange, describeStep } from "./describe.js";
-import { renderNetwork } from "./network.js";
+// The page: loads what is chosen, and draws the controls and the views.
+import { OWN_ADDRESS, formatState, parseState } from "./address.js";
 import { renderBars } from "./bars.js";
+import { decodeEdges, decodeSentence, rolloutEdges } from "./data.js";
+import { el } from "./dom.js";
+import { renderHeader, renderList, renderVerdicts } from "./header.js";
+import { renderHeadline, renderMinimap, renderToolbar } from "./headline.js";
 import { renderHeatmap } from "./heatmap.js";
-import { renderTraining } from "./training.js";
-import { flips, renderOverview, sortedSentences } from "./overview.js";
 import { helpPanel } from "./help.js";
+import { renderNetwork } from "./network.js";
+import { renderOverview, sortedSentences } from "./overview.js";
+import { commonScale, percent } from "./scale.js";
+import { renderTraining } from "./training.js";
 
-const VIEWS = { values: "Values", network: "Flow network", layers: "Layers", training: "Over training", run: "Run" };
 const FITTING_WORDS = 56;
 const RELOAD_MILLISECONDS = 5000;
-const STATE_KEYS = ["run", "name", "step", "kind", "view", "layer", "share", "otherRun", "otherStep", "order", "start", "count", "theme"];
-const NUMBERS = ["step", "layer", "share", "otherStep", "start", "count"];
-
-/** The state of the page in its own address. */
-const OWN_ADDRESS = {
-  read: () => location.hash.slice(1),
-  write: (state) => {
-    try {
-      history.replaceState(null, "", `#${state}`);
-    } catch {
-      // frames of notebooks have no address of their own
-    }
-  },
-};
-
 /** Show the runs of a source in an element; `address` reads and writes the state of the page. */
 export async function mount(root, source, address = OWN_ADDRESS) {
   const app = new App(root, source, address);
@@ -199,9 +185,9 @@ class App {
     const help = this.helping ? helpPanel(() => this.help(false)) : null;
     this.root.replaceChildren(
       ...[
-        this.header(panel),
-        this.verdicts(panel),
-        el("div", { class: several ? "body with-list" : "body" }, several && this.list(panel), el("main", {}, this.headline(panels), this.tabs(panel), frame)),
+        renderHeader(this, panel),
+        renderVerdicts(this, panel),
+        el("div", { class: several ? "body with-list" : "body" }, several && renderList(this, panel), el("main", {}, renderHeadline(this, panels), renderToolbar(this, panel), frame)),
         help,
       ].filter(Boolean),
     );
@@ -227,7 +213,7 @@ class App {
     };
     const draw = { values: renderBars, network: renderNetwork, layers: renderHeatmap, training: renderTraining, run: renderOverview }[state.view];
     const [{ step }] = panels;
-    if (step.n > FITTING_WORDS && state.view !== "run") view.append(this.minimap(panels[0]));
+    if (step.n > FITTING_WORDS && state.view !== "run") view.append(renderMinimap(this, panels[0]));
     if (panels.length === 1 || state.view === "run") {
       draw(view, panels[0], context, actions);
       return;
@@ -239,142 +225,6 @@ class App {
     const columns = inOrder.map((panel) => el("section", {}, el("h2", { class: "panel-title" }, `${panel.run}, step ${panel.step.step}`, panel.step.prediction && el("small", {}, `${panel.step.prediction.class} ${percent(panel.step.prediction.probability, 1)}`))));
     pair.append(...columns);
     inOrder.forEach((panel, place) => draw(columns[place], panel, context, actions));
-  }
-
-  header(panel) {
-    const { state } = this;
-    const steps = panel.document.steps;
-    const place = steps.findIndex((step) => step.step === state.step);
-    const { epoch } = panel.index.steps.find((step) => step.step === state.step) ?? {};
-    const go = (change) => this.set({ step: steps[Math.max(0, Math.min(steps.length - 1, place + change))].step });
-    const stepper = steps.length > 1 && el(
-      "div",
-      { class: "stepper" },
-      el("button", { "aria-label": "Previous step", "data-control": "previous", disabled: place === 0, onclick: () => go(-1) }, "‹"),
-      el("input", { type: "range", min: 0, max: steps.length - 1, value: place, "aria-label": "Step", "data-control": "step", oninput: (event) => this.set({ step: steps[Number(event.target.value)].step }) }),
-      el("button", { "aria-label": "Next step", "data-control": "next", disabled: place === steps.length - 1, onclick: () => go(1) }, "›"),
-      el("span", { class: "where" }, state.step === 0 ? "before training" : `step ${state.step}`, epoch !== null && epoch !== undefined && state.step !== 0 && el("small", {}, `epoch ${epoch}`)),
-    );
-    const select = (control, label, options, value, change) => el("label", {}, label, el("select", { "data-control": control, onchange: (event) => change(event.target.value) }, options.map(([key, text]) => el("option", { value: key, selected: String(key) === String(value) }, text))));
-    const runs = this.runs.map((run) => [run, shorten(run, 34)]);
-    const canCompare = this.runs.length > 1 || steps.length > 1;
-    const comparing = state.otherRun !== undefined;
-    return el(
-      "header",
-      { class: "bar" },
-      el("h1", {}, el("i", { class: "mark", "aria-hidden": "true" }), "Attention Flow"),
-      this.runs.length > 1 && select("run", "run", runs, state.run, (run) => this.set({ run, step: undefined })),
-      stepper,
-      canCompare && select("other-run", "compare with", [["", "nothing"], ...runs], state.otherRun ?? "", (run) => this.set(run ? { otherRun: run, otherStep: run === state.run ? steps[0].step : undefined } : { otherRun: undefined, otherStep: undefined })),
-      comparing && this.otherSteps(select),
-      el("span", { class: "spring" }),
-      el("button", { class: "quiet", "data-control": "theme", title: "Light or dark", "aria-label": "Light or dark", onclick: () => this.toggleTheme() }, "◐"),
-      el("button", { class: "quiet", "data-control": "help", onclick: () => this.help(true) }, "How to read this"),
-    );
-  }
-
-  otherSteps(select) {
-    const { state } = this;
-    const holder = el("span", { class: "holder" });
-    this.load(`index ${state.otherRun}`, () => this.source.index(state.otherRun)).then((index) => {
-      const sentence = index.sentences.find(({ name }) => name === state.name);
-      if (sentence) holder.append(select("other-step", "at step", sentence.steps.map((step) => [step, String(step)]), state.otherStep, (step) => this.set({ otherStep: Number(step) })));
-    });
-    return holder;
-  }
-
-  verdicts(panel) {
-    const verdicts = panel.index.steps.find((step) => step.step === this.state.step)?.verdicts ?? [];
-    if (!verdicts.length) return null;
-    return el("div", { class: "verdicts", role: "status" }, verdicts.map((verdict) => el("details", { class: `verdict ${verdict.level ?? "warning"}` }, el("summary", {}, verdict.text), el("p", {}, verdict.rule))));
-  }
-
-  list(panel) {
-    const { state } = this;
-    const sentences = sortedSentences(panel.index.sentences, state.order);
-    const items = sentences.map((sentence) => {
-      const place = Math.max(0, sentence.steps.indexOf(state.step));
-      const prediction = sentence.predictions[place];
-      const changes = flips(sentence);
-      return el(
-        "li",
-        { class: sentence.name === state.name ? "current" : "", "data-name": sentence.name },
-        el("button", { "aria-current": sentence.name === state.name ? "true" : null, onclick: () => this.set({ name: sentence.name, start: undefined, count: undefined }) },
-          el("span", { class: "sentence-text" }, shorten(sentence.text, 120)),
-          el("span", { class: "sentence-note" }, prediction ? `${prediction.class} ${percent(prediction.probability)}` : "", changes > 0 && el("b", {}, changes === 1 ? "prediction flipped" : `flipped ${changes} times`)),
-        ),
-      );
-    });
-    const order = el("select", { "aria-label": "Order of the sentences", "data-control": "order", onchange: (event) => this.set({ order: event.target.value }) },
-      [["change", "flips, then drift"], ["drift", "drift from start"], ["order", "as logged"]].map(([key, text]) => el("option", { value: key, selected: key === state.order }, text)));
-    return el("nav", { class: "list" }, el("div", { class: "list-head" }, el("h2", {}, `${sentences.length} sentences`), order), el("ol", { class: "sentence-list" }, items));
-  }
-
-  headline(panels) {
-    const [{ step, flow, scale, document: sentence, kind }] = panels;
-    const row = this.row(flow);
-    const shown = step.n > 160 ? this.window(step.n) : { start: 0, count: step.n };
-    const words = [];
-    for (let index = shown.start; index < shown.start + shown.count; index += 1) {
-      const tone = shade(flow.at(row, index), flow, scale);
-      const range = flow.range(row, index);
-      words.push(el("span", { class: `token${step.special[index] ? " special" : ""}`, "data-value": flow.at(row, index), title: formatValue(flow.at(row, index), flow, 4) + (range ? `, ${flow.rangeName} ${formatValue(range[0], flow, 4)} to ${formatValue(range[1], flow, 4)}` : ""), style: { background: colour(tone), color: ink(tone) } }, step.words[index]), " ");
-    }
-    const { prediction } = step;
-    const before = sentence.steps[0];
-    const other = panels[1]?.step;
-    const texts = [describeStep(step, flow, row)];
-    if (other && panels[0].run === panels[1].run && other.step !== step.step) {
-      const [early, late] = other.step < step.step ? [other, step] : [step, other];
-      texts.push(describeChange(early, late, kind, row));
-    } else if (!other && before.step !== step.step) texts.push(describeChange(before, step, kind, row));
-    return el(
-      "section",
-      { class: "headline" },
-      el("p", { class: "words", "data-role": "words", dir: "auto" }, words, shown.count < step.n && el("span", { class: "muted" }, ` words ${shown.start + 1} to ${shown.start + shown.count} of ${step.n}`)),
-      prediction && el("div", { class: "prediction", "data-role": "prediction" }, el("b", {}, prediction.class), el("span", { class: "probability" }, percent(prediction.probability, 1)), el("i", { class: "meter plain", style: { width: `${100 * prediction.probability}%` } })),
-      el("p", { class: "description", "data-role": "description" }, texts.filter(Boolean).join(" ")),
-    );
-  }
-
-  tabs(panel) {
-    const { state } = this;
-    const many = panel.document.steps.length > 1;
-    const layered = panel.flow.rows > 1;
-    const present = { values: !layered, network: layered, layers: layered, training: many, run: many || panel.index.sentences.length > 1 };
-    const views = Object.entries(VIEWS).filter(([view]) => present[view]);
-    if (!present[state.view]) state.view = views[0][0];
-    const kinds = panel.kinds.length > 1 && state.view !== "run" && el("label", {}, el("select", { "data-control": "kind", "aria-label": "Flow", onchange: (event) => this.set({ kind: event.target.value, layer: undefined }) }, panel.kinds.map((kind) => el("option", { value: kind, selected: kind === panel.kind }, kindName(kind)))));
-    const row = this.row(panel.flow);
-    const layer = panel.flow.rows > 1 && state.view !== "run" && el("label", {}, "colour words by", el("select", { "data-control": "layer", onchange: (event) => this.set({ layer: Number(event.target.value) }) }, panel.flow.layers.map((number, place) => el("option", { value: number, selected: place === row }, rowName(panel.flow, place)))));
-    const share = state.view === "network" && panel.edges && el("label", { class: "share" }, "edges", el("input", { type: "range", min: 0.3, max: 1, step: 0.01, value: state.share, "data-control": "share", oninput: (event) => this.set({ share: Number(event.target.value) }) }), el("output", {}, percent(state.share)));
-    return el(
-      "div",
-      { class: "toolbar" },
-      el("div", { class: "tabs", role: "tablist" }, views.map(([view, name]) => el("button", { role: "tab", "aria-selected": String(view === state.view), "data-view": view, onclick: () => this.set({ view }) }, name))),
-      el("div", { class: "controls" }, kinds, layer, share),
-    );
-  }
-
-  /** All words of a long sentence in one strip, with the visible part as a frame that can be moved and resized. */
-  minimap(panel) {
-    const { step, flow, scale } = panel;
-    const shown = this.window(step.n);
-    const row = this.row(flow);
-    const cells = [];
-    for (let index = 0; index < step.n; index += 1) cells.push(el("i", { style: { background: colour(shade(flow.at(row, index), flow, scale)) } }));
-    const frame = el("b", { style: { left: `${(100 * shown.start) / step.n}%`, width: `${(100 * shown.count) / step.n}%` } });
-    const move = (event) => {
-      const box = strip.getBoundingClientRect();
-      const middle = ((event.clientX - box.left) / box.width) * step.n;
-      this.set({ start: Math.max(0, Math.min(step.n - shown.count, Math.round(middle - shown.count / 2))) });
-    };
-    const strip = el("div", { class: "strip", "data-control": "strip", onpointerdown: (event) => move(event), onpointermove: (event) => event.buttons && move(event) }, cells, frame);
-    const zoom = (factor) => {
-      const count = Math.max(6, Math.min(step.n, Math.round(shown.count * factor)));
-      this.set({ count, start: Math.max(0, Math.min(step.n - count, Math.round(shown.start + (shown.count - count) / 2))) });
-    };
-    return el("div", { class: "minimap" }, strip, el("div", { class: "zoom" }, el("button", { "aria-label": "Fewer words", "data-control": "zoom-in", onclick: () => zoom(0.5) }, "+"), el("button", { "aria-label": "More words", "data-control": "zoom-out", onclick: () => zoom(2) }, "−"), el("span", {}, `words ${shown.start + 1} to ${shown.start + shown.count} of ${step.n}`)));
   }
 
   help(shown) {
@@ -411,16 +261,11 @@ class App {
   }
 
   readAddress() {
-    this.state = { view: "network", share: 0.8, order: "change" };
-    for (const [key, value] of new URLSearchParams(this.address.read())) {
-      if (STATE_KEYS.includes(key)) this.state[key] = NUMBERS.includes(key) ? Number(value) : value;
-    }
+    this.state = parseState(this.address.read());
   }
 
   writeAddress() {
-    const parameters = new URLSearchParams();
-    for (const key of STATE_KEYS) if (this.state[key] !== undefined && this.state[key] !== null) parameters.set(key, String(this.state[key]));
-    this.written = String(parameters);
+    this.written = formatState(this.state);
     this.address.write(this.written);
   }
 }

@@ -1,7 +1,5 @@
 // Decodes records and reads them from the page itself or from TensorBoard.
 
-export const VERSION = 1;
-
 /** A float16 as a number. */
 export function fromHalf(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
