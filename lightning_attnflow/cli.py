@@ -44,7 +44,7 @@ class _Parser(ArgumentParser):
         # jsonargparse writes 'Parser key "train_size": Expected a <class 'int'>. Got value: x'
         message = re.sub(r'Parser key "(\w+)":', lambda key: f"--{key[1].replace('_', '-')}:", message)
         message = re.sub(r"<class '(\w+)'>", r"value of type \1", message)
-        message = re.sub(r"\b(explain|flow|rank|view)\.", "", message)
+        message = re.sub(r"\b(explain|flow|rank|label-errors|view)\.", "", message)
         _print_error(f"{message} (see {self.prog.replace(' [options]', '')} --help)")
         raise SystemExit(2)
 
@@ -107,11 +107,8 @@ def _build_parser() -> tuple[_Parser, dict[str, Callable[[Namespace], None]]]:
         description="Rank the sentences of a CSV or JSONL file by Data Shapley. Writes ranking.csv and ranking.html. "
         "Ctrl-C prints the ranking so far; the same command resumes."
     )
-    rank.add_argument("file", metavar="FILE", help="CSV file with a header, or JSONL file")
-    rank.add_argument("--text-column", default="text", metavar="NAME", help="column of the sentences")
-    rank.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels")
+    _add_sentences(rank)
     rank.add_argument("--out", default="ranking", metavar="DIR", help="directory of the written files")
-    rank.add_argument("--encoder", metavar="DIR_OR_NAME", help="sentence encoder; by default the packaged MiniLM")
     rank.add_argument("--train-size", type=int, metavar="N", help="sentences to rank; by default at most 500")
     rank.add_argument("--validation-size", type=int, metavar="N", help="sentences for the metric; by default a third")
     rank.add_argument(
@@ -120,12 +117,37 @@ def _build_parser() -> tuple[_Parser, dict[str, Callable[[Namespace], None]]]:
     rank.add_argument("--permutations", type=int, default=1000, metavar="N", help="maximum number of permutations")
     rank.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split and the permutations")
     rank.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes")
+    rank.add_argument("--dynamics", metavar="FILE.npz", help="saved result of TrainingDynamicsMonitor, as a column")
     subcommands.add_subcommand("rank", rank, help="rank the training sentences of a file")
+
+    errors = _Parser(
+        description="List the sentences of a CSV or JSONL file whose label is likely wrong, with the suggested label. "
+        "Writes label_errors.csv and label_errors.html."
+    )
+    _add_sentences(errors)
+    errors.add_argument("--out", default="label_errors", metavar="DIR", help="directory of the written files")
+    errors.add_argument("--validation", metavar="FILE", help="file of other sentences with checked labels")
+    errors.add_argument("--top", type=int, default=20, metavar="N", help="sentences to print")
+    subcommands.add_subcommand("label-errors", errors, help="list likely wrong labels of a file")
+
     view = _Parser(description="Write an interactive page of the runs that AttentionFlowMonitor logged in a directory.")
     view.add_argument("directory", metavar="RUN_DIR", help="log directory, with its subdirectories")
     view.add_argument("--out", default="attention_flow.html", metavar="FILE.html", help="file to write")
     subcommands.add_subcommand("view", view, help="interactive page of logged runs")
-    return parser, {"explain": _explain, "flow": _flow, "rank": _rank, "view": _view}
+    return parser, {
+        "explain": _explain,
+        "flow": _flow,
+        "rank": _rank,
+        "label-errors": _label_errors,
+        "view": _view,
+    }
+
+
+def _add_sentences(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="CSV file with a header, or JSONL file")
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="column of the sentences")
+    parser.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels")
+    parser.add_argument("--encoder", metavar="DIR_OR_NAME", help="sentence encoder; by default the packaged MiniLM")
 
 
 def _add_text_and_model(parser: ArgumentParser) -> None:
@@ -202,8 +224,9 @@ def _rank(arguments: Namespace) -> None:
     )
     import rich
 
-    from lightning_attnflow.valuation import rank_texts
+    from lightning_attnflow.valuation import TrainingDynamics, rank_texts
 
+    dynamics = TrainingDynamics.load(arguments.dynamics) if arguments.dynamics else None
     with _quiet_transformers():
         ranked = rank_texts(
             train,
@@ -213,6 +236,7 @@ def _rank(arguments: Namespace) -> None:
             permutations=arguments.permutations,
             seed=arguments.seed,
             n_jobs=arguments.jobs,
+            dynamics=dynamics,
             out=arguments.out,
             progress=True,
         )
@@ -221,6 +245,31 @@ def _rank(arguments: Namespace) -> None:
     _print_paths(ranked.paths)
     if ranked.interrupted:
         print("Interrupted. Run the same command again to resume.")
+
+
+def _label_errors(arguments: Namespace) -> None:
+    import rich
+
+    from lightning_attnflow._checks import check_integer
+    from lightning_attnflow.valuation import find_text_label_errors, read_sentences
+    from lightning_attnflow.valuation.sentences import describe_duplicates
+
+    check_integer("--top", arguments.top)
+    columns = arguments.text_column, arguments.label_column
+    sentences = read_sentences(arguments.file, *columns)
+    validation = read_sentences(arguments.validation, *columns) if arguments.validation else None
+    checked = f", {len(validation)} checked ones in {arguments.validation}" if validation is not None else ""
+    print(f"{arguments.file}: {len(sentences)} sentences, classes {', '.join(sentences.classes)}{checked}", flush=True)
+    duplicates = describe_duplicates(sentences)
+    if duplicates:
+        print(f"{arguments.file}: {duplicates}")
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with _quiet_transformers():
+        errors = find_text_label_errors(sentences, validation, encoder=arguments.encoder)
+    rich.print(errors.table(arguments.top))
+    print(f"\n{errors.summary()}")
+    _print_paths([errors.to_csv(out / "label_errors.csv"), errors.to_html(out / "label_errors.html")])
 
 
 def _view(arguments: Namespace) -> None:

@@ -10,14 +10,16 @@ import warnings
 from pathlib import Path
 
 import models
+import numpy as np
 import pytest
 
 import lightning_attnflow
 from lightning_attnflow import attribution
 from lightning_attnflow.attribution import METHODS, SaturatedFlowWarning, TokenAttribution
 from lightning_attnflow.cli import main
+from lightning_attnflow.valuation import TrainingDynamics
 
-COMMANDS = ("explain", "flow", "rank")
+COMMANDS = ("explain", "flow", "rank", "label-errors")
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,46 @@ def test_rank_writes_the_ranking(checkpoints: Path, table: Path, capsys, tmp_pat
     assert all(lines[int(row["row"]) - 1] == f"{row['text']},{row['label']}" for row in rows)
 
 
+def test_rank_shows_saved_training_dynamics(checkpoints: Path, table: Path, tmp_path: Path) -> None:
+    texts = [line.split(",")[0] for line in table.read_text().splitlines()[1:]]
+    dynamics = TrainingDynamics.of(margin=[np.arange(24.0)], texts=[text.upper() for text in texts])
+    arguments = ["--text-column", "sentence", "--label-column", "liked", "--encoder", checkpoints / "encoder"]
+    arguments += ["--out", tmp_path / "out", "--permutations", "10", "--dynamics", dynamics.save(tmp_path / "run.npz")]
+    assert main([str(argument) for argument in ["rank", table, *arguments]]) == 0
+    with (tmp_path / "out" / "ranking.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["mean_margin"]) for row in rows] == [texts.index(row["text"]) for row in rows]
+    assert {row["suggested"] for row in rows} <= {"y", "n"}
+    page = (tmp_path / "out" / "ranking.html").read_text(encoding="utf-8")
+    assert all(f'["{name}", "number"]' in page for name in ("value", "score", "mean_margin"))
+
+
+def test_label_errors_lists_the_rows_of_the_file(
+    checkpoints: Path, table: Path, capsys, monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = table.read_text().splitlines()
+    lines[5] = lines[5].replace(",y", ",n")
+    lines.insert(3, lines[1])  # a repeated row
+    table.write_text("\n".join(lines))
+    arguments = ["--text-column", "sentence", "--label-column", "liked", "--encoder", checkpoints / "encoder"]
+    arguments += ["--out", tmp_path / "out", "--top", 3]
+    printed = output(capsys, "label-errors", table, *arguments)
+    assert "25 sentences, classes n, y" in printed
+    assert "1 repeated row dropped (row 4)" in printed
+    assert "24 examples; estimated share of wrong labels" in printed
+    shown = [line for line in printed.splitlines() if line.lstrip()[:1].isdigit() and "examples" not in line]
+    assert len(shown) == 1 + 3  # the title and one line for each sentence
+    assert all(len(line) <= 80 for line in shown)
+    with (tmp_path / "out" / "label_errors.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(lines[int(row["row"]) - 1] == f"{row['text']},{row['label']}" for row in rows)
+    assert [line.split()[0] for line in shown[1:]] == [row["row"] for row in rows[:3]]
+    assert "decision" in (tmp_path / "out" / "label_errors.html").read_text(encoding="utf-8")
+    checked = output(capsys, "label-errors", table, *arguments, "--validation", table)
+    assert f"25 checked ones in {table}" in checked
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
@@ -197,6 +239,10 @@ def test_rank_without_encoder_names_the_command_that_installs_one(table: Path, c
         (["rank", "{root}/one_class.csv"], "at least two classes"),
         (["rank", "{liked}", "--train-size", "30"], "24, the number of distinct sentences"),
         (["rank", "{liked}", "--metric", "magic", "--encoder", "{root}/encoder"], "magic"),
+        (["label-errors", "{root}/missing.csv"], "missing.csv, which does not exist"),
+        (["label-errors", "{root}/one_class.csv"], "at least two classes"),
+        (["label-errors", "{liked}", "--top", "0"], "--top: got 0"),
+        (["rank", "{liked}", "--dynamics", "{root}/missing.npz"], "missing.npz"),
         (["rank", "{liked}", "--permutations", "0", "--encoder", "{root}/encoder"], "permutations: got 0"),
         (["rank", "{liked}", "--encoder", "{root}/missing"], "missing, which does not exist"),
         (["rank", "{liked}", "--out", "{table}", "--encoder", "{root}/encoder"], "File exists"),

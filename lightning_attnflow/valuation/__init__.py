@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.removal import RemovalCurve
     from lightning_attnflow.valuation.result import DataShapleyResult
     from lightning_attnflow.valuation.sentences import LabelledTexts, read_sentences, split_sentences
+    from lightning_attnflow.valuation.text_label_errors import find_text_label_errors
     from lightning_attnflow.valuation.text_ranking import RankedTexts, rank_texts
     from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
     from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
@@ -39,6 +40,7 @@ _HOMES = {
     "RemovalCurve": "removal",
     "encode_texts": "features",
     "find_label_errors": "label_errors",
+    "find_text_label_errors": "text_label_errors",
     "knn_game": "knn",
     "knn_shapley": "knn",
     "ledger_result": "ledger",
@@ -62,6 +64,7 @@ __all__ = [
     "TrainingDynamics",
     "encode_texts",
     "find_label_errors",
+    "find_text_label_errors",
     "knn_game",
     "knn_shapley",
     "ledger_result",

@@ -145,7 +145,7 @@ class Ranking(SavedResult, Sequence[RankingRow]):
                 id=None if ids is None else _to_python(ids[player]),
                 suggested=errors.suggested[player] if errors is not None and errors.suggested else None,
                 score=None if scores is None else float(scores[player]),
-                mean_margin=None if margins is None else float(margins[player]),
+                mean_margin=None if margins is None or np.isnan(margins[player]) else float(margins[player]),
             )
             for rank, player in enumerate(np.argsort(-np.asarray(values), kind="stable"), start=1)
         ]

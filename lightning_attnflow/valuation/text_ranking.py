@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_attnflow._checkpoints import default_encoder, load_encoder
 from lightning_attnflow._checks import check_integer
-from lightning_attnflow.attention.capture import find_transformer
-from lightning_attnflow.attention.limits import length_limit, position_limit
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
 from lightning_attnflow.valuation.data_shapley import DataShapley
-from lightning_attnflow.valuation.features import encode_texts
+from lightning_attnflow.valuation.label_errors import find_label_errors
 from lightning_attnflow.valuation.ranking import Ranking
 from lightning_attnflow.valuation.removal import RemovalCurve
 from lightning_attnflow.valuation.result import DataShapleyResult
 from lightning_attnflow.valuation.sentences import LabelledTexts
+from lightning_attnflow.valuation.text_label_errors import encode_parts
+from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
 from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
 
 
@@ -52,12 +51,15 @@ def rank_texts(
     permutations: int = 1000,
     seed: int = 0,
     n_jobs: int = 1,
+    dynamics: TrainingDynamics | None = None,
     out: str | Path | None = None,
     ledger: str | Path | None = None,
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> RankedTexts:
     """Rank training sentences by their Data Shapley values for a linear classifier on frozen sentence features.
+
+    The ranking also has the score and the suggested label of :func:`find_label_errors`.
 
     Stops when the sign of every value is decided or after ``permutations`` permutations. Ctrl-C stops early and
     returns the ranking of the completed permutations.
@@ -73,6 +75,8 @@ def rank_texts(
         permutations: maximum number of permutations.
         seed: seed of the permutations.
         n_jobs: number of worker processes; -1 uses all cores.
+        dynamics: training dynamics of a fine-tuning run on these sentences, for the column mean_margin; sentences are
+            matched by their texts.
         out: directory for ranking.csv, ranking.html, permutations.ledger and, with ``test``, removal_curve.png.
             The same call with the same ``out`` resumes. Default: write nothing.
         ledger: file of completed permutations; default: permutations.ledger in ``out``.
@@ -109,17 +113,7 @@ def rank_texts(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         ledger = folder / "permutations.ledger" if ledger is None else ledger
-    if encoder is None or isinstance(encoder, str | Path):
-        encoder, tokenizer = load_encoder(default_encoder() if encoder is None else encoder)
-    if tokenizer is None:
-        raise InputError("tokenizer", got="None", expected="the tokenizer of the encoder")
-    limits = (position_limit(find_transformer(encoder)), length_limit(tokenizer.model_max_length))
-    max_length = min((limit for limit in limits if limit is not None), default=512)
-    features = {
-        name: encode_texts(encoder, tokenizer, part.texts, cache_dir=cache_dir, max_length=max_length)
-        for name, part in parts.items()
-        if part is not None
-    }
+    features = encode_parts(parts, encoder=encoder, tokenizer=tokenizer, cache_dir=cache_dir)
     utility = FrozenEncoderUtility(
         features["train"], train.labels, features["validation"], validation.labels, metric=metric
     )
@@ -138,8 +132,15 @@ def rank_texts(
     except KeyboardInterrupt:
         interrupted = True
     result = run.result  # raises if no permutation was completed
+    errors = find_label_errors(features["train"], train.class_names(), features["validation"], validation.class_names())
     ranking = Ranking.of(
-        result.values, result.interval(), texts=train.texts, labels=train.class_names(), rows=train.rows
+        result.values,
+        result.interval(),
+        texts=train.texts,
+        labels=train.class_names(),
+        rows=train.rows,
+        errors=errors,
+        dynamics=None if dynamics is None else dynamics.matched(train.texts, train.class_names()),
     )
     name = {"log_loss": "negative log loss"}.get(metric, metric) if isinstance(metric, str) else "metric"
     summary = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,6 +200,46 @@ class TrainingDynamics(SavedResult):
             notes=tuple(notes),
         )
 
+    def matched(self, texts: Sequence[str], labels: Sequence[Any] | None = None) -> TrainingDynamics:
+        """Return the dynamics of these texts, in this order; NaN for texts that were not recorded.
+
+        Recorded texts were decoded from tokens, so letter case, accents, punctuation and white space are ignored.
+
+        Args:
+            texts: the texts.
+            labels: their labels, class names or indices, for texts that occur with different labels.
+
+        Raises:
+            InputError: no texts were recorded.
+        """
+        if not self.texts:
+            raise InputError(
+                "training dynamics",
+                got="examples without texts",
+                expected="texts",
+                remedy="Pass the tokenizer to TrainingDynamicsMonitor.",
+            )
+        by_text: dict[str, list[int]] = {}
+        for position, text in enumerate(self.texts):
+            by_text.setdefault(_spelling(text), []).append(position)
+        chosen = np.full(len(texts), -1)
+        for index, text in enumerate(texts):
+            found = by_text.get(_spelling(text), [])
+            if len(found) > 1 and labels is not None:
+                found = [place for place in found if str(self._class_name(self.labels[place])) == str(labels[index])]
+            chosen[index] = found[0] if len(found) == 1 else -1
+        known = chosen >= 0
+        floats = ("loss", "margin", "confidence", "error_norm")
+        return TrainingDynamics.of(
+            **{name: np.where(known, getattr(self, name)[:, chosen], np.nan) for name in floats},
+            prediction=np.where(known, self.prediction[:, chosen], -1),
+            labels=np.where(known, self.labels[chosen], -1),
+            occurrences=np.where(known, self.occurrences[chosen], 0),
+            conflicting=known & self.conflicting[chosen],
+            texts=texts,
+            classes=self.classes,
+        )
+
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with one row for each example, the most suspicious first.
 
@@ -279,6 +321,12 @@ class TrainingDynamics(SavedResult):
         if label < 0:
             return None
         return self.classes[label] if label < len(self.classes) else int(label)
+
+
+def _spelling(text: str) -> str:
+    """Letters and digits in lower case without accents; the text itself if it has none."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(filter(str.isalnum, plain)) or text.strip()
 
 
 def _mean(values: NDArray[np.float32]) -> FloatArray:
