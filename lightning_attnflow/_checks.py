@@ -81,7 +81,7 @@ def check_text(name: str, text: object) -> str:
 Unicode. Repair it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').
     """
     if not isinstance(text, str):
-        raise InputError(name, got=f"a {type(text).__name__}", expected="a string")
+        raise InputError(name, got=type(text).__name__, expected="a string")
     try:
         text.encode()
     except UnicodeEncodeError as error:

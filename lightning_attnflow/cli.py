@@ -148,6 +148,7 @@ def _add_sentences(parser: ArgumentParser) -> None:
     parser.add_argument("--text-column", default="text", metavar="NAME", help="column of the sentences")
     parser.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels")
     parser.add_argument("--encoder", metavar="DIR_OR_NAME", help="sentence encoder; by default the packaged MiniLM")
+    parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the encoder allows")
 
 
 def _add_text_and_model(parser: ArgumentParser) -> None:
@@ -156,6 +157,7 @@ def _add_text_and_model(parser: ArgumentParser) -> None:
         "--model", required=True, metavar="DIR_OR_NAME", help="directory of a saved model, or its Hub name"
     )
     parser.add_argument("--chat", action="store_true", help="TEXT is the message of a user: apply the chat template")
+    parser.add_argument("--truncate", action="store_true", help="cut a text that is longer than the model allows")
 
 
 def _explain(arguments: Namespace) -> None:
@@ -172,7 +174,7 @@ def _explain(arguments: Namespace) -> None:
     options = {name: arguments[name] for name in ("target", "layer") if arguments[name] is not None}
     with _quiet_transformers():
         model, tokenizer = load_model(arguments.model, needs_head=True)
-        text = encode_for_model(model, tokenizer, _text(arguments))
+        text = encode_for_model(model, tokenizer, _text(arguments), truncate=arguments.truncate)
         attribution = explain(
             model,
             tokenizer,
@@ -198,7 +200,8 @@ def _flow(arguments: Namespace) -> None:
     layers = None if arguments.layers is None else _integers("--layers", arguments.layers)
     with _quiet_transformers():
         model, tokenizer = load_model(arguments.model, needs_head=False)
-        flow = sentence_flow(model, tokenizer, _text(arguments), players=arguments.players)
+        options = {"players": arguments.players, "truncate": arguments.truncate}
+        flow = sentence_flow(model, tokenizer, _text(arguments), **options)
     print(flow_table(flow, layers=layers))
     saturated = [str(layer) for layer in range(flow.n_layers) if flow.is_saturated(layer)]
     print(f"layers 0 (input) to {flow.n_layers} (prediction); saturated: {', '.join(saturated) or 'none'}")
@@ -209,17 +212,16 @@ def _flow(arguments: Namespace) -> None:
 
 def _rank(arguments: Namespace) -> None:
     from lightning_attnflow.valuation import read_sentences, split_sentences
-    from lightning_attnflow.valuation.sentences import describe_duplicates
+    from lightning_attnflow.valuation.sentences import distinct_texts
 
     sentences = read_sentences(arguments.file, arguments.text_column, arguments.label_column)
-    duplicates = describe_duplicates(sentences)
-    if duplicates:
-        print(f"{arguments.file}: {duplicates}")
+    _print_notes(arguments.file, sentences)
     sizes = _split_sizes(sentences, arguments.train_size, arguments.validation_size)
     train, validation = split_sentences(sentences, *sizes, seed=arguments.seed)
+    n_unused = len(distinct_texts(sentences)) - len(train) - len(validation)
     print(
-        f"{arguments.file}: {len(sentences)} sentences, classes {', '.join(sentences.classes)}; ranking {len(train)} "
-        f"(--train-size), validating on {len(validation)} others (--validation-size)",
+        f"classes {', '.join(sentences.classes)}; ranking {len(train)} (--train-size), validating on "
+        f"{len(validation)} others (--validation-size), {n_unused} not used",
         flush=True,
     )
     import rich
@@ -238,6 +240,7 @@ def _rank(arguments: Namespace) -> None:
             n_jobs=arguments.jobs,
             dynamics=dynamics,
             out=arguments.out,
+            truncate=arguments.truncate,
             progress=True,
         )
     rich.print(ranked.ranking.table(10))
@@ -252,7 +255,6 @@ def _label_errors(arguments: Namespace) -> None:
 
     from lightning_attnflow._checks import check_integer
     from lightning_attnflow.valuation import find_text_label_errors, read_sentences
-    from lightning_attnflow.valuation.sentences import describe_duplicates
 
     check_integer("--top", arguments.top)
     columns = arguments.text_column, arguments.label_column
@@ -260,13 +262,11 @@ def _label_errors(arguments: Namespace) -> None:
     validation = read_sentences(arguments.validation, *columns) if arguments.validation else None
     checked = f", {len(validation)} checked ones in {arguments.validation}" if validation is not None else ""
     print(f"{arguments.file}: {len(sentences)} sentences, classes {', '.join(sentences.classes)}{checked}", flush=True)
-    duplicates = describe_duplicates(sentences)
-    if duplicates:
-        print(f"{arguments.file}: {duplicates}")
+    _print_notes(arguments.file, sentences)
+    with _quiet_transformers():
+        errors = find_text_label_errors(sentences, validation, encoder=arguments.encoder, truncate=arguments.truncate)
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    with _quiet_transformers():
-        errors = find_text_label_errors(sentences, validation, encoder=arguments.encoder)
     rich.print(errors.table(arguments.top))
     print(f"\n{errors.summary()}")
     _print_paths([errors.to_csv(out / "label_errors.csv"), errors.to_html(out / "label_errors.html")])
@@ -281,6 +281,13 @@ def _view(arguments: Namespace) -> None:
         for verdict in run.latest_verdicts():
             print(f"{name}: {verdict['text']}")
     _print_paths([write_page(arguments.out, runs)])
+
+
+def _print_notes(file: str, sentences: LabelledTexts) -> None:
+    """Print how many rows were read, and which of them are unusual or dropped."""
+    from lightning_attnflow.valuation.sentences import describe_duplicates
+
+    print(f"{file}: {'; '.join(filter(None, (*sentences.notes, describe_duplicates(sentences))))}")
 
 
 def _split_sizes(sentences: LabelledTexts, train: int | None, validation: int | None) -> tuple[int, int]:

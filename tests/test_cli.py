@@ -144,7 +144,8 @@ def test_rank_writes_the_ranking(checkpoints: Path, table: Path, capsys, tmp_pat
     arguments = [*columns, "--encoder", checkpoints / "encoder", "--out", tmp_path / "out", "--permutations", "10"]
     assert main([str(argument) for argument in ["rank", table, *arguments]]) == 0
     printed = capsys.readouterr().out
-    assert "24 sentences, classes n, y; ranking 16 (--train-size), validating on 8 others" in printed
+    assert "24 rows read" in printed
+    assert "classes n, y; ranking 16 (--train-size), validating on 8 others (--validation-size), 0 not used" in printed
     assert "10 permutations" in printed
     for name in ("ranking.csv", "ranking.html"):
         assert str(tmp_path / "out" / name) in printed

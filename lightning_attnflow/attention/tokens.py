@@ -100,7 +100,7 @@ def encode_text(
     remedy = "Shorten the text."
     if isinstance(text, str):
         encoded = _encoded_string(tokenizer, check_text("text", text), limit if truncate else None)
-        remedy = "Shorten the text or pass truncate=True."
+        remedy = "Shorten the text, or cut it with truncate=True (--truncate)."
     elif is_messages(text):
         prompt = chat_prompt(tokenizer, text)  # type: ignore[arg-type]
         encoded = _encoded(tokenizer, prompt, _encoding(tokenizer, prompt, add_special_tokens=False))

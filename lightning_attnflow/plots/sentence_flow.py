@@ -138,6 +138,7 @@ def sentence_flow(
     heads: Heads = "mean",
     residual: float = 0.5,
     readout: Any = "auto",
+    truncate: bool = False,
     seed: int = 0,
 ) -> SentenceFlow:
     """Compute the Shapley flow of a sentence in every layer.
@@ -147,7 +148,7 @@ def sentence_flow(
         tokenizer: its fast tokenizer.
         text: a string, token ids or chat messages, as for ``explain``.
         players: "words", "tokens" or spans, as for ``explain``. Special tokens are separate players.
-        heads, residual, readout: as for ``explain``.
+        heads, residual, readout, truncate: as for ``explain``.
         seed: of the sampled permutations of long sentences.
 
     Returns:
@@ -167,7 +168,7 @@ def sentence_flow(
         >>> flow.labels, flow.values.shape
         (('[CLS]', 'A', 'fine', 'film', '.', '[SEP]'), (7, 6))
     """
-    sentence = Sentence(model, tokenizer, text, players, seed=seed)
+    sentence = Sentence(model, tokenizer, text, players, truncate=truncate, seed=seed)
     network = sentence.network(heads=heads, residual=residual, readout=readout)
     groups = Players.of_text(sentence.encoded, players, "players")
     flow = attention_flow(network, seed=seed, groups=groups.positions)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.label_errors_result import LabelErrors
     from lightning_attnflow.valuation.ledger import Ledger, ledger_result, merge_ledgers
     from lightning_attnflow.valuation.ranking import Ranking
+    from lightning_attnflow.valuation.reading import read_sentences
     from lightning_attnflow.valuation.removal import RemovalCurve
     from lightning_attnflow.valuation.result import DataShapleyResult
-    from lightning_attnflow.valuation.sentences import LabelledTexts, read_sentences, split_sentences
+    from lightning_attnflow.valuation.sentences import LabelledTexts, split_sentences
     from lightning_attnflow.valuation.text_label_errors import find_text_label_errors
     from lightning_attnflow.valuation.text_ranking import RankedTexts, rank_texts
     from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
@@ -46,7 +47,7 @@ _HOMES = {
     "ledger_result": "ledger",
     "merge_ledgers": "ledger",
     "rank_texts": "text_ranking",
-    "read_sentences": "sentences",
+    "read_sentences": "reading",
     "split_sentences": "sentences",
 }
 

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._checks import check_choice, check_integer, check_text
 from lightning_attnflow._optional import require
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.attention.limits import length_limit, position_limit
 from lightning_attnflow.errors import InputError
 
 _POOLINGS = ("mean", "first")
@@ -33,6 +34,7 @@ def encode_texts(
     pooling: str = "mean",
     max_length: int = 128,
     batch_size: int = 32,
+    truncate: bool = False,
 ) -> NDArray[np.float32]:
     """Encode sentences with the last hidden state of a model, pooled over the tokens.
 
@@ -44,14 +46,15 @@ def encode_texts(
         cache_dir: folder of the cache; None disables it. The file name is a hash of the weights, the configuration,
             the tokenizer, the texts and ``pooling``.
         pooling: ``mean`` over the tokens, or the ``first`` token.
-        max_length: maximum number of tokens of a text.
+        max_length: maximum number of tokens of a text; the limits of the model and its tokenizer apply as well.
         batch_size: sentences encoded together.
+        truncate: cut longer texts to ``max_length`` tokens instead of raising.
 
     Returns:
         float32 (n, d).
 
     Raises:
-        InputError: there is no text, a text is empty or too long, or an argument is invalid.
+        InputError: there is no text, a text is empty, too long or no valid Unicode, or an argument is invalid.
         CaptureError: ``model`` contains no Hugging Face model.
         MissingDependencyError: ``cache_dir`` without safetensors.
     """
@@ -65,24 +68,31 @@ def encode_texts(
         )
     check_choice("pooling", pooling, _POOLINGS)
     check_integer("batch_size", batch_size)
-    lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
-    if max(lengths) > max_length:
-        n_long, longest = sum(length > max_length for length in lengths), int(np.argmax(lengths))
+    if not isinstance(model, torch.nn.Module):
+        raise InputError("model", got=type(model).__name__, expected="a module that contains a Hugging Face model")
+    encoder = find_transformer(model).base_model
+    limit = length_of_inputs(encoder, tokenizer)
+    max_length = min(check_integer("max_length", max_length), limit or max_length)
+    lengths = token_lengths(tokenizer, texts)
+    too_long = [index for index, length in enumerate(lengths) if length > max_length]
+    if too_long and not truncate:
+        more = "" if limit == max_length else f"raise max_length{f', up to {limit}' if limit else ''}, "
         raise InputError(
             "texts",
-            got=f"{n_long} longer than max_length, up to {max(lengths)} tokens (text {longest})",
+            got=f"{len(too_long)} longer than max_length, up to {max(lengths)} tokens (text {int(np.argmax(lengths))})",
             expected=f"at most {max_length} tokens",
-            remedy="Raise max_length, up to the limit of the model, or shorten these texts.",
+            remedy=f"Pass truncate=True to cut them, {more}or shorten these texts.",
         )
-    encoder = find_transformer(model).base_model
+    lengths = [min(length, max_length) for length in lengths]
+    cut = max_length if too_long else None
     if cache_dir is None:
-        return _encode(encoder, tokenizer, texts, lengths, pooling, batch_size)
+        return _encode(encoder, tokenizer, texts, lengths, pooling, batch_size, cut)
     safetensors = require("safetensors.numpy", extra="valuation", purpose="cache_dir")
-    path = Path(cache_dir) / f"features-{_key(encoder, tokenizer, texts, pooling)}.safetensors"
+    path = Path(cache_dir) / f"features-{_key(encoder, tokenizer, texts, pooling, cut)}.safetensors"
     if path.exists():
         features: NDArray[np.float32] = safetensors.load_file(path)["features"]
         return features
-    features = _encode(encoder, tokenizer, texts, lengths, pooling, batch_size)
+    features = _encode(encoder, tokenizer, texts, lengths, pooling, batch_size, cut)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     safetensors.save_file({"features": features}, partial)
@@ -90,8 +100,35 @@ def encode_texts(
     return features
 
 
+def length_of_inputs(encoder: Any, tokenizer: Any) -> int | None:
+    """Return the largest number of tokens that a model and its tokenizer allow, or None.
+
+    Raises:
+        InputError: the tokenizer is none of transformers.
+    """
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise InputError("tokenizer", got=type(tokenizer).__name__, expected="the Hugging Face tokenizer of the model")
+    limits = (position_limit(encoder), length_limit(tokenizer.model_max_length))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def token_lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Return the number of tokens of each text, with special tokens."""
+    for index, text in enumerate(texts):
+        check_text(f"texts[{index}]", text)
+    return [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+
+
 def _encode(
-    encoder: Any, tokenizer: Any, texts: list[str], lengths: list[int], pooling: str, batch_size: int
+    encoder: Any,
+    tokenizer: Any,
+    texts: list[str],
+    lengths: list[int],
+    pooling: str,
+    batch_size: int,
+    cut: int | None,
 ) -> NDArray[np.float32]:
     device = next(encoder.parameters()).device
     order = np.argsort(lengths, kind="stable")  # texts of similar lengths together
@@ -102,7 +139,8 @@ def _encode(
     with eval_mode(encoder), torch.no_grad():
         for rows in indices:
             # padding on the left would shift the positions of models with absolute positions
-            options = {"padding": True, "padding_side": "right"} if can_pad else {}
+            options: dict[str, Any] = {"padding": True, "padding_side": "right"} if can_pad else {}
+            options |= {} if cut is None else {"truncation": True, "max_length": cut}
             batch = tokenizer([texts[row] for row in rows], return_tensors="pt", **options).to(device)
             hidden = encoder(**batch).last_hidden_state  # (B, T, d)
             weight = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
@@ -113,10 +151,11 @@ def _encode(
     return features
 
 
-def _key(encoder: Any, tokenizer: Any, texts: list[str], pooling: str) -> str:
+def _key(encoder: Any, tokenizer: Any, texts: list[str], pooling: str, cut: int | None) -> str:
     digest = hashlib.sha256()
     config = {name: value for name, value in encoder.config.to_dict().items() if not name.startswith("_")}  # no paths
-    digest.update(json.dumps([_FEATURE_VERSION, config, pooling, texts], sort_keys=True, default=str).encode())
+    decisive = [_FEATURE_VERSION, config, pooling, texts, *([] if cut is None else [cut])]
+    digest.update(json.dumps(decisive, sort_keys=True, default=str).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

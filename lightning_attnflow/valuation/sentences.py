@@ -1,19 +1,13 @@
-"""Labelled sentences: read them from a CSV or JSONL file, and split them into a training and a validation part."""
+"""Labelled sentences, and their split into a training and a validation part."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 import random
-import sys
 import unicodedata
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
+from lightning_attnflow._checks import check_text
 from lightning_attnflow.errors import InputError
 
 
@@ -26,9 +20,11 @@ class LabelledTexts:
         labels: the class index of each sentence, n integers.
         classes: the names of the classes.
         rows: the row of each sentence in the user's file, n integers; default: 1 to n.
+        notes: remarks about the file, such as the number of rows with line breaks.
 
     Raises:
-        InputError: different lengths, or a label that is no index of ``classes``.
+        InputError: different lengths, a text that is no string or not valid Unicode, or a label that is no index of
+            ``classes``.
 
     Example:
         >>> sentences = LabelledTexts.of(["a fine film", "a dull film"], ["pos", "neg"])
@@ -42,14 +38,19 @@ class LabelledTexts:
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     rows: tuple[int, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         defaults = {"rows": self.rows or range(1, len(self.texts) + 1)}
         for name in ("texts", "labels", "classes", "rows"):
             object.__setattr__(self, name, tuple(defaults.get(name, getattr(self, name))))
+        for index, text in enumerate(self.texts):
+            check_text(f"texts[{index}]", text)
         for name in ("labels", "rows"):
             if len(getattr(self, name)) != len(self.texts):
                 raise InputError(name, got=f"{len(getattr(self, name))}", expected=f"{len(self.texts)}, one per text")
+        for name in self.classes:
+            check_text("classes", name)
         if not set(self.labels) <= set(range(len(self.classes))):
             raise InputError("labels", got=sorted(set(self.labels)), expected=f"indices of the classes {self.classes}")
 
@@ -85,51 +86,6 @@ class LabelledTexts:
     def class_names(self) -> list[str]:
         """Return the class name of each sentence."""
         return [self.classes[label] for label in self.labels]
-
-
-def read_sentences(path: str | Path, text_column: str = "text", label_column: str = "label") -> LabelledTexts:
-    """Read labelled sentences from a CSV file with a header or from a JSONL file, both in UTF-8.
-
-    Labels may be text or numbers. The classes are sorted by name. ``rows`` counts as a spreadsheet does: row 1 is the
-    header of a CSV file or the first line of a JSONL file.
-
-    Args:
-        path: file ending in .csv or .jsonl.
-        text_column: column (or key) of the sentences.
-        label_column: column (or key) of the labels.
-
-    Returns:
-        The sentences in the order of the file.
-
-    Raises:
-        InputError: the file does not exist or has another suffix, a column is missing, a text or label is empty, or
-            there are fewer than two classes.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "reviews.csv"
-        ...     _ = path.write_text("review,stars\\na fine film,5\\na dull film,1\\n")
-        ...     sentences = read_sentences(path, text_column="review", label_column="stars")
-        >>> sentences.texts, sentences.classes, sentences.rows
-        (('a fine film', 'a dull film'), ('1', '5'), (2, 3))
-    """
-    path = Path(path)
-    columns = text_column, label_column
-    cells: list[list[str]] = []
-    rows: list[int] = []
-    for number, place, row in _rows(path):
-        cells.append([_cell(place, row, column) for column in columns])
-        rows.append(number)
-    sentences = LabelledTexts.of([text for text, _ in cells], [label for _, label in cells], rows=rows)
-    if len(sentences.classes) < 2:
-        raise InputError(
-            f"labels in {path}, column {label_column!r}",
-            got=f"{len(sentences)} rows with the classes {list(sentences.classes)}",
-            expected="sentences of at least two classes",
-            remedy="Check the label column, or add rows." if len(sentences) else None,
-        )
-    return sentences
 
 
 def split_sentences(
@@ -228,92 +184,3 @@ def describe_duplicates(sentences: LabelledTexts) -> str:
 def normalised_text(text: str) -> str:
     """Apply Unicode normalisation (NFC) and replace runs of white space by one blank."""
     return unicodedata.normalize("NFC", " ".join(text.split()))
-
-
-def _cell(place: str, row: dict[str, object], column: str) -> str:
-    if column not in row:
-        raise InputError(
-            f"{place}, column {column!r}",
-            got=f"columns {list(row)}",
-            expected=f"a column {column!r}",
-            remedy="Set the text column and the label column.",
-        )
-    value = row[column]
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1 and 1.0 are the same label
-    is_missing = not isinstance(value, str | int | float) or not str(value).strip()
-    if is_missing or (isinstance(value, float) and not math.isfinite(value)):
-        raise InputError(f"{place}, column {column!r}", got=repr(value), expected="a non-empty text or a number")
-    return str(value).strip()
-
-
-def _rows(path: Path) -> Iterator[tuple[int, str, dict[str, object]]]:
-    """Yield (row number, place for error messages, row) of a CSV or JSONL file."""
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".jsonl"):
-        raise InputError("data file", got=path, expected="a name ending in .csv or .jsonl")
-    if not path.is_file():
-        raise InputError("data file", got=f"{path}, which does not exist", expected="an existing file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError("data file", got=f"{path}: {error}", expected="UTF-8 text") from error
-    yield from _csv_rows(path, text) if suffix == ".csv" else _jsonl_rows(path, text)
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, object]]]:
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)  # of two that are equally frequent, the comma
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header = _next_cells(path, reader) or []
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise InputError(f"{path}:1", got=f"a header that repeats {repeated}", expected="different column names")
-    number = 1
-    while (cells := _next_cells(path, reader)) is not None:
-        number += 1
-        place = f"{path}:{reader.line_num}"
-        if not cells:  # an empty line
-            continue
-        if len(cells) != len(header):
-            raise InputError(
-                place,
-                got=f"{len(cells)} cells",
-                expected=f"{len(header)}, as in the header {header}",
-                remedy="Enclose texts that contain the delimiter or a line break in quotation marks.",
-            )
-        yield number, place, dict(zip(header, cells, strict=True))
-
-
-def _next_cells(path: Path, reader: Any) -> list[str] | None:
-    """Return the next record; None at the end of the file."""
-    limit = csv.field_size_limit(sys.maxsize)  # the default refuses fields above 131,072 characters
-    start = reader.line_num + 1
-    try:
-        cells: list[str] | None = next(reader, None)
-        return cells
-    except csv.Error as error:
-        raise InputError(
-            f"{path}:{start}",
-            got=f"a record that is no valid CSV ({error})",
-            expected='a quoted field that is closed, with quotation marks inside it doubled ("")',
-        ) from None
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, str, dict[str, object]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            row = None
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{path}:{number}",
-                got=line.strip()[:60],
-                expected='one JSON object per line, such as {"text": "...", "label": "..."}',
-            )
-        yield number, f"{path}:{number}", row

@@ -55,6 +55,7 @@ def rank_texts(
     out: str | Path | None = None,
     ledger: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    truncate: bool = False,
     progress: bool = False,
 ) -> RankedTexts:
     """Rank training sentences by their Data Shapley values for a linear classifier on frozen sentence features.
@@ -81,6 +82,7 @@ def rank_texts(
             The same call with the same ``out`` resumes. Default: write nothing.
         ledger: file of completed permutations; default: permutations.ledger in ``out``.
         cache_dir: directory in which sentence features are cached; default: no cache.
+        truncate: cut texts with more tokens than the encoder allows instead of raising; ``summary`` says how many.
         progress: whether to show a progress bar.
 
     Returns:
@@ -111,9 +113,10 @@ def rank_texts(
             raise InputError(f"classes of {name}", got=part.classes, expected=f"those of train, {train.classes}")
     folder = None if out is None else Path(out)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         ledger = folder / "permutations.ledger" if ledger is None else ledger
-    features = encode_parts(parts, encoder=encoder, tokenizer=tokenizer, cache_dir=cache_dir)
+    features, n_cut = encode_parts(parts, encoder=encoder, tokenizer=tokenizer, cache_dir=cache_dir, truncate=truncate)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     utility = FrozenEncoderUtility(
         features["train"], train.labels, features["validation"], validation.labels, metric=metric
     )
@@ -146,6 +149,7 @@ def rank_texts(
     summary = (
         f"{name} {result.v_full:.4f} with all {len(train)} sentences, {result.v_empty:.4f} without any; "
         f"{result.n_permutations} permutations, {result.n_evaluations} trainings"
+        + (f"; {n_cut} texts cut to the length that the encoder allows" if n_cut else "")
     )
     paths: list[Path] = []
     if folder is not None:

