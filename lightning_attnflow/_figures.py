@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._fonts import drawable
 from lightning_attnflow._optional import require
 
 if TYPE_CHECKING:
@@ -19,25 +20,6 @@ MAX_NUMBERED = 24
 """Columns up to which the cells of a heat map contain numbers."""
 _LONGEST_LABEL, _LONGEST_COLUMN = 24, 16  # characters
 _NAME_SIZE = 12  # points
-_CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Source Han Sans SC",
-    "WenQuanYi Micro Hei",
-    "PingFang SC",
-    "Hiragino Sans",
-    "Arial Unicode MS",
-    "Microsoft YaHei",
-    "Yu Gothic",
-    "Malgun Gothic",
-)
-
-
-def word_fonts() -> list[str]:
-    """Return the user's font families, followed by an installed one with Chinese, Japanese and Korean glyphs."""
-    installed = require("matplotlib.font_manager", extra="plots", purpose="figures").fontManager.get_font_names()
-    families: list[str] = require("matplotlib", extra="plots", purpose="figures").rcParams["font.family"]
-    return [*families, *[font for font in _CJK_FONTS if font in installed][:1]]
 
 
 def shorten(label: str, length: int) -> str:
@@ -93,12 +75,13 @@ def value_bars(
         low, high = low[finite], high[finite]
         whiskers: dict[str, Any] = {"fmt": "none", "ecolor": "#222222", "elinewidth": 1.0, "capsize": 2.0}
         ax.errorbar((low + high) / 2, rows[finite], xerr=(high - low) / 2, **whiskers)
-    style: dict[str, Any] = {"parse_math": False, "fontfamily": word_fonts()}  # a dollar sign would start a formula
-    ax.set_yticks(rows, labels=[shorten(label, _LONGEST_LABEL) for label in labels], **style)
+    names, style = drawable([shorten(label, _LONGEST_LABEL) for label in labels], numbered=True)
+    ax.set_yticks(rows, labels=names, **style)
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.axvline(0.0, color="#222222", linewidth=0.8)
     ax.set_xlabel(xlabel)
     if title:
+        (title,), style = drawable([title])
         ax.set_title(title, fontsize="medium", wrap=True, **style)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
@@ -134,12 +117,12 @@ def layer_heat_map(
         ax: axes to draw on; default: those of a new figure, with a size for the number of rows and columns.
     """
     n_rows, n = colours.shape[:2]
-    names = [shorten(name, _LONGEST_COLUMN) for name in columns]
-    style: dict[str, Any] = {"parse_math": False, "fontfamily": word_fonts()}
+    names, style = drawable([shorten(name, _LONGEST_COLUMN) for name in columns], numbered=True)
     if ax is None:
         ax = _framed_axes(n_rows, rows, names, title=title, caption=caption, margin=margin)
     elif title:
-        ax.set_title(title, fontsize="medium", **style)
+        (title,), heading = drawable([title])
+        ax.set_title(title, fontsize="medium", **heading)
     is_hatched = np.zeros(n_rows, dtype=bool) if hatched is None else np.asarray(hatched, dtype=bool)
     draw_cells(ax, colours, numbers, hatched=is_hatched, note=note, size=11)
     for row, name in enumerate(rows):
@@ -188,8 +171,8 @@ def _framed_axes(
     axes: Axes = figure.add_axes(
         (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
     )
-    heading: dict[str, Any] = {"fontsize": 11, "weight": "bold", "parse_math": False, "fontfamily": word_fonts()}
-    figure.text(0.01, 1 - 0.12 / height, shorten(title, int(width * 9)), va="top", **heading)
+    (title,), style = drawable([shorten(title, int(width * 9))])
+    figure.text(0.01, 1 - 0.12 / height, title, va="top", fontsize=11, weight="bold", **style)
     figure.text(0.01, 0.08 / height, caption, fontsize=9, color="0.3")
     return axes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_attnflow._figures import layer_heat_map, shorten, signed_colours, value_bars, word_fonts
+from lightning_attnflow._figures import layer_heat_map, shorten, signed_colours, value_bars
 
 VALUES = np.array([0.4, -0.3, 0.1])
 
@@ -59,13 +59,3 @@ def test_signed_colours_are_white_at_zero_and_full_at_the_largest_value() -> Non
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 20])
 def test_shortened_labels_have_the_given_length(length: int) -> None:
     assert len(shorten("incomprehensible", length)) == min(length, 16)
-
-
-@pytest.mark.parametrize("installed", [[], ["Yu Gothic", "Noto Sans CJK JP"]])
-def test_word_fonts_end_with_an_installed_cjk_font(monkeypatch: pytest.MonkeyPatch, installed: list[str]) -> None:
-    from matplotlib.font_manager import FontEntry, fontManager
-
-    fonts = [font for font in fontManager.ttflist if font.name.startswith("DejaVu")]
-    known = [FontEntry(fname=fonts[0].fname, name=name) for name in installed]
-    monkeypatch.setattr(fontManager, "ttflist", [*fonts, *known])
-    assert word_fonts() == ["sans-serif", *installed[1:]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow._figures import word_fonts
+from lightning_attnflow._fonts import drawable
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.result import AttentionFlow
@@ -99,7 +99,8 @@ def interval_chart(
     if several:
         draw_layers(figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1]), flow, layer)
     heading = finding(flow, labels, layer, marks) if title is None else title
-    figure.suptitle(fill(heading, _TITLE_CHARACTERS), fontsize=12.5, weight="bold", parse_math=False)
+    lines, style = drawable(fill(heading, _TITLE_CHARACTERS).split("\n"))
+    figure.suptitle("\n".join(lines), fontsize=12.5, weight="bold", **style)
     return figure
 
 
@@ -171,7 +172,8 @@ def draw_intervals(
             _checked(name, values, labels), rows + lane, marker, color=colour, label=name,
             markersize=7.5, markeredgecolor="white", markeredgewidth=0.6, linestyle="none", zorder=4, clip_on=False,
         )  # fmt: skip
-    axes.set_yticks(rows, list(labels), fontsize=12, parse_math=False, fontfamily=word_fonts())
+    names, style = drawable(labels, numbered=True)
+    axes.set_yticks(rows, names, fontsize=12, **style)
     axes.set_ylim(len(labels) - 0.45, -0.55)
     axes.set_xlim(left=min(0.0, float(low.min(initial=0.0))))
     axes.tick_params(axis="y", length=0, pad=9)  # markers at 0 overlap the axis
