@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow.shapley.coalition_sampling import MANY_PLAYERS
+from lightning_attnflow.shapley.iterative_fit import fit_iteratively
+
 FloatArray = NDArray[np.float64]
 _RIDGES = np.concatenate([[0.0], np.logspace(-4, 3, 15), [np.inf]])  # relative to the mean squared singular value
 
@@ -22,7 +25,8 @@ class LinearFit:
 def fit_additive(coalitions: NDArray[np.bool_], halves: FloatArray, weights: FloatArray, total: float) -> LinearFit:
     """Fit an additive game ``b`` with ``b(N) = total`` to ``halves[r] ~ (b(S_r) - b(N - S_r)) / 2``.
 
-    The ridge penalty shrinks towards equal shares. It is chosen by generalised cross-validation from 0 to infinity.
+    The ridge penalty shrinks towards equal shares. It is chosen by generalised cross-validation from 0 to infinity. The
+    fit of 257 players and more is iterative (``shapley.iterative_fit``).
 
     Args:
         coalitions: bool (pairs, n).
@@ -39,6 +43,8 @@ def fit_additive(coalitions: NDArray[np.bool_], halves: FloatArray, weights: Flo
         [1.0, 2.0, 3.0]
     """
     pairs, n = coalitions.shape
+    if n >= MANY_PLAYERS:
+        return LinearFit(*fit_iteratively(coalitions, halves, weights, total, _RIDGES))
     design = coalitions - 0.5
     target = halves - design.sum(axis=1) * (total / n)
     design = design - design.mean(axis=1, keepdims=True)  # deviations from equal shares add up to 0

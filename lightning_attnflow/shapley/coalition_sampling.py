@@ -3,16 +3,17 @@
 A stratum consists of the coalitions of size s and their complements, of size n - s. Shapley values depend on it only
 through the differences v(S) - v(N - S), so a pair is one observation (Covert & Lee 2021).
 
-The sample is balanced: it equalises how often each player is in the smaller coalition and how often two players are in
-the same coalition of a pair. Within a size, every pair is equally likely. Source: Deville & Tille (2004), Efficient
-balanced sampling; for permutations Mitchell, Cooper, Frank & Holmes (2022).
+The sample is balanced: it equalises how often each player is in the smaller coalition and, up to 256 players, how often
+two players are in the same coalition of a pair; with more, that would take longer than most games. Within a size, every
+pair is equally likely. Source: Deville & Tille (2004), Efficient balanced sampling; for permutations Mitchell, Cooper,
+Frank & Holmes (2022).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, combinations
 
 import numpy as np
@@ -27,6 +28,7 @@ _CANDIDATES = 16  # per pair; the one that balances the sample best is drawn
 _BALANCED = 1024  # pairs per size; further ones are drawn independently, which is faster and as balanced by then
 _MIN_PAIRS_PER_PLAYER = 1.5  # with fewer, an additive fit leaves too few residual degrees of freedom
 _MIN_PAIRS = 2  # per stratum, for a variance
+MANY_PLAYERS = 257  # from which on only the numbers of draws of the players are balanced
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def draw_strata(
     remedy = f"{n_players} players need at least {minimum}; permutation_shapley needs fewer."
     budget = check_integer("budget", budget, minimum=minimum, remedy=remedy)
     quotas = _quotas(n_players, (budget - 2) // 2, share)
-    balance = _Balance(np.zeros(n_players), np.zeros((n_players, n_players)))
+    balance = _balance(n_players)
     return [
         Stratum(size, _draw_pairs(n_players, size, quota, balance, generator), _pairs_in(n_players, size))
         for size, quota in quotas.items()
@@ -125,7 +127,18 @@ def differences(game: Game, strata: list[Stratum]) -> list[FloatArray]:
 
 
 def _pairs_in(n_players: int, size: int) -> int:
-    return math.comb(n_players, size) // (2 if 2 * size == n_players else 1)
+    return _pairs_by_size(n_players)[size]
+
+
+@lru_cache(maxsize=4)
+def _pairs_by_size(n_players: int) -> list[int]:
+    """Number of pairs of the sizes 0 .. n // 2."""
+    coalitions = [1]
+    for size in range(1, n_players // 2 + 1):
+        coalitions.append(coalitions[-1] * (n_players - size + 1) // size)
+    if n_players % 2 == 0:
+        coalitions[-1] //= 2
+    return coalitions
 
 
 def _quotas(n_players: int, pairs: int, share: Callable[[int], float]) -> dict[int, int]:
@@ -145,15 +158,29 @@ def _quotas(n_players: int, pairs: int, share: Callable[[int], float]) -> dict[i
         open_sizes -= full
     left = pairs - sum(quotas.values())
     while open_sizes and left > 0:
-        target = {size: shares[size] / sum(shares[other] for other in open_sizes) for size in open_sizes}
-        held = sum(quotas[size] for size in open_sizes) + left
-        size = max(sorted(open_sizes), key=lambda size: target[size] * held - quotas[size])
-        step = max(1, min(left, int(target[size] * held - quotas[size]), _pairs_in(n_players, size) - quotas[size]))
-        quotas[size] += step
-        left -= step
-        if quotas[size] == _pairs_in(n_players, size):
-            open_sizes.remove(size)
+        listed = sorted(open_sizes)
+        total = sum(shares[size] for size in open_sizes)
+        target = np.array([shares[size] for size in listed]) / total
+        drawn = np.array([quotas[size] for size in listed])
+        held = int(drawn.sum()) + left
+        while left > 0:  # until a stratum is complete
+            missing = target * held - drawn
+            at = int(missing.argmax())
+            room = _pairs_in(n_players, listed[at]) - int(drawn[at])
+            step = max(1, min(left, int(missing[at]), room))
+            drawn[at] += step
+            left -= step
+            if step == room:
+                open_sizes.remove(listed[at])
+                break
+        quotas |= dict(zip(listed, drawn.tolist(), strict=True))
     return quotas
+
+
+def _balance(n_players: int) -> _Balance | _Deck:
+    if n_players >= MANY_PLAYERS:
+        return _Deck(n_players)
+    return _Balance(np.zeros(n_players), np.zeros((n_players, n_players)))
 
 
 @dataclass
@@ -187,11 +214,48 @@ class _Balance:
         return rows[np.argsort(((signs @ self.together) * signs).sum(axis=1))]
 
 
-def _draw_pairs(n_players: int, size: int, quota: int, balance: _Balance, generator: np.random.Generator) -> Coalitions:
+@dataclass
+class _Deck:
+    """Coalitions dealt from shuffled decks of the players, so that the numbers of draws of two players differ by one.
+
+    The strata that are complete, or nearly so, are not counted: they are balanced almost by themselves.
+    """
+
+    n_players: int
+    rest: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))  # of the current deck
+
+    def add(self, coalitions: Coalitions) -> None:
+        """Do nothing: coalitions are counted when they are dealt."""
+
+    def opposite(self) -> _Deck:
+        """A new deck, to draw the pairs to leave out."""
+        return _Deck(self.n_players)
+
+    def candidates(self, size: int, generator: np.random.Generator) -> Coalitions:
+        """The next coalition, (1, n)."""
+        row = np.zeros(self.n_players, dtype=bool)
+        missing = size - len(self.rest)
+        row[self.rest[:size]] = True
+        if missing <= 0:
+            self.rest = self.rest[size:]
+            return row[None]
+        shuffled = generator.permutation(self.n_players)
+        again = row[shuffled]  # the players who were dealt from the end of the last deck
+        chosen = shuffled[~again][:missing]
+        row[chosen] = True
+        kept = ~row[shuffled]
+        kept[again] = True
+        self.rest = shuffled[kept]
+        return row[None]
+
+
+def _draw_pairs(
+    n_players: int, size: int, quota: int, balance: _Balance | _Deck, generator: np.random.Generator
+) -> Coalitions:
     total = _pairs_in(n_players, size)
     if 2 * quota <= total:
-        return _draw_distinct(size, quota, balance, generator)
-    left_out = _draw_distinct(size, total - quota, balance.opposite(), generator)
+        return _draw_distinct(n_players, size, quota, balance, generator)
+    left_out = _draw_distinct(n_players, size, total - quota, balance.opposite(), generator)
     listed = np.zeros((total, n_players), dtype=bool)
     members = np.array(list(combinations(range(n_players), size))[:total], dtype=np.intp)
     np.put_along_axis(listed, members, True, axis=1)
@@ -200,8 +264,9 @@ def _draw_pairs(n_players: int, size: int, quota: int, balance: _Balance, genera
     return taken
 
 
-def _draw_distinct(size: int, quota: int, balance: _Balance, generator: np.random.Generator) -> Coalitions:
-    n = len(balance.times)
+def _draw_distinct(
+    n: int, size: int, quota: int, balance: _Balance | _Deck, generator: np.random.Generator
+) -> Coalitions:
     coalitions = np.zeros((quota, n), dtype=bool)
     seen: set[bytes] = set()
     while len(seen) < quota:

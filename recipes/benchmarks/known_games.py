@@ -166,6 +166,23 @@ def large_games() -> dict[str, tuple[Game, np.ndarray]]:
     }
 
 
+def airport_of(n_players: int) -> tuple[Game, np.ndarray]:
+    """An airport game of many players, with its values."""
+    costs = np.sort(np.random.default_rng(3).pareto(1.2, n_players) + 1)
+    stretches = np.diff(costs, prepend=0.0) / np.arange(n_players, 0, -1)
+    return FunctionGame(lambda c: (c * costs).max(axis=1, initial=0.0), n_players), np.cumsum(stretches)
+
+
+def coverage_of(n_players: int) -> tuple[Game, np.ndarray]:
+    """A coverage game of many players and twice as many items, each owned by about three players, with its values."""
+    random = np.random.default_rng(3)
+    owners, weights = random.integers(0, n_players, (2 * n_players, 3)), random.random(2 * n_players)
+    values = np.zeros(n_players)
+    for owned, weight in zip(owners, weights, strict=True):
+        values[np.unique(owned)] += weight / len(np.unique(owned))
+    return FunctionGame(lambda c: c[:, owners].any(axis=2) @ weights, n_players), values
+
+
 def _shoe(own: int, other: int) -> float:
     """Probability that the predecessors of a player own fewer shoes of its kind than of the other."""
     return sum(

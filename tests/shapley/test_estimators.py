@@ -16,6 +16,8 @@ from lightning_attnflow.shapley import (
     FunctionGame,
     Game,
     MaxPermutations,
+    additive_fit,
+    coalition_sampling,
     exact_shapley,
     kernel_shap,
     permutation_shapley,
@@ -23,7 +25,7 @@ from lightning_attnflow.shapley import (
     shapley,
     stratified_shapley,
 )
-from lightning_attnflow.shapley.coalition_sampling import _BALANCED, draw_strata, minimum_budget
+from lightning_attnflow.shapley.coalition_sampling import _BALANCED, MANY_PLAYERS, _quotas, draw_strata, minimum_budget
 
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
@@ -91,7 +93,9 @@ def test_strata_are_balanced_over_players_and_pairs_of_players(n_players: int, b
         assert together.var() < 0.6 * len(signs)  # of independent draws about len(signs)
 
 
-def test_all_pairs_of_a_size_are_equally_likely() -> None:
+@pytest.mark.parametrize("many", [MANY_PLAYERS, 0])
+def test_all_pairs_of_a_size_are_equally_likely(many: int, monkeypatch) -> None:
+    monkeypatch.setattr(coalition_sampling, "MANY_PLAYERS", many)
     n_players, seeds = 6, 1500
     layers = [draw_strata(n_players, 22, np.random.default_rng(seed), lambda _: 1.0) for seed in range(seeds)]
     for at, n_pairs in enumerate((6, 15, 10)):
@@ -100,6 +104,82 @@ def test_all_pairs_of_a_size_are_equally_likely() -> None:
         assert len(times) == n_pairs
         chance = len(drawn) / seeds / n_pairs
         assert np.abs(times - chance * seeds).max() < 4 * np.sqrt(seeds * chance * (1 - chance))
+
+
+def _reference_quotas(n_players: int, pairs: int, share) -> dict[int, int]:
+    """Largest remainder, one step at a time."""
+    sizes = range(1, n_players // 2 + 1)
+    available = {s: math.comb(n_players, s) // (2 if 2 * s == n_players else 1) for s in sizes}
+    shares = {s: share(s) * (0.5 if 2 * s == n_players else 1.0) for s in sizes}
+    quotas, open_sizes = {s: min(2, available[s]) for s in sizes}, set(sizes)
+    while open_sizes:
+        left = pairs - sum(quotas[s] for s in sizes if s not in open_sizes)
+        total = sum(shares[s] for s in open_sizes)
+        full = {s for s in open_sizes if left * shares[s] / total >= available[s]}
+        if not full:
+            break
+        quotas |= {s: available[s] for s in full}
+        open_sizes -= full
+    left = pairs - sum(quotas.values())
+    while open_sizes and left > 0:
+        target = {s: shares[s] / sum(shares[other] for other in open_sizes) for s in open_sizes}
+        held = sum(quotas[s] for s in open_sizes) + left
+        s = max(sorted(open_sizes), key=lambda s: target[s] * held - quotas[s])
+        step = max(1, min(left, int(target[s] * held - quotas[s]), available[s] - quotas[s]))
+        quotas[s] += step
+        left -= step
+        if quotas[s] == available[s]:
+            open_sizes.remove(s)
+    return quotas
+
+
+@pytest.mark.parametrize("share", [lambda s: s**0.0, lambda s: 1 / s, lambda s: s**-0.5])
+@pytest.mark.parametrize("n_players", [2, 3, 7, 12, 25, 60, 101])
+def test_quotas_are_by_largest_remainder(share, n_players: int) -> None:
+    for extra in (0, 1, 5, 40, 300, 3000):
+        pairs = (minimum_budget(n_players) - 2) // 2 + extra
+        assert _quotas(n_players, pairs, share) == _reference_quotas(n_players, pairs, share)
+
+
+@pytest.mark.parametrize("n_players", [MANY_PLAYERS, 300])
+def test_samples_of_many_players_are_balanced_over_players_and_distinct(n_players: int) -> None:
+    strata = draw_strata(n_players, 3 * n_players, np.random.default_rng(0), lambda size: 1 / size)
+    dealt = np.concatenate([stratum.coalitions for stratum in strata if 2 * stratum.size < n_players])
+    times = dealt.sum(axis=0)
+    assert times.max() - times.min() <= 1
+    assert all((stratum.coalitions.sum(axis=1) == stratum.size).all() for stratum in strata)
+    assert len(np.unique(dealt, axis=0)) == len(dealt)
+
+
+@pytest.mark.parametrize(("per_player", "noise", "tolerance"), [(4, 0.0, 3e-4), (3, 0.1, 3e-3)])
+def test_the_iterative_fit_agrees_with_the_singular_value_decomposition(
+    per_player: int, noise: float, tolerance: float, monkeypatch
+) -> None:
+    n_players = 300
+    random = np.random.default_rng(1)
+    strata = draw_strata(n_players, per_player * n_players, random, lambda size: 1 / math.sqrt(size))
+    coalitions = np.concatenate([stratum.coalitions for stratum in strata])
+    weights = np.repeat([1 / len(s.coalitions) / s.size for s in strata], [len(s.coalitions) for s in strata])
+    values = random.normal(size=n_players)
+    halves = (coalitions - 0.5) @ values + noise * random.normal(size=len(coalitions))
+    iterative = additive_fit.fit_additive(coalitions, halves, weights, values.sum())
+    monkeypatch.setattr(additive_fit, "MANY_PLAYERS", n_players + 1)
+    direct = additive_fit.fit_additive(coalitions, halves, weights, values.sum())
+    np.testing.assert_allclose(iterative.coefficients, direct.coefficients, atol=tolerance)
+    assert iterative.degrees == pytest.approx(direct.degrees, rel=0.03)
+
+
+def test_estimates_of_many_players_are_centred_and_within_their_intervals() -> None:
+    costs = np.sort(np.random.default_rng(3).pareto(1.2, 300) + 1)
+    game, values = games.airport(costs)
+    results = [shapley(game, budget=1800, seed=seed) for seed in range(20)]
+    errors = np.array([result.values - values for result in results])
+    assert {result.method for result in results} == {"stratified_shapley"}
+    # The fit is to the sample whose residuals correct it; what bias this leaves is within the standard errors.
+    assert (np.abs(errors.mean(axis=0)) < 2 * np.mean([result.stderr for result in results], axis=0)).all()
+    covered = [(result.interval()[0] <= values) & (values <= result.interval()[1]) for result in results]
+    assert np.mean(covered) >= 0.94
+    assert max(abs(result.efficiency_gap) for result in results) < 1e-9 * values.sum()
 
 
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
