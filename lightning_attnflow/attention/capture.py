@@ -8,18 +8,20 @@ pass are compared with those of the model as it is: attention of a different com
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import configs_of, eval_mode
+from lightning_attnflow.attention.layers import attention_defect, reduce_layers
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+T = TypeVar("T")
 _TOLERANCE = 1e-3  # eager and fused attention of float32 differ by about 1e-6
 
 
@@ -52,6 +54,23 @@ def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tenso
         >>> len(attentions), tuple(attentions[0].shape), encoder.config._attn_implementation
         (3, (1, 2, 4, 4), 'sdpa')
     """
+    return capture_layers(model, inputs, _at_least_float32)
+
+
+def capture_layers(
+    model: nn.Module, inputs: Mapping[str, Any], reduce: Callable[[Tensor], T], *, check: bool = True
+) -> list[T]:
+    """Return `reduce` of the attention (B, heads, T, T) of every layer, of which one at a time is in memory.
+
+    Args:
+        model: as for `capture_attention`.
+        inputs: as for `capture_attention`.
+        reduce: called with the attention of a layer when it is computed.
+        check: whether to compare the outputs with those of the model as it is.
+
+    Raises:
+        CaptureError, InputError: as for `capture_attention`.
+    """
     if not isinstance(inputs, Mapping):
         raise InputError(
             "inputs",
@@ -60,21 +79,66 @@ def capture_attention(model: nn.Module, inputs: Mapping[str, Any]) -> list[Tenso
         )
     transformer = find_transformer(model)
     _check_forward(transformer)
-    parameters = inspect.signature(transformer.forward).parameters
-    arguments = dict(inputs) | {"return_dict": True}
-    if "use_cache" in parameters:
-        arguments["use_cache"] = False
+    arguments = _arguments(transformer, inputs)
     found_implementation = transformer.config._attn_implementation
+    real, shape = _real_tokens(inputs), _shape(inputs)
     with eval_mode(transformer), torch.no_grad():
         configs = [config for config in configs_of(transformer) if config._attn_implementation != "eager"]
-        plain = transformer(**arguments) if configs else None
+        plain = _compared(transformer(**arguments)) if configs and check else None
         for config in configs:  # set_attn_implementation skips models whose source it cannot read or does not recognise
             config._attn_implementation = "eager"
-        output = transformer(**arguments, output_attentions=True)
-    attentions = _validated(output, inputs, transformer, found_implementation)
+        arguments["output_attentions"] = True
+        with reduce_layers(transformer, reduce, lambda part: attention_defect(part, shape, real) is None) as reduced:
+            output = transformer(**arguments)
+        results = reduced.of(_layers(output))
+        if results is None or not _is_finite(output):  # attention is changed before it is returned, or is used
+            del output
+            output = transformer(**arguments)
+            results = None
+    _check_layers(output, transformer, found_implementation)
+    if results is None:
+        _check_attentions(output, shape, real, transformer, found_implementation)
+        results = [reduce(layer) for layer in _layers(output)]
     if plain is not None:
-        _check_outputs(plain, output, inputs, transformer)
-    return attentions
+        _check_outputs(*plain, output, inputs, transformer)
+    return results
+
+
+def _at_least_float32(layer: Tensor) -> Tensor:
+    return layer.to(torch.promote_types(layer.dtype, torch.float32))
+
+
+def _arguments(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of the forward of a model."""
+    arguments = dict(inputs) | {"return_dict": True}
+    if "use_cache" in inspect.signature(model.forward).parameters:
+        arguments["use_cache"] = False
+    return arguments
+
+
+def _real_tokens(inputs: Mapping[str, Any]) -> Tensor | None:  # bool (B, T)
+    mask = inputs.get("attention_mask")
+    return mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
+
+
+def _shape(inputs: Mapping[str, Any]) -> tuple[int, ...] | None:  # (B, T)
+    tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
+    return tuple(tokens.shape[:2]) if isinstance(tokens, Tensor) else None
+
+
+def _layers(output: Any) -> list[Any]:
+    return [layer for layer in output.get("attentions") or () if layer is not None]
+
+
+def _compared(output: Any) -> tuple[str, Tensor] | None:
+    """Return the output that is compared between implementations of attention, and its name."""
+    name = next((n for n in ("logits", "last_hidden_state") if isinstance(output.get(n), Tensor)), None)
+    return None if name is None else (name, output[name])
+
+
+def _is_finite(output: Any) -> bool:
+    compared = _compared(output)
+    return compared is None or bool(compared[1].isfinite().all())
 
 
 def rounding(dtype: torch.dtype) -> float:
@@ -165,12 +229,9 @@ def _check_forward(model: PreTrainedModel) -> None:
     )
 
 
-def _check_outputs(plain: Any, eager: Any, inputs: Mapping[str, Any], model: PreTrainedModel) -> None:
+def _check_outputs(name: str, before: Tensor, eager: Any, inputs: Mapping[str, Any], model: PreTrainedModel) -> None:
     """Raise if the outputs with eager attention are not those of the model as it is."""
-    name = next((n for n in ("logits", "last_hidden_state") if isinstance(plain.get(n), Tensor)), None)
-    if name is None:
-        return
-    before, after = plain[name], eager[name]
+    after = eager[name]
     mask = inputs.get("attention_mask")
     if isinstance(mask, Tensor) and mask.ndim == 2 and before.shape[:1] == mask.shape[:1]:
         real = mask.bool() if before.shape[:2] == mask.shape and before.ndim == 3 else mask.bool().any(dim=1)
@@ -195,39 +256,43 @@ def _candidates(found: Mapping[str, nn.Module]) -> str:
     return "Pass " + " or ".join(f"model={path!r} ({type(model).__name__})" for path, model in found.items()) + "."
 
 
-def _validated(output: Any, inputs: Mapping[str, Any], model: PreTrainedModel, implementation: str) -> list[Tensor]:
-    """Check that `output` holds attention probabilities for these inputs; return them in at least float32."""
-    what = f"attentions of {type(model).__name__} (attention implementation {implementation!r}, switched to 'eager')"
+def _check_layers(output: Any, model: PreTrainedModel, implementation: str) -> None:
+    """Raise if `output` does not hold the attention of every layer."""
     if output.get("encoder_attentions") is not None and output.get("attentions") is None:
         raise CaptureError(
-            what,
+            _name(model, implementation),
             got="an encoder-decoder model",
             expected="an encoder or a causal language model",
             remedy=encoder_remedy(model, model),
         )
-    attentions = [layer for layer in output.get("attentions") or () if layer is not None]
+    n_found = len(_layers(output))
     n_layers = getattr(model.config, "num_hidden_layers", None)
-    if not attentions or (n_layers is not None and len(attentions) != n_layers):
+    if not n_found or (n_layers is not None and n_found != n_layers):
         raise CaptureError(
-            what,
-            got=f"{len(attentions)} layers",
+            _name(model, implementation),
+            got=f"{n_found} layers",
             expected=f"{n_layers or 'at least one'}, each with softmax attention",
             remedy=_remedy(model, implementation),
         )
-    mask = inputs.get("attention_mask")
-    real = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None  # (B, T)
-    tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
-    shape = tuple(tokens.shape[:2]) if isinstance(tokens, Tensor) else None
-    for number, layer in enumerate(attentions, start=1):
-        got = _defect(layer, shape, real)
+
+
+def _check_attentions(
+    output: Any, shape: tuple[int, ...] | None, real: Tensor | None, model: PreTrainedModel, implementation: str
+) -> None:
+    """Raise if `output` does not hold attention probabilities for inputs of this shape."""
+    for number, layer in enumerate(_layers(output), start=1):
+        got = attention_defect(layer, shape, real)
         if got:
             raise CaptureError(
-                f"{what}, layer {number}",
+                f"{_name(model, implementation)}, layer {number}",
                 got=got,
                 expected="probabilities (B, heads, T, T): rows that sum to 1, with 0 for padding",
                 remedy=_remedy(model, implementation),
             )
-    return [layer.to(torch.promote_types(layer.dtype, torch.float32)) for layer in attentions]
+
+
+def _name(model: PreTrainedModel, implementation: str) -> str:
+    return f"attentions of {type(model).__name__} (attention implementation {implementation!r}, switched to 'eager')"
 
 
 def _remedy(model: PreTrainedModel, implementation: str) -> str | None:
@@ -236,26 +301,3 @@ def _remedy(model: PreTrainedModel, implementation: str) -> str | None:
     if inner:
         return _candidates(inner)
     return None if implementation == "eager" else 'Load the model with attn_implementation="eager".'
-
-
-def _defect(layer: Any, shape: tuple[int, ...] | None, real: Tensor | None) -> str | None:
-    """Return how `layer` differs from attention probabilities, or None."""
-    if not isinstance(layer, Tensor) or layer.ndim != 4 or layer.shape[2] != layer.shape[3]:
-        return f"shape {tuple(layer.shape)}" if isinstance(layer, Tensor) else f"a {type(layer).__name__}"
-    if shape is not None and (layer.shape[0], layer.shape[2]) != shape:
-        return f"shape {tuple(layer.shape)} for inputs of shape {shape}"
-    tolerance = max(1e-4, 2 * torch.finfo(layer.dtype).eps)  # half precision rounds each weight by up to eps / 2
-    layer = layer.float()
-    queries = layer.transpose(1, 2)  # (B, T, heads, T)
-    rows = queries.reshape(-1, layer.shape[-1]) if real is None else queries[real].flatten(0, 1)
-    sums = rows.sum(-1)
-    worst = float((sums - 1).abs().nan_to_num(nan=torch.inf).max()) if sums.numel() else 0.0
-    if rows.numel() and float(rows.min()) < 0:
-        return f"entries down to {float(rows.min()):.4g}"
-    if worst > tolerance:
-        return f"rows that sum to {float(sums.min()):.4g} up to {float(sums.max()):.4g}"
-    if real is not None:
-        leaked = queries.masked_fill(real[:, None, None, :], 0.0)[real].sum(-1)
-        if leaked.numel() and float(leaked.max()) > tolerance:
-            return f"up to {float(leaked.max()):.4g} of a row on padding: the attention mask had no effect"
-    return None

@@ -25,6 +25,7 @@ ROW_SUM_TOLERANCE = 1e-2
 """Tolerance of the row sums of captured attention: with 8 bits of bfloat16, sums over 512 entries are off by 4e-3."""
 
 _PROBABILITY_TOLERANCE = 1e-9
+_QUERIES = 64  # whose heads are merged together, to save memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,14 +151,31 @@ class AttentionNetwork:
                 remedy="capture_attention(model, inputs) returns them.",
             )
         length = layers[0].shape[-1] if layers[0].ndim == 3 else 0
-        kept = _kept_positions(mask, length)
-        merged = np.stack([_merged(layer, index, length, kept, heads) for index, layer in enumerate(layers)])
-        merged /= merged.sum(axis=2, keepdims=True)  # (L, T, T)
-        merged *= 1.0 - residual
-        diagonal = np.arange(len(kept))
-        merged[:, diagonal, diagonal] += residual
-        merged /= merged.sum(axis=2, keepdims=True)
-        return cls(merged, _readout_weights(readout, kept, length), kept)
+        kept = kept_positions(mask, length)
+        merged = np.empty((len(layers), len(kept), len(kept)))
+        for index, layer in enumerate(layers):
+            merged[index] = merge_heads(layer, index, length, kept, heads)
+        return network_of(merged, kept, length, residual, readout)
+
+
+def network_of(
+    merged: Floats, kept: NDArray[np.intp], length: int, residual: float, readout: Readout
+) -> AttentionNetwork:
+    """Return the network of merged heads, whose memory it uses; see `AttentionNetwork.from_attentions`.
+
+    Args:
+        merged: float64 (L, n, n), from `merge_heads`; changed in place.
+        kept: the n positions that are no padding.
+        length: T, number of positions with padding.
+        residual, readout: as for `AttentionNetwork.from_attentions`.
+    """
+    merged /= merged.sum(axis=2, keepdims=True)
+    merged *= 1.0 - residual
+    diagonal = np.arange(len(kept))
+    merged[:, diagonal, diagonal] += residual
+    merged /= merged.sum(axis=2, keepdims=True)
+    merged.flags.writeable = False
+    return AttentionNetwork(merged, _readout_weights(readout, kept, length), kept)
 
 
 def _checked(values: Any, name: str, expected: str) -> Floats:
@@ -167,7 +185,8 @@ def _checked(values: Any, name: str, expected: str) -> Floats:
         found = np.empty(0, dtype=object)
     if found.dtype.kind not in "biuf":
         raise InputError(name, got=f"{type(values).__name__} of dtype {found.dtype}", expected=expected)
-    array = found.astype(np.float64)
+    frozen = found.base is None and not found.flags.writeable  # as `network_of` passes it
+    array = found.astype(np.float64, copy=not frozen)
     if not np.isfinite(array).all() or (array < 0).any():
         worst = array[~np.isfinite(array) | (array < 0)][0]
         raise InputError(name, got=f"an entry {worst}", expected=f"{expected}, finite and non-negative")
@@ -190,7 +209,8 @@ def _to_numpy(attention: Any) -> NDArray[Any]:
     return np.asarray(attention)
 
 
-def _kept_positions(mask: Any, length: int) -> NDArray[np.intp]:
+def kept_positions(mask: Any, length: int) -> NDArray[np.intp]:
+    """Return the positions of real tokens."""
     if mask is None:
         return np.arange(length)
     real = _to_numpy(mask).astype(bool)
@@ -204,7 +224,16 @@ def _kept_positions(mask: Any, length: int) -> NDArray[np.intp]:
     return np.flatnonzero(real)
 
 
-def _merged(layer: NDArray[Any], index: int, length: int, kept: NDArray[np.intp], heads: Heads) -> Floats:
+def merge_heads(layer: NDArray[Any], index: int, length: int, kept: NDArray[np.intp], heads: Heads) -> Floats:
+    """Return the attention (n, n) between the kept positions, merged over the heads of one sentence.
+
+    Args:
+        layer: (heads, T, T), rows summing to 1.
+        index: of the layer, for messages.
+        length: T.
+        kept: the n positions that are no padding.
+        heads: as for `AttentionNetwork.from_attentions`.
+    """
     if layer.ndim != 3 or layer.shape[1:] != (length, length) or 0 in layer.shape:
         raise InputError(
             f"attentions[{index}]",
@@ -212,20 +241,24 @@ def _merged(layer: NDArray[Any], index: int, length: int, kept: NDArray[np.intp]
             expected=f"(heads, T, T){f' with T = {length}' if length else ''}",
             remedy="Pass the attention of one sentence, attention[i] of a batch, for every layer.",
         )
-    probabilities = layer[:, kept[:, None], kept].astype(np.float64)  # (heads, T, T)
-    _check_rows(probabilities, index)
     check_choice("heads", heads, ("mean", "max", "min"), or_index="the index of a head")
-    if isinstance(heads, str):
-        merged: Floats = getattr(probabilities, heads)(axis=0)
-    else:
-        merged = probabilities[check_integer("heads", heads, minimum=0, maximum=len(probabilities) - 1)]
+    if not isinstance(heads, str):
+        check_integer("heads", heads, minimum=0, maximum=len(layer) - 1)
+    merged = np.empty((len(kept), len(kept)))
+    for start in range(0, len(kept), _QUERIES):
+        queries = kept[start : start + _QUERIES]
+        probabilities = layer[:, queries[:, None], kept].astype(np.float64)  # (heads, queries, n)
+        _check_rows(probabilities, index, start)
+        merged[start : start + _QUERIES] = (
+            getattr(probabilities, heads)(axis=0) if isinstance(heads, str) else probabilities[heads]
+        )
     empty = np.flatnonzero(merged.sum(axis=1) == 0.0)
     if len(empty):  # heads="min" can leave a query without keys
         merged[empty, empty] = 1.0
     return merged
 
 
-def _check_rows(probabilities: Floats, index: int) -> None:
+def _check_rows(probabilities: Floats, index: int, first: int) -> None:
     if not np.isfinite(probabilities).all() or (probabilities < 0).any():
         raise InputError(f"attentions[{index}]", got="NaN, infinite or negative entries", expected="probabilities")
     sums = probabilities.sum(axis=2)
@@ -233,7 +266,7 @@ def _check_rows(probabilities: Floats, index: int) -> None:
     if abs(float(sums[worst]) - 1.0) > ROW_SUM_TOLERANCE:
         raise InputError(
             f"attentions[{index}]",
-            got=f"a row summing to {sums[worst]:.4f} (head {worst[0]}, query {worst[1]})",
+            got=f"a row summing to {sums[worst]:.4f} (head {worst[0]}, query {first + worst[1]})",
             expected="rows summing to 1 over the real tokens",
             remedy="Capture attention in eval mode, without dropout, and pass the attention_mask of the inputs. "
             "For capacities that are not probabilities, use AttentionNetwork(capacities, readout).",

@@ -60,5 +60,8 @@ def is_causal(attentions: Sequence[Any], mask: torch.Tensor | None = None) -> bo
     layers = [torch.as_tensor(layer) for layer in attentions]
     if layers[0].shape[-1] < 2:
         return False
-    queries = 1 if mask is None else mask.to(layers[0].device)[..., None, :, None]
-    return not any(bool((layer * queries).triu(1).any()) for layer in layers)
+    heads = (head for layer in layers for head in layer.unbind(-3))  # one by one, to save memory
+    if mask is None:
+        return not any(bool(head.triu(1).any()) for head in heads)
+    queries = mask.to(layers[0].device)[..., None]
+    return not any(bool((head * queries).triu(1).any()) for head in heads)

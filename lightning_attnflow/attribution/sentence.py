@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow._checks import check_seed
+from lightning_attnflow._checks import check_choice, check_seed
 from lightning_attnflow.attention.capture import capture_attention
+from lightning_attnflow.attention.merged import MergedAttention, capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
-from lightning_attnflow.attention.readout import choose_readout, is_causal
+from lightning_attnflow.attention.readout import choose_readout
 from lightning_attnflow.attention.tokens import (
     EncodedText,
     Players,
@@ -73,18 +74,30 @@ class Sentence:
         """Return the same with another tokenised text."""
         return replace(self, text=encoded)
 
-    @cached_property
+    @property
     def attentions(self) -> list[NDArray[np.float64]]:
         """L arrays (heads, T, T), ``[head, query, key]``."""
-        device = next(self.model.parameters()).device
-        inputs = {key: value.to(device) for key, value in self.encoded.inputs.items()}
-        return [layer[0].double().cpu().numpy() for layer in capture_attention(self.model, inputs)]
+        return [layer[0].double().cpu().numpy() for layer in capture_attention(self.model, self._inputs)]
 
     def network(self, *, heads: Heads = "mean", residual: float = 0.5, readout: Any = "auto") -> AttentionNetwork:
         """Return the attention network; for ``readout="auto"`` see `choose_readout`."""
+        check_choice("heads", heads, ("mean", "max", "min"), or_index="the index of a head")
+        if heads not in self._merged:
+            masks = torch.ones((1, len(self.encoded)), dtype=torch.bool)
+            (self._merged[heads],) = capture_merged(self.model, self._inputs, masks, heads=heads)
+        merged = self._merged[heads]
         if isinstance(readout, str) and readout == "auto":
-            readout, _ = choose_readout(self.model, causal=is_causal(self.attentions))
-        return AttentionNetwork.from_attentions(self.attentions, heads=heads, residual=residual, readout=readout)
+            readout, _ = choose_readout(self.model, causal=merged.is_causal)
+        return merged.network(residual=residual, readout=readout)
+
+    @cached_property
+    def _inputs(self) -> dict[str, torch.Tensor]:
+        device = next(self.model.parameters()).device
+        return {key: value.to(device) for key, value in self.encoded.inputs.items()}
+
+    @cached_property
+    def _merged(self) -> dict[Heads, MergedAttention]:
+        return {}
 
     def game(
         self,

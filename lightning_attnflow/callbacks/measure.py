@@ -13,9 +13,9 @@ import torch
 
 from lightning_attnflow._checks import check_choice, is_number
 from lightning_attnflow._state import eval_mode
-from lightning_attnflow.attention.capture import capture_attention
+from lightning_attnflow.attention.merged import capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Heads, Readout
-from lightning_attnflow.attention.readout import choose_readout, is_causal
+from lightning_attnflow.attention.readout import choose_readout
 from lightning_attnflow.attention.tokens import EncodedText, Players
 from lightning_attnflow.attribution.conductance import conductance_flow
 from lightning_attnflow.attribution.target import LogitReader, class_probabilities
@@ -34,6 +34,7 @@ Flow = Literal["both", "conductance", "attention"]
 CONDUCTANCE_TOLERANCE = 0.03
 """Bound of the conservation error of monitored conductance flows; the error that is reached is logged."""
 
+_MAX_NETWORK_BYTES = 2**24  # of the attention networks of sentences whose flows are computed together
 _MOST_CLASSES = 20  # whose probabilities are kept
 
 
@@ -161,25 +162,28 @@ def _attention_flows(
     edges: bool,
 ) -> tuple[list[SentenceFlow], str]:
     """Return the attention flow of every sentence, and the readout with the reason for it."""
-    captured = [capture_attention(transformer, batch) for batch in batches]
     readout, reason = settings.readout, "set by the user"
-    if readout == "auto":
-        causal = [is_causal(layers, real) for layers, real in zip(captured, masks, strict=True) if real.shape[1] > 1]
-        readout, reason = choose_readout(transformer, causal=bool(causal) and all(causal))
-    options: dict[str, Any] = {"heads": settings.heads, "residual": settings.residual, "readout": readout}
-    networks: list[AttentionNetwork] = []
-    for layers, real in zip(captured, masks, strict=True):
-        arrays = [layer.cpu().numpy() for layer in layers]
-        networks += [
-            AttentionNetwork.from_attentions([layer[row] for layer in arrays], mask=mask, **options)
-            for row, mask in enumerate(real.numpy())
-        ]
-    groups = [one.positions for one in players]
-    flows = attention_flow(networks, method=settings.method, seed=settings.seed, groups=groups)
-    sentences = [
-        SentenceFlow.from_flow(*row[:3], key=row[3], edges=edges)
-        for row in zip(networks, flows, players, keys, strict=True)
-    ]
+    sentences: list[SentenceFlow] = []
+    pending: list[AttentionNetwork] = []
+
+    def add_flows() -> None:
+        rows = slice(len(sentences), len(sentences) + len(pending))
+        groups = [one.positions for one in players[rows]]
+        flows = attention_flow(pending, method=settings.method, seed=settings.seed, groups=groups)
+        sentences.extend(
+            SentenceFlow.from_flow(*row[:3], key=row[3], edges=edges)
+            for row in zip(pending, flows, players[rows], keys[rows], strict=True)
+        )
+        pending.clear()
+
+    for batch, real in zip(batches, masks, strict=True):
+        for merged in capture_merged(transformer, batch, real, heads=settings.heads):
+            if readout == "auto":
+                readout, reason = choose_readout(transformer, causal=merged.is_causal)
+            pending.append(merged.network(residual=settings.residual, readout=readout, copy=False))
+            if sum(network.capacities.nbytes for network in pending) > _MAX_NETWORK_BYTES:
+                add_flows()  # of few long sentences, or of many short ones in parallel
+    add_flows()
     return sentences, f"readout {readout!r}: {reason}."
 
 

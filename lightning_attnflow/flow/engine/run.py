@@ -23,7 +23,7 @@ from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION, LayerBounds
 from lightning_attnflow.flow.engine.shapley import shapley_values
 from lightning_attnflow.flow.engine.solve import Ints, ResidualNetworks
 from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads, n_cores
-from lightning_attnflow.flow.integers import IntegerNetwork, quantise
+from lightning_attnflow.flow.integers import IntegerNetwork, quantise, scale_of
 from lightning_attnflow.flow.layer import LayerFlow, exact_flow
 from lightning_attnflow.flow.solvers.dinic import edges_of
 
@@ -65,13 +65,13 @@ def _flows(
     seed: int,
     threads: Threads,
 ) -> dict[int, LayerFlow]:
-    integers = quantise(network)
+    scale = scale_of(network)
     flow_of = partial(_shapley_flow, tolerance, seed, threads) if shapley else _flow_alone
     # A layer needs the exact values of the layer above, but not its Shapley values.
     defer = threads.submit if shapley and network.n_positions >= MIN_SHARED_POSITIONS else partial
     flows = {
-        game.layer: defer(flow_of, game, integers.scale)
-        for game in layer_games(integers, min(layers), members, threads)
+        game.layer: defer(flow_of, game, scale)
+        for game in layer_games(quantise(network), min(layers), members, threads)
         if game.layer in layers
     }
     return {layer: flow() for layer, flow in flows.items()}
@@ -117,13 +117,15 @@ def layer_games(network: IntegerNetwork, lowest: int, groups: Bools | None, thre
         threads: share the maximum flows.
     """
     edges, readout, readout_position = _folded(network)
-    positions = np.eye(network.n_positions, dtype=bool)
+    n_layers, conserves, sink = network.n_layers, network.conserves, network.readout
+    del network  # its capacities take as much memory as the edges
+    positions = np.eye(len(readout), dtype=bool)
     members = positions if groups is None else groups
     top = len(edges) - 1
     limit = int(readout.sum())
-    total = limit if network.conserves else None
-    if top < network.n_layers:
-        yield LayerGame(network.n_layers, modular_values(members @ network.readout), None, None, readout)
+    total = limit if conserves else None
+    if top < n_layers:
+        yield LayerGame(n_layers, modular_values(members @ sink), None, None, readout)
     if lowest <= top:
         yield LayerGame(top, modular_values(members @ readout), None, None, readout)
     nets: ResidualNetworks | None = None

@@ -1,0 +1,110 @@
+"""Attention of sentences with merged heads, captured layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lightning_attnflow.attention.capture import capture_layers, find_transformer
+from lightning_attnflow.attention.network import (
+    AttentionNetwork,
+    Floats,
+    Heads,
+    Readout,
+    kept_positions,
+    merge_heads,
+    network_of,
+)
+from lightning_attnflow.attention.readout import is_causal
+from lightning_attnflow.errors import InputError
+
+_MAX_LAYER_BYTES = 2**23
+"""Memory for the attention of one layer; a longer sentence is alone in its forward pass."""
+_HEADS = 16  # of a model whose config does not tell
+
+
+@dataclass(frozen=True, eq=False)
+class MergedAttention:
+    """Attention of one sentence between its n real tokens.
+
+    Args:
+        layers: float64 (L, n, n), merged over the heads.
+        kept: the n positions that are no padding.
+        length: T, number of positions with padding.
+        is_causal: whether no token attends to a later one.
+    """
+
+    layers: Floats
+    kept: np.ndarray[Any, np.dtype[np.intp]]
+    length: int
+    is_causal: bool
+
+    def network(self, *, residual: float, readout: Readout, copy: bool = True) -> AttentionNetwork:
+        """Return the attention network, see `AttentionNetwork.from_attentions`; it uses ``layers`` unless `copy`."""
+        if not 0.0 <= residual < 1.0:
+            raise InputError("residual", got=residual, expected="a share in [0, 1)")
+        layers = self.layers.copy() if copy else self.layers
+        return network_of(layers, self.kept, self.length, residual, readout)
+
+
+def capture_merged(
+    model: nn.Module, inputs: Mapping[str, Any], masks: Tensor, *, heads: Heads = "mean"
+) -> Iterator[MergedAttention]:
+    """Yield the attention of every sentence of a batch.
+
+    Long sentences are captured one by one, so that neither the attention of several of them nor that of several layers
+    and heads is in memory at once. The outputs are compared with those of the model as it is for the first sentences.
+
+    Args:
+        model: as for `capture_attention`.
+        inputs: keyword arguments of its forward for a batch.
+        masks: bool (B, T), true for real tokens, on the CPU.
+        heads: as for `AttentionNetwork.from_attentions`.
+    """
+    n_rows, length = masks.shape
+    config: Any = find_transformer(model).config.get_text_config()
+    n_heads = getattr(config, "num_attention_heads", None)
+    row_bytes = 4 * (n_heads if isinstance(n_heads, int) else _HEADS) * length**2
+    n_together = max(1, _MAX_LAYER_BYTES // row_bytes)
+    for start in range(0, n_rows, n_together):
+        rows = slice(start, start + n_together)
+        yield from _captured(model, _rows(inputs, rows, n_rows), masks[rows], heads)
+
+
+def _rows(inputs: Mapping[str, Any], rows: slice, n_rows: int) -> dict[str, Any]:
+    return {
+        key: value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == n_rows else value
+        for key, value in inputs.items()
+    }
+
+
+def _captured(model: nn.Module, inputs: Mapping[str, Any], masks: Tensor, heads: Heads) -> list[MergedAttention]:
+    length = masks.shape[1]
+    kept = [kept_positions(mask, length) for mask in masks]
+
+    def reduce(layer: Tensor) -> list[tuple[Floats, bool]]:
+        return [
+            (merge_heads(_array(sentence), 0, length, positions, heads), is_causal([sentence], mask))
+            for sentence, positions, mask in zip(layer, kept, masks, strict=True)
+        ]
+
+    by_layer: list[Any] = capture_layers(model, inputs, reduce)
+    found = []
+    for row, positions in enumerate(kept):
+        merged = np.empty((len(by_layer), len(positions), len(positions)))
+        causal = length > 1
+        for number, layer in enumerate(by_layer):
+            merged[number], of_layer = layer[row]
+            layer[row] = None  # to save memory
+            causal &= of_layer
+        found.append(MergedAttention(merged, positions, length, causal))
+    return found
+
+
+def _array(sentence: Tensor) -> np.ndarray[Any, Any]:
+    return sentence.to(torch.promote_types(sentence.dtype, torch.float32)).cpu().numpy()
