@@ -6,7 +6,7 @@ uses a function of this module, which computes softmax attention like the eager 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ class AttentionRecord:
         scaling: of ``query @ key``.
         softcap: of the scaled scores, or None.
         product: (B, heads, T, T), ``query @ key``.
+        position_scores: maps keys (heads, T, d) to the scores (heads, T, T) of keys and relative positions, which are
+            linear in the keys, as in DeBERTa; or None. The mask contains them.
     """
 
     query: Tensor
@@ -47,6 +49,7 @@ class AttentionRecord:
     scaling: float
     softcap: float | None
     product: Tensor
+    position_scores: Callable[[Tensor], Tensor] | None = None
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from lightning_attnflow._checks import check_integer, check_positive
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.capture import rounding
-from lightning_attnflow.attention.recording import AttentionRecord, record_attention
+from lightning_attnflow.attention.recording import AttentionRecord
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.conductance import total_variation
 from lightning_attnflow.flow.path_points import (
@@ -47,6 +47,7 @@ from lightning_attnflow.flow.path_points import (
     evaluate_together,
     same_when_padded,
 )
+from lightning_attnflow.flow.path_recording import record_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -194,7 +195,7 @@ def _integrate_group(
     at_once = max(1, BATCH_POSITIONS // longest) if batch_size is None else batch_size
     paths = [PathPoints(model, *sentence, at_once, MAX_BYTES // len(sentences)) for sentence in sentences]
     expected = [points.plain_payoff(1.0) for points in paths] if edges else []
-    recording: AbstractContextManager[list[AttentionRecord]] = record_attention(model) if edges else nullcontext([])
+    recording: AbstractContextManager[list[AttentionRecord]] = record_layers(model) if edges else nullcontext([])
     with recording as records:
         for points in paths:
             points.records = records
@@ -312,7 +313,7 @@ def _edges(points: PathPoints, intervals: Sequence[_Interval], values: Floats) -
             for point, key_change, value_change in zip(three, by_key, by_value, strict=True):
                 weights, factor = point.edge_factors()
                 flows = (point.gradient @ value_change.mT).mul_(weights)  # (heads, T, T)
-                flows += (point.query @ key_change.mT).mul_(factor)
+                flows += point.score_changes(key_change).mul_(factor)
                 matrices[layer] += flows.sum(dim=0, dtype=torch.float64).cpu().numpy()
     return with_diagonal(matrices, values)
 

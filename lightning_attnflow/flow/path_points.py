@@ -36,9 +36,15 @@ class AttentionPoint(NamedTuple):
     mask: Tensor | None
     scaling: float
     softcap: float | None
+    position_scores: Callable[[Tensor], Tensor] | None = None
+
+    def score_changes(self, key_change: Tensor) -> Tensor:
+        """Return the changes (heads, T, T) of the scores by the change of the keys, divided by the scaling."""
+        changes = self.query @ key_change.mT
+        return changes if self.position_scores is None else changes + self.position_scores(key_change) / self.scaling
 
     def edge_factors(self) -> tuple[Tensor, Tensor]:
-        """Return the factors (heads, T, T) of <gradient_j, dv_i> and of <query_j, dk_i> in the edges."""
+        """Return the factors (heads, T, T) of <gradient_j, dv_i> and of `score_changes` in the edges."""
         weights, slope = attention_weights(self.query, self.key, self.mask, self.scaling, self.softcap)
         by_weight = self.gradient @ self.value.mT
         centred = by_weight - (weights * by_weight).sum(dim=-1, keepdim=True)  # <gradient_j, v_i - context_j>
@@ -47,7 +53,7 @@ class AttentionPoint(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes."""
-        return 4 * self.query.nbytes
+        return 4 * self.query.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
 
 class PathPoint(NamedTuple):
@@ -221,6 +227,7 @@ def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
                 None if record.mask is None else record.mask[min(row, len(record.mask) - 1)][..., kept, kept],
                 record.scaling,
                 record.softcap,
+                record.position_scores,
             )
             for record, gradient in layers
         ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_path_integral import MODELS, N_TOKENS, WITHOUT_EDGES, build, embedded, error_of, payoff_of
+from test_path_integral import MODELS, N_TOKENS, NODES_ONLY, POSITION_SCORES, build, embedded, error_of, payoff_of
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.coalition_path import integrate_coalitions
@@ -25,9 +25,9 @@ def integrate(model: Any, payoff: Any = None, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("edges", [True, False])
-@pytest.mark.parametrize("name", [*MODELS, *WITHOUT_EDGES])
+@pytest.mark.parametrize("name", [*MODELS, *POSITION_SCORES, *NODES_ONLY])
 def test_flow_is_conserved_exactly_in_few_steps(name: str, edges: bool) -> None:
-    model = build(*(MODELS | WITHOUT_EDGES)[name])
+    model = build(*(MODELS | POSITION_SCORES | NODES_ONLY)[name])
     result = integrate(model, edges=edges)
     baseline, sentence = embedded(model)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,9 +44,29 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: class, config cl
     "phi, partial rotary": ("PhiForCausalLM", "PhiConfig", SIZE),
     "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", SIZE),
 }
-WITHOUT_EDGES = {
-    "deberta": ("DebertaV2ForSequenceClassification", "DebertaV2Config", {**SIZE, "type_vocab_size": 0}),
+RELATIVE = {**SIZE, "type_vocab_size": 0, "relative_attention": True, "position_biased_input": False}
+BUCKETS = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_buckets": 2, "max_relative_positions": 16}
+POSITION_SCORES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "deberta": ("DebertaForSequenceClassification", "DebertaConfig", {**RELATIVE, "pos_att_type": "c2p|p2c"}),
+    "deberta-v2": (
+        "DebertaV2ForSequenceClassification",
+        "DebertaV2Config",
+        {**RELATIVE, "pos_att_type": "c2p|p2c"},
+    ),
+    "deberta-v3": (
+        "DebertaV2ForSequenceClassification",
+        "DebertaV2Config",
+        {**RELATIVE, **BUCKETS, "pos_att_type": "p2c|c2p"},
+    ),
+    "deberta, absolute": ("DebertaV2ForSequenceClassification", "DebertaV2Config", {**SIZE, "type_vocab_size": 0}),
     "mpnet": ("MPNetForSequenceClassification", "MPNetConfig", SIZE),
+}
+NODES_ONLY: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "deberta with a convolution": (
+        "DebertaV2ForSequenceClassification",
+        "DebertaV2Config",
+        {**SIZE, "type_vocab_size": 0, "conv_kernel_size": 3},
+    ),
     "falcon": (
         "FalconForCausalLM",
         "FalconConfig",
@@ -98,9 +119,9 @@ def bert() -> Any:
     return build(*MODELS["bert"])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *POSITION_SCORES])
 def test_flow_is_conserved_at_every_layer_and_node(name: str) -> None:
-    model = build(*MODELS[name])
+    model = build(*(MODELS | POSITION_SCORES)[name])
     result = integrate(model, tolerance=1e-4)
     baseline, sentence = embedded(model)
     with torch.no_grad():
@@ -113,12 +134,15 @@ def test_flow_is_conserved_at_every_layer_and_node(name: str) -> None:
     assert (np.abs(result.edges.sum(axis=1) - result.values[:-1]).max(axis=1) <= 1e-3 * variation[:-1]).all()
 
 
-TOGETHER = ("bert", "roberta", "modernbert, local attention", "gpt2", "llama, grouped keys", "mistral, sliding window")
+TOGETHER = (
+    *("bert", "roberta", "modernbert, local attention", "gpt2", "llama, grouped keys", "mistral, sliding window"),
+    *("deberta", "deberta-v2", "deberta-v3", "mpnet"),
+)
 
 
 @pytest.mark.parametrize("name", TOGETHER)
 def test_sentences_that_share_passes_have_the_flow_of_each_alone(name: str) -> None:
-    model = build(*MODELS[name])
+    model = build(*(MODELS | POSITION_SCORES)[name])
     lengths = (9, 6, 12, 6)
     sentences = [
         SentencePath(
@@ -152,9 +176,9 @@ def test_causal_classifiers_share_passes_at_equal_lengths_only() -> None:
         np.testing.assert_allclose(one.values, integrate_path(model, *sentence, tolerance=1e-3).values, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", WITHOUT_EDGES)
+@pytest.mark.parametrize("name", NODES_ONLY)
 def test_nodes_are_computed_where_attention_cannot_be_recorded(name: str) -> None:
-    result = integrate(build(*WITHOUT_EDGES[name]), tolerance=1e-3)
+    result = integrate(build(*NODES_ONLY[name]), tolerance=1e-3)
     assert result.edges is None
     assert (error_of(result) <= 1e-3).all()
 
@@ -198,15 +222,56 @@ def test_nodes_equal_layer_conductance_of_captum(bert: Any) -> None:
         np.testing.assert_allclose(values[layer + 1], expected.detach().numpy(), atol=1e-6)
 
 
+def test_attention_that_is_not_understood_is_refused_instead_of_recorded() -> None:
+    model = build(*POSITION_SCORES["mpnet"])
+    attention = model.mpnet.encoder.layer[0].attention.attn
+    attention.register_forward_pre_hook(lambda _, inputs: (inputs[0], inputs[1], 2 * inputs[2]))
+    integrate(model, max_steps=8)  # the hook changes the recorded bias too
+    forward = attention.forward
+    attention.forward = lambda states, mask, bias, **options: forward(states, mask, 2 * bias, **options)
+    with pytest.raises(CaptureError, match="Pass edges=False"):
+        integrate(model, max_steps=8)
+    assert integrate(model, max_steps=8, edges=False).edges is None
+
+
+def parts_of(model: Any) -> tuple[Any, list[Any], Any]:
+    """The embeddings, the layers and the head of a classifier, as functions of hidden states."""
+    body = model.base_model
+    if hasattr(model, "mpnet"):
+        head = lambda hidden: model.classifier(hidden)  # noqa: E731
+        layers = [
+            lambda hidden, layer=layer: layer(hidden, None, body.encoder.compute_position_bias(hidden))[0]
+            for layer in body.encoder.layer
+        ]
+    elif hasattr(model, "deberta"):
+        encoder, mask = body.encoder, torch.ones(1, 1, N_TOKENS, N_TOKENS, dtype=torch.long)
+
+        def run(layer: Any, hidden: Tensor) -> Tensor:
+            near = encoder.get_rel_pos(hidden)
+            found: Tensor = layer(hidden, mask, relative_pos=near, rel_embeddings=encoder.get_rel_embedding())[0]
+            return found
+
+        head = lambda hidden: model.classifier(model.pooler(hidden))  # noqa: E731
+        layers = [partial(run, layer) for layer in encoder.layer]
+        embed = partial(body.embeddings, mask=torch.ones(1, N_TOKENS, dtype=torch.long))
+        return lambda vectors: embed(inputs_embeds=vectors), layers, head
+    else:
+        head = lambda hidden: model.classifier(body.pooler(hidden))  # noqa: E731
+        layers = list(body.encoder.layer)
+    return lambda vectors: body.embeddings(inputs_embeds=vectors), layers, head
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-def test_edges_equal_jacobian_vector_products(bert: Any) -> None:
+@pytest.mark.parametrize("name", ["bert", *POSITION_SCORES])
+def test_edges_equal_jacobian_vector_products(name: str) -> None:
     """Each source position is moved alone, with exact derivatives and Gauss-Legendre quadrature."""
-    bert.set_attn_implementation("eager")
-    path = straight(*embedded(bert))
-    layers = bert.bert.encoder.layer
+    model = build(*(MODELS | POSITION_SCORES)[name])
+    model.set_attn_implementation("eager")
+    path = straight(*embedded(model))
+    embed, layers, head = parts_of(model)
 
     def states(point: Tensor) -> tuple[Tensor, ...]:
-        hidden = bert.bert.embeddings(inputs_embeds=path(point[None]))
+        hidden = embed(path(point[None]))
         found = [hidden]
         for layer in layers:
             hidden = layer(hidden)
@@ -223,14 +288,12 @@ def test_edges_equal_jacobian_vector_products(bert: Any) -> None:
             hidden = leaf
             for later in layers[number + 1 :]:
                 hidden = later(hidden)
-            logits = bert.classifier(bert.dropout(bert.bert.pooler(hidden)))
-            (gradient,) = torch.autograd.grad(payoff_of(bert)(logits).sum(), leaf)
-            for key in range(N_TOKENS):
-                moved = torch.zeros_like(tangents[number])
-                moved[:, key] = tangents[number][:, key]
-                _, change = torch.func.jvp(layer, (found[number].detach(),), (moved.detach(),))
-                expected[number, :, key] += weight * (change * gradient).sum(-1)[0].detach().numpy()
-    np.testing.assert_allclose(integrate(bert, tolerance=1e-9).edges, expected, atol=1e-8)
+            (gradient,) = torch.autograd.grad(payoff_of(model)(head(hidden)).sum(), leaf)
+            moved = torch.eye(N_TOKENS)[..., None] * tangents[number].detach()  # (key, T, D)
+            _, change = torch.func.jvp(layer, (found[number].detach().repeat(N_TOKENS, 1, 1),), (moved,))
+            expected[number] += weight * (change * gradient).sum(-1).T.detach().numpy()
+    found = integrate(model, tolerance=1e-9, max_steps=1024).edges
+    np.testing.assert_allclose(found, expected, atol=1e-8 * max(1.0, np.abs(expected).max()))
 
 
 class Affine(nn.Module):
