@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import lightning_attnflow
 from lightning_attnflow._checks import check_bool, check_integer, check_seed, is_number
 from lightning_attnflow._progress import progress_bar
 from lightning_attnflow.errors import InputError
@@ -227,6 +228,7 @@ class DataShapley:
                 remedy="Add the method, with a hash of the data, or run without a ledger.",
             )
         return {
+            "library_version": lightning_attnflow.__version__,
             "utility": describe(),
             "n_players": self.game.n_players,
             "groups": self.groups,
