@@ -25,14 +25,17 @@ REQUIREMENT = "vaderSentiment==3.3.2"
 ARCHIVE = "vaderSentiment-3.3.2.tar.gz"
 SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 INNER_ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-RATINGS_FILE = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+RATINGS_FILE = "hutto_ICWSM_2014/{}_GroundTruth.txt"
 
 
-def load_movie_reviews(cache_dir: str | Path | None = None) -> list[tuple[str, float]]:
+def load_movie_reviews(
+    cache_dir: str | Path | None = None, *, source: str = "movieReviewSnippets"
+) -> list[tuple[str, float]]:
     """Return the distinct sentences, each with its mean rating in [-4, 4].
 
     Args:
         cache_dir: directory of the archive; default: `lightning-attnflow` in `$XDG_CACHE_HOME` or `~/.cache`.
+        source: movieReviewSnippets, or another file of the archive: tweets, amazonReviewSnippets, nytEditorialSnippets.
 
     Raises:
         InputError: the download failed, or the archive has another checksum.
@@ -41,11 +44,11 @@ def load_movie_reviews(cache_dir: str | Path | None = None) -> list[tuple[str, f
     with tarfile.open(archive) as outer:
         inner_bytes = outer.extractfile(INNER_ARCHIVE).read()
     with tarfile.open(fileobj=io.BytesIO(inner_bytes)) as inner:
-        lines = inner.extractfile(RATINGS_FILE).read().decode("utf-8").splitlines()
+        lines = inner.extractfile(RATINGS_FILE.format(source)).read().decode("utf-8").splitlines()
     ratings: dict[str, list[float]] = {}
     spelling: dict[str, str] = {}
     for line in lines:
-        _, rating, text = line.split("\t")
+        _, rating, text = line.split("\t", maxsplit=2)
         key = " ".join(re.findall(r"\w+", text.casefold())) or text.strip()  # the file repeats texts with other marks
         ratings.setdefault(key, []).append(float(rating))
         spelling.setdefault(key, text.strip())

