@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from lightning_attnflow.attention.tokens import EncodedText, Players
 from lightning_attnflow.attribution.conductance import conductance_flow
 from lightning_attnflow.attribution.target import LogitReader, class_probabilities
 from lightning_attnflow.callbacks.batches import real_tokens
+from lightning_attnflow.callbacks.heads import NOT_STORED, WordHeads, word_heads
 from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
@@ -74,6 +75,7 @@ class MonitoredSentence:
         prediction: name of the predicted class or token.
         probability: of the prediction, NaN for a model without logits.
         classes: probability of every class by name, empty for more than 20 classes.
+        heads: attention of every head between the players, or why there is none.
     """
 
     text: str
@@ -86,6 +88,7 @@ class MonitoredSentence:
     prediction: str = ""
     probability: float = float("nan")
     classes: Mapping[str, float] = field(default_factory=dict)
+    heads: WordHeads = ""
 
     def title(self, step: int) -> str:
         """Return the sentence, its prediction with probability, and the step, for a figure."""
@@ -149,6 +152,9 @@ def measure(
         MonitoredSentence(one.text.strip(), one.names, one.is_special, key, flow, signed, *prediction)
         for one, key, flow, signed, prediction in zip(players, keys, attention, conductance, predictions, strict=True)
     ]
+    if settings.flow != "conductance":
+        heads = word_heads(transformer, batches, masks, players) if edges else [NOT_STORED] * len(sentences)
+        sentences = [replace(one, heads=of_heads) for one, of_heads in zip(sentences, heads, strict=True)]
     return Measured(sentences, notes)
 
 

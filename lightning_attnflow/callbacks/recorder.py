@@ -219,7 +219,8 @@ def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, sta
         flows["rollout"] = FlowPart(flow.rollout / flow.rollout.sum(axis=1, keepdims=True))
         if flow.attention is not None:
             received = np.concatenate([flow.attention.mean(axis=1), flows["rollout"].values[-1:]])
-            flows["attention"] = FlowPart(received, edges=flow.attention)
+            heads, reason = (None, one.heads) if isinstance(one.heads, str) else (one.heads, "")
+            flows["attention"] = FlowPart(received, edges=flow.attention, heads=heads, without_heads=reason)
     drifts = {"drift": sentence_drift(one, last), "drift_from_start": sentence_drift(one, start)}
     known = one.target is not None and math.isfinite(one.probability)
     return sentence_record(

@@ -17,6 +17,7 @@ MODULES = (
     "data.js",
     "scale.js",
     "describe.js",
+    "attention.js",
     "trace.js",
     "network.js",
     "bars.js",

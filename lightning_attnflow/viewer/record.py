@@ -1,7 +1,8 @@
 """The data that the page shows, as JSON: one record per step and one per sentence and step.
 
 The same records are written as TensorBoard summaries, as lines of a file beside other logs, and into HTML pages.
-Arrays are base64 strings of little-endian numbers; edges are float16, sparse where few of them carry the flow.
+Arrays are base64 strings of little-endian numbers; edges are float16, sparse where few of them carry the flow, and the
+attention of single heads has 8 bits.
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ from lightning_attnflow.errors import InputError
 Floats = NDArray[np.float64]
 Record = dict[str, Any]
 
-FORMAT, VERSION = "attnflow", 1
+FORMAT, VERSION = "attnflow", 2
+OLDEST_VERSION = 1
+"""Records of this version have no attention of single heads; everything else is the same."""
 PLUGIN_NAME = "attention_flow"
 EDGE_COVERAGE = 0.995
 """Sparse edges carry at least this share of the absolute flow of their layer, unless there are too many."""
 MAX_EDGES = 80_000
 """Sparse edges of one record, 8 bytes each after encoding, so that a record stays below 1 MB."""
+MAX_HEAD_BYTES = 46_000
+"""Bytes for the attention of all heads of one sentence, before encoding, which adds a third."""
+MIN_HEAD_COVERAGE = 0.8
+"""Heads are stored if this share of the attention of each of them fits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +48,8 @@ class FlowPart:
         lower, upper: float (rows, n), ends of the range or interval of the values, or None.
         range_name: what ``lower`` and ``upper`` are.
         edges: float (rows - 1, n, n) ``[layer, query, key]``, or None.
+        heads: float (rows - 1, H, n, n), attention of every head in [0, 1], without the residual stream, or None.
+        without_heads: why ``heads`` is None, for the reader of the page.
         error: float (rows,), error of the values as a share of the row's total variation, or None.
         saturation: float (rows,), share of the words whose value is decided by a trivial cut, or None.
         total: the sum of each row, or None.
@@ -55,6 +64,8 @@ class FlowPart:
     upper: Floats | None = None
     range_name: str = "range over all maximum flows"
     edges: Floats | None = None
+    heads: Floats | None = None
+    without_heads: str = ""
     error: Floats | None = None
     saturation: Floats | None = None
     total: float | None = None
@@ -74,6 +85,10 @@ class FlowPart:
             record |= {**ends, "range_name": self.range_name}
         if self.edges is not None:
             record["edges"] = pack_edges(self.edges, max_edges)
+        if self.heads is not None:
+            record |= pack_heads(self.heads)
+        elif self.without_heads:
+            record["without_heads"] = self.without_heads
         for name in ("error", "saturation"):
             if getattr(self, name) is not None:
                 record[name] = [_number(value) for value in getattr(self, name)]
@@ -189,19 +204,20 @@ def from_bytes(line: bytes | str, source: str = "record") -> Record:
         raise InputError(source, got=f"no JSON ({error})", expected="a record of the attention-flow viewer") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(source, got="other JSON", expected="a record of the attention-flow viewer")
-    if record.get("version") != VERSION:
-        newer = isinstance(record.get("version"), int) and record["version"] > VERSION
+    version = record.get("version")
+    if not isinstance(version, int) or not OLDEST_VERSION <= version <= VERSION:
+        newer = isinstance(version, int) and version > VERSION
         raise InputError(
             source,
-            got=f"a record of version {record.get('version')}",
-            expected=f"version {VERSION}",
+            got=f"a record of version {version}",
+            expected=f"version {OLDEST_VERSION} to {VERSION}",
             remedy="Update lightning-attnflow." if newer else "Log the run again with this version.",
         )
     return record
 
 
 def pack(array: Any, dtype: str) -> Record:
-    """Return an array as JSON: ``dtype`` ("f4", "f2", "u2"), ``shape``, and base64 ``data``."""
+    """Return an array as JSON: ``dtype`` ("f4", "f2", "u2", "u1"), ``shape``, and base64 ``data``."""
     numbers = np.ascontiguousarray(array, dtype=f"<{dtype}")
     data = base64.b64encode(numbers.tobytes()).decode("ascii")
     return {"dtype": dtype, "shape": list(numbers.shape), "data": data}
@@ -252,6 +268,46 @@ def unpack_edges(packed: Mapping[str, Any], n: int) -> Floats:
     layer = np.repeat(np.arange(len(packed["n"])), packed["n"])
     edges[layer, unpack(packed["query"]), unpack(packed["key"])] = unpack(packed["value"])
     return edges
+
+
+def heads_fit(n_layers: int, n_heads: int, n: int) -> bool:
+    """Whether the attention of all heads of n words may fit, so that it is worth computing."""
+    return n_layers * n_heads * n**2 / 8 < MAX_HEAD_BYTES
+
+
+def too_many_heads(n_layers: int, n_heads: int, n: int) -> str:
+    """Return why the heads are left out."""
+    return f"The attention of {n_layers} x {n_heads} heads between {n} words is too large for the record."
+
+
+def pack_heads(heads: Floats) -> Record:
+    """Return the attention of heads (L, H, n, n) as JSON, in steps of 1/255; or why it is left out.
+
+    ``mask`` has one bit for every entry, 1 if it is stored: all that do not round to 0, or the largest that fit.
+    ``coverage`` is the smallest share of the attention of a head that is stored.
+    """
+    n_layers, n_heads, n = heads.shape[:3]
+    rounded = np.rint(255 * heads).astype(np.uint8)
+    room = MAX_HEAD_BYTES - (rounded.size + 7) // 8
+    counts = np.bincount(rounded.ravel(), minlength=256)
+    stored = np.cumsum(counts[::-1])[::-1]  # number of entries of at least each value
+    smallest = next((value for value in range(1, 256) if stored[value] <= room), 256)
+    kept = rounded >= smallest
+    whole = heads.sum(axis=(2, 3))
+    coverage = (rounded * kept / 255).sum(axis=(2, 3)) / np.where(whole > 0, whole, 1.0)
+    if room < 0 or coverage.min() < MIN_HEAD_COVERAGE:
+        return {"without_heads": too_many_heads(n_layers, n_heads, n)}
+    packed = {"shape": [n_layers, n_heads, n], "coverage": round(min(1.0, float(coverage.min())), 4)}
+    return {"heads": packed | {"mask": pack(np.packbits(kept), "u1"), "value": pack(rounded[kept], "u1")}}
+
+
+def unpack_heads(packed: Mapping[str, Any]) -> Floats:
+    """Return the attention (L, H, n, n) of `pack_heads`; entries that were not stored are 0."""
+    n_layers, n_heads, n = packed["shape"]
+    heads = np.zeros((n_layers, n_heads, n, n))
+    kept = np.unpackbits(unpack(packed["mask"]), count=heads.size).astype(bool).reshape(heads.shape)
+    heads[kept] = unpack(packed["value"]) / 255
+    return heads
 
 
 def _header(kind: str, step: int) -> Record:

@@ -70,6 +70,8 @@ class RunLog:
             for of_step in self.sentences.values():
                 for flow in of_step.get(step, {}).get("flows", {}).values():
                     flow.pop("edges", None)
+                    if flow.pop("heads", None):
+                        flow["without_heads"] = "The heads of this step were left out: the run has too many steps."
 
     def write(self, path: str | Path) -> Path:
         """Write all records to a file and return its path."""
@@ -106,13 +108,15 @@ class RunLog:
         return {"name": name, "steps": steps}
 
     def edges(self, name: str, step: int) -> Record:
-        """Return the edges of a sentence at one step by the kind of flow.
+        """Return the edges of a sentence at one step by the kind of flow, and ``heads``, the attention of the heads.
 
         Raises:
             KeyError: no such sentence or step.
         """
         flows: Mapping[str, Any] = self.sentences[name][step]["flows"]
-        return {kind: flow["edges"] for kind, flow in flows.items() if "edges" in flow}
+        edges = {kind: flow["edges"] for kind, flow in flows.items() if "edges" in flow}
+        heads = [flow["heads"] for flow in flows.values() if "heads" in flow]
+        return edges | ({"heads": heads[0]} if heads else {})
 
     def documents(self) -> Record:
         """Return everything that the page can ask for."""
@@ -144,16 +148,19 @@ def _without_header(record: Record) -> Record:
 
 def _without_edges(record: Record) -> Record:
     flows = {
-        kind: {key: value for key, value in flow.items() if key != "edges"} | {"has_edges": "edges" in flow}
+        kind: {key: value for key, value in flow.items() if key not in ("edges", "heads")}
+        | {"has_edges": "edges" in flow}
+        | ({"n_heads": flow["heads"]["shape"][1]} if "heads" in flow else {})
         for kind, flow in record["flows"].items()
     }
     return record | {"flows": flows}
 
 
 def _edge_size(record: Record | None) -> int:
-    """Bytes of the packed edges of a record."""
+    """Bytes of the packed edges and heads of a record."""
     flows = {} if record is None else record["flows"]
-    arrays = [array for flow in flows.values() for array in flow.get("edges", {}).values() if isinstance(array, dict)]
+    packed = [flow.get(name, {}) for flow in flows.values() for name in ("edges", "heads")]
+    arrays = [array for part in packed for array in part.values() if isinstance(array, dict)]
     return sum(len(array["data"]) for array in arrays)
 
 

@@ -8,7 +8,15 @@ from lightning_attnflow.viewer.record import FlowPart, Prediction, Record, sente
 from lightning_attnflow.viewer.run_log import RunLog
 
 WORDS = ("[CLS]", "not", "a", "<b>bad</b>", "film", "[SEP]")
-N_LAYERS = 3
+N_LAYERS, N_HEADS = 3, 2
+
+
+def heads(run: int, sentence: int, step: int) -> np.ndarray:
+    """Attention (L, H, n, n) in steps of 1/255, as it is stored."""
+    weights = np.random.default_rng([run, sentence, step, 1]).dirichlet(
+        np.ones(len(WORDS)), (N_LAYERS, N_HEADS, len(WORDS))
+    )
+    return np.rint(255 * weights) / 255
 
 
 def values(run: int, sentence: int, step: int) -> np.ndarray:
@@ -49,7 +57,7 @@ def sentence(run: int, number: int, step: int) -> Record:
                 saturation=[0.0, 0.9, 0.0, 0.0],
             ),
             "rollout": FlowPart(share),
-            "attention": FlowPart(share[1:].repeat(1, axis=0), layers=range(1, N_LAYERS + 1), edges=attention),
+            "attention": FlowPart(share, edges=attention, heads=heads(run, number, step) if number == 0 else None),
         },
     )
 

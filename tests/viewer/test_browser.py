@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import WORDS, run_log, sentence, values
+from runs import WORDS, heads, run_log, sentence, values
 from test_page import HOSTILE, page_log
 
 from lightning_attnflow.viewer import frame_html, write_page
@@ -85,9 +85,14 @@ class Page:
     def shows(self, selector: str, text: str) -> None:
         self.until(lambda: text in self.one(selector).text)
 
-    def has_numbers(self, selector: str, expected: np.ndarray) -> None:
+    def has_numbers(self, selector: str, expected: np.ndarray, tolerance: float = 0.0) -> None:
         wanted = np.asarray(expected, dtype=np.float32).ravel()
-        self.until(lambda: np.array_equal(self.numbers(selector), wanted))
+
+        def is_shown() -> bool:
+            numbers = self.numbers(selector)
+            return numbers.shape == wanted.shape and np.allclose(numbers, wanted, rtol=0, atol=tolerance)
+
+        self.until(is_shown)
 
     def errors(self) -> list[str]:
         messages = self.browser.get_log("browser")
@@ -242,6 +247,28 @@ def _use_every_control(page: Page) -> None:
         page.until(lambda: page.all(".edge"))
 
 
+def test_attention_of_one_head_and_one_layer(file_page: Page) -> None:
+    attention = heads(1, 0, 20)
+    received = attention.sum(axis=2) / len(WORDS)
+    file_page.choose("kind", "attention")
+    file_page.choose("head", 1)
+    file_page.has_numbers(".node", np.concatenate([received[:, 1], np.full((1, len(WORDS)), 1 / len(WORDS))]), 1e-6)
+    file_page.shows(".detail", "Edges are the attention of head 2, without the residual stream.")
+    file_page.choose("only", 3)
+    file_page.has_numbers(".node", np.stack([received[2, 1], np.full(len(WORDS), 1 / len(WORDS))]), 1e-6)
+    assert file_page.all(".readout") == []
+    file_page.choose("share", 1)
+    file_page.until(lambda: len(file_page.all(".edge")) == np.count_nonzero(attention[2, 1]))
+    file_page.click('[data-view="layers"]')
+    file_page.has_numbers(".cell", attention[2, 1, ::-1], 1e-6)
+    file_page.click('[data-name="probe_01"] button')  # without heads
+    file_page.shows(".without-heads", "This record holds no single heads.")
+    assert file_page.all('[data-control="head"]:disabled')
+    file_page.choose("kind", "conductance")
+    file_page.has_numbers(".cell", values(1, 1, 20))
+    assert file_page.errors() == []
+
+
 def test_every_control_of_the_file(file_page: Page) -> None:
     _use_every_control(file_page)
     assert file_page.errors() == []
@@ -290,7 +317,7 @@ def test_records_of_another_version_are_refused_in_words(plugin_page: Page, log_
     _write(log_directory / "newer", [{**step_record(step=0), "version": 99}])
     plugin_page.until(lambda: plugin_page.all('option[value="newer"]'), 40)
     plugin_page.choose("run", "newer")
-    plugin_page.shows(".error", "version 99; expected version 1. Update lightning-attnflow.")
+    plugin_page.shows(".error", "version 99; expected version 1 to 2. Update lightning-attnflow.")
     plugin_page.click('[data-run="first"]')
     plugin_page.has_numbers(".node", values(0, 0, 20))
     assert all("status of 422" in message for message in plugin_page.errors())

@@ -9,16 +9,20 @@ import pytest
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.viewer.record import (
+    MAX_HEAD_BYTES,
     FlowPart,
     Prediction,
     from_bytes,
+    heads_fit,
     pack,
     pack_edges,
+    pack_heads,
     sentence_record,
     step_record,
     to_bytes,
     unpack,
     unpack_edges,
+    unpack_heads,
 )
 from lightning_attnflow.viewer.run_log import FILE_NAME, RunLog
 
@@ -53,7 +57,7 @@ def record(step: int = 0, n: int = 3, n_layers: int = 2, **changes: object) -> d
     return sentence_record(**options | changes)
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f2", "u2"])
+@pytest.mark.parametrize("dtype", ["f4", "f2", "u2", "u1"])
 def test_arrays_survive(dtype: str) -> None:
     array = np.arange(6).reshape(2, 3)
     restored = unpack(json.loads(json.dumps(pack(array, dtype))))
@@ -95,6 +99,50 @@ def test_size_of_a_record_of_12_layers(n: int, limit: int) -> None:
     assert len(to_bytes(record(n=n, n_layers=12))) < limit
 
 
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.0, 3.0])
+def test_size_of_a_record_of_20_words_with_12_layers_of_12_heads(sharpness: float) -> None:
+    heads = heads_of(12, 12, 20, sharpness)
+    one = record(n=20, n_layers=12)
+    one["flows"]["attention"] |= FlowPart(np.zeros((13, 20)), edges=heads.mean(axis=1), heads=heads).to_json()
+    assert ("heads" in one["flows"]["attention"]) == (sharpness >= 1)
+    assert len(to_bytes(one)) < 100_000
+
+
+def heads_of(n_layers: int, n_heads: int, n: int, sharpness: float = 1.0) -> np.ndarray:
+    """Attention (L, H, n, n) with rows that sum to 1."""
+    weights = np.exp(sharpness * np.random.default_rng(1).normal(size=(n_layers, n_heads, n, n)))
+    return weights / weights.sum(axis=3, keepdims=True)
+
+
+def test_heads_survive_to_8_bits() -> None:
+    heads = heads_of(3, 4, 9)
+    packed = json.loads(json.dumps(pack_heads(heads)))["heads"]
+    restored = unpack_heads(packed)
+    assert np.abs(restored - heads).max() <= 0.5 / 255 + 1e-9
+    assert packed["coverage"] >= 0.95
+
+
+def test_heads_keep_the_stated_share_within_the_limit() -> None:
+    heads = heads_of(12, 12, 24, sharpness=2.0)
+    packed = pack_heads(heads)["heads"]
+    restored = unpack_heads(packed)
+    assert restored.astype(bool).sum() + heads.size // 8 <= MAX_HEAD_BYTES
+    assert (restored.sum(axis=(2, 3)) / heads.sum(axis=(2, 3))).min() == pytest.approx(packed["coverage"], abs=1e-4)
+    assert 0.8 <= packed["coverage"] < 0.99
+
+
+@pytest.mark.parametrize(("n", "sharpness"), [(60, 1.0), (32, 0.1)])
+def test_heads_that_do_not_fit_are_left_out_with_the_reason(n: int, sharpness: float) -> None:
+    reason = f"The attention of 12 x 12 heads between {n} words is too large for the record."
+    assert pack_heads(heads_of(12, 12, n, sharpness)) == {"without_heads": reason}
+    assert heads_fit(12, 12, n) == (n == 32)
+
+
+def test_records_of_version_1_are_still_read() -> None:
+    old = record() | {"version": 1}
+    assert from_bytes(to_bytes(old)) == json.loads(to_bytes(old))
+
+
 def test_numbers_that_are_not_finite_become_null() -> None:
     line = to_bytes(step_record(step=1, scalars={"drift": float("nan")}, layers={"error": [float("inf"), 0.5]}))
     assert from_bytes(line)["scalars"] == {"drift": None}
@@ -106,8 +154,9 @@ def test_numbers_that_are_not_finite_become_null() -> None:
     [
         (b"{", "no JSON"),
         (b"[1]", "other JSON"),
-        (b'{"format": "attnflow", "version": 2}', "version 2; expected version 1. Update"),
-        (b'{"format": "attnflow", "version": 0}', "version 0; expected version 1. Log the run again"),
+        (b'{"format": "attnflow", "version": 3}', "version 3; expected version 1 to 2. Update"),
+        (b'{"format": "attnflow", "version": 0}', "version 0; expected version 1 to 2. Log the run again"),
+        (b'{"format": "attnflow"}', "version None; expected version 1 to 2. Log the run again"),
     ],
 )
 def test_other_data_and_versions_are_refused(line: bytes, words: str) -> None:

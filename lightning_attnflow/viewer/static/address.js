@@ -1,7 +1,7 @@
 // The state of the page, and where it is kept: in its own address, or in that of TensorBoard.
 
-const STATE_KEYS = ["run", "name", "step", "kind", "view", "layer", "share", "otherRun", "otherStep", "order", "start", "count", "theme"];
-const NUMBERS = ["step", "layer", "share", "otherStep", "start", "count"];
+const STATE_KEYS = ["run", "name", "step", "kind", "view", "layer", "head", "only", "share", "otherRun", "otherStep", "order", "start", "count", "theme"];
+const NUMBERS = ["step", "layer", "head", "only", "share", "otherStep", "start", "count"];
 
 /** The address of the page itself. */
 export const OWN_ADDRESS = {

@@ -1,5 +1,6 @@
 // The page: loads what is chosen, and draws the controls and the views.
 import { OWN_ADDRESS, formatState, parseState } from "./address.js";
+import { chooseAttention, decodeHeads } from "./attention.js";
 import { renderBars } from "./bars.js";
 import { decodeEdges, decodeSentence, rolloutEdges } from "./data.js";
 import { el } from "./dom.js";
@@ -137,16 +138,22 @@ class App {
     const kinds = Object.keys(step.flows);
     if (!kinds.includes(state.kind)) state.kind = kinds.includes("conductance") ? "conductance" : kinds[0];
     const flow = step.flows[state.kind];
-    const edges = await this.edges(run, name, step, state.kind);
-    return { id, run, index, document: sentence, step, flow, kind: state.kind, kinds, ...edges };
+    const shown = { flow, ...(await this.edges(run, name, step, state.kind)) };
+    return { id, run, index, document: sentence, step, kind: state.kind, kinds, ...shown };
   }
 
   async edges(run, name, step, kind) {
-    if (this.state.view !== "network") return { edges: null };
+    const { state } = this;
+    const isChosen = kind === "attention" && state.view === "layers" && step.flows.attention.hasEdges;
+    if (state.view !== "network" && !isChosen) return { edges: null };
     const packed = await this.load(`edges ${run} ${name} ${step.step}`, () => this.source.edges(run, name, step.step));
     const decode = (of) => (packed[of] ? decodeEdges(packed[of], step.n) : null);
-    if (packed[kind]) return { edges: decode(kind), neutralEdges: kind === "attention" };
     const attention = decode("attention");
+    if (kind === "attention") {
+      const heads = packed.heads ? decodeHeads(packed.heads) : null;
+      return { ...chooseAttention(step.flows.attention, attention, heads, state), neutralEdges: true, nLayers: attention?.length ?? 0 };
+    }
+    if (packed[kind]) return { edges: decode(kind) };
     if (kind === "rollout" && attention) return { edges: rolloutEdges(attention, step.flows.rollout) };
     return { edges: kind === "attention_flow" ? attention : null, neutralEdges: kind === "attention_flow" };
   }

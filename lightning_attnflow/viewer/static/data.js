@@ -16,8 +16,9 @@ export function decodeArray(packed) {
   const bytes = new Uint8Array(text.length);
   for (let index = 0; index < text.length; index += 1) bytes[index] = text.charCodeAt(index);
   const view = new DataView(bytes.buffer);
-  const size = { f4: 4, f2: 2, u2: 2 }[packed.dtype];
+  const size = { f4: 4, f2: 2, u2: 2, u1: 1 }[packed.dtype];
   if (!size) throw new Error(`unknown type of numbers ${packed.dtype}`);
+  if (size === 1) return bytes;
   const count = bytes.length / size;
   const numbers = packed.dtype === "u2" ? new Uint16Array(count) : new Float32Array(count);
   for (let index = 0; index < count; index += 1) {
@@ -28,25 +29,28 @@ export function decodeArray(packed) {
   return numbers;
 }
 
+/** The edges of dense layers (L, n, n), without zeros, the strongest first. */
+export function denseEdges(all, n, coverage) {
+  const layers = [];
+  const size = n * n;
+  for (let layer = 0; layer * size < all.length; layer += 1) {
+    const cells = [];
+    for (let cell = 0; cell < size; cell += 1) if (all[layer * size + cell] !== 0) cells.push(cell);
+    cells.sort((a, b) => Math.abs(all[layer * size + b]) - Math.abs(all[layer * size + a]));
+    layers.push({
+      query: Uint16Array.from(cells, (cell) => Math.floor(cell / n)),
+      key: Uint16Array.from(cells, (cell) => cell % n),
+      value: Float32Array.from(cells, (cell) => all[layer * size + cell]),
+      coverage: coverage(layer),
+    });
+  }
+  return layers;
+}
+
 /** The edges of every layer as { query, key, value, coverage }, the strongest first. */
 export function decodeEdges(packed, n) {
+  if (packed.dense) return denseEdges(decodeArray(packed.dense), n, (layer) => packed.coverage[layer]);
   const layers = [];
-  if (packed.dense) {
-    const all = decodeArray(packed.dense);
-    const size = n * n;
-    for (let layer = 0; layer * size < all.length; layer += 1) {
-      const cells = [];
-      for (let cell = 0; cell < size; cell += 1) if (all[layer * size + cell] !== 0) cells.push(cell);
-      cells.sort((a, b) => Math.abs(all[layer * size + b]) - Math.abs(all[layer * size + a]));
-      layers.push({
-        query: Uint16Array.from(cells, (cell) => Math.floor(cell / n)),
-        key: Uint16Array.from(cells, (cell) => cell % n),
-        value: Float32Array.from(cells, (cell) => all[layer * size + cell]),
-        coverage: packed.coverage[layer],
-      });
-    }
-    return layers;
-  }
   const [query, key, value] = [packed.query, packed.key, packed.value].map(decodeArray);
   let start = 0;
   packed.n.forEach((count, layer) => {
@@ -76,6 +80,8 @@ export class Flow {
     this.total = record.total ?? null;
     this.target = record.target ?? null;
     this.hasEdges = Boolean(record.has_edges);
+    this.nHeads = record.n_heads ?? 0;
+    this.withoutHeads = record.without_heads ?? (kind === "attention" && !this.nHeads ? "This record holds no single heads." : "");
   }
 
   at(row, index) {
@@ -112,6 +118,11 @@ export class Flow {
     }
     return upper > 0 && width / upper >= 0.9 ? "wide range" : null;
   }
+}
+
+/** A flow with other values, without their ranges and errors. */
+export function plainFlow(like, fields) {
+  return Object.assign(Object.create(Flow.prototype), like, { lower: null, upper: null, error: null, saturation: null, derived: true }, fields);
 }
 
 /** All steps of a sentence with decoded flows. */

@@ -19,7 +19,7 @@ export function describeStep(step, flow, row) {
     const warning = flow.warning(row);
     if (warning === "saturated") return "The flow of this layer is saturated: trivial cuts decide it, so it does not measure importance.";
     if (warning) return "The range over all maximum flows covers nearly everything in this layer: its values are not determined.";
-    return `Largest flow: ${named(order.slice(0, 3))}; the uniform share is ${percent(1 / flow.n, 1)}.`;
+    return `${flow.kind === "attention" ? "Most attention" : "Largest flow"}: ${named(order.slice(0, 3))}; the uniform share is ${percent(1 / flow.n, 1)}.`;
   }
   const target = flow.target ? quote(flow.target) : "the prediction";
   const floor = Math.max(0.005, Math.min(0.02, 1.5 / flow.n) * flow.variation(row));

@@ -20,10 +20,10 @@ export function renderHeadline(app, panels) {
   const before = sentence.steps[0];
   const other = panels[1]?.step;
   const texts = [describeStep(step, flow, row)];
-  if (other && panels[0].run === panels[1].run && other.step !== step.step) {
+  if (other && panels[0].run === panels[1].run && other.step !== step.step && !flow.derived) {
     const [early, late] = other.step < step.step ? [other, step] : [step, other];
     texts.push(describeChange(early, late, kind, row));
-  } else if (!other && before.step !== step.step) texts.push(describeChange(before, step, kind, row));
+  } else if (!other && before.step !== step.step && !flow.derived) texts.push(describeChange(before, step, kind, row));
   return el(
     "section",
     { class: "headline" },
@@ -41,16 +41,28 @@ export function renderToolbar(app, panel) {
   const present = { values: !layered, network: layered, layers: layered, training: many, run: many || panel.index.sentences.length > 1 };
   const views = Object.entries(VIEWS).filter(([view]) => present[view]);
   if (!present[state.view]) state.view = views[0][0];
-  const kinds = panel.kinds.length > 1 && state.view !== "run" && el("label", {}, el("select", { "data-control": "kind", "aria-label": "Flow", onchange: (event) => app.set({ kind: event.target.value, layer: undefined }) }, panel.kinds.map((kind) => el("option", { value: kind, selected: kind === panel.kind }, kindName(kind)))));
+  const kinds = panel.kinds.length > 1 && state.view !== "run" && el("label", {}, el("select", { "data-control": "kind", "aria-label": "Flow", onchange: (event) => app.set({ kind: event.target.value, layer: undefined, head: undefined, only: undefined }) }, panel.kinds.map((kind) => el("option", { value: kind, selected: kind === panel.kind }, kindName(kind)))));
   const row = app.row(panel.flow);
-  const layer = panel.flow.rows > 1 && state.view !== "run" && el("label", {}, "colour words by", el("select", { "data-control": "layer", onchange: (event) => app.set({ layer: Number(event.target.value) }) }, panel.flow.layers.map((number, place) => el("option", { value: number, selected: place === row }, rowName(panel.flow, place)))));
+  const layer = panel.flow.rows > 1 && !panel.flow.single && state.view !== "run" && el("label", {}, "colour words by", el("select", { "data-control": "layer", onchange: (event) => app.set({ layer: Number(event.target.value) }) }, panel.flow.layers.map((number, place) => el("option", { value: number, selected: place === row }, rowName(panel.flow, place)))));
   const share = state.view === "network" && panel.edges && el("label", { class: "share" }, "edges", el("input", { type: "range", min: 0.3, max: 1, step: 0.01, value: state.share, "data-control": "share", oninput: (event) => app.set({ share: Number(event.target.value) }) }), el("output", {}, percent(state.share)));
   return el(
     "div",
     { class: "toolbar" },
     el("div", { class: "tabs", role: "tablist" }, views.map(([view, name]) => el("button", { role: "tab", "aria-selected": String(view === state.view), "data-view": view, onclick: () => app.set({ view }) }, name))),
-    el("div", { class: "controls" }, kinds, layer, share),
+    el("div", { class: "controls" }, kinds, attentionControls(app, panel), layer, share),
   );
+}
+
+/** The choice of one head and one layer of the attention. */
+function attentionControls(app, panel) {
+  const { state } = app;
+  const flow = panel.document.steps.find((step) => step.step === panel.step.step).flows.attention;
+  if (panel.kind !== "attention" || !flow?.hasEdges || !["network", "layers"].includes(state.view)) return null;
+  const number = (text) => (text === "" ? undefined : Number(text));
+  const select = (control, label, options, value, disabled) => el("label", {}, el("select", { "data-control": control, "aria-label": label, disabled, onchange: (event) => app.set({ [control]: number(event.target.value) }) }, options.map(([key, text]) => el("option", { value: key, selected: String(key) === String(value ?? "") }, text))));
+  const heads = [["", "mean of the heads"], ...Array.from({ length: flow.nHeads }, (_, head) => [head, `head ${head + 1}`])];
+  const layers = [["", "all layers"], ...Array.from({ length: panel.nLayers }, (_, layer) => [layer + 1, `layer ${layer + 1}`])];
+  return [select("only", "Layer of the attention", layers, state.only), select("head", "Head", heads, state.head, !flow.nHeads), !flow.nHeads && el("small", { class: "without-heads" }, flow.withoutHeads)];
 }
 
 /** All words of a long sentence in one strip, with the visible part as a frame that can be moved and resized. */

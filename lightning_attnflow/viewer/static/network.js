@@ -73,9 +73,9 @@ export function renderNetwork(container, panel, state, actions) {
   const width = Math.max(320, drawing.clientWidth || 700);
   const shown = state.window(step.n);
   const geometry = columns(width, shown);
-  const rowHeight = Math.max(36, Math.min(72, (state.height - 120) / (flow.rows + 0.6)));
+  const rowHeight = Math.max(36, Math.min(flow.single ? 240 : 72, (state.height - 120) / (flow.rows + 0.6)));
   const top = 26;
-  const y = (row) => top + (flow.rows - row) * rowHeight;
+  const y = (row) => top + (flow.rows - row - (flow.single ? 1 : 0)) * rowHeight;
   const nodeWidth = Math.max(2, Math.min(46, geometry.column - 4));
   const numbered = geometry.column >= 44;
   const nodeHeight = numbered ? 19 : 12;
@@ -144,13 +144,13 @@ export function renderNetwork(container, panel, state, actions) {
   }
   const prediction = step.prediction ? `${step.prediction.class}  ${percent(step.prediction.probability, 1)}` : (flow.target ?? "readout");
   const pill = Math.max(90, textWidth(prediction, 13) + 28);
-  const readout = svg(
+  const readout = !flow.single && svg(
     "g",
     { class: "readout" },
     svg("rect", { x: readoutX - pill / 2, y: top - 15, width: pill, height: 26, rx: 13 }),
     svg("text", { x: readoutX, y: top + 2.5 }, prediction),
   );
-  const gutter = [svg("text", { x: 0, y: top + 2, class: "row-name" }, "readout")];
+  const gutter = [!flow.single && svg("text", { x: 0, y: top + 2, class: "row-name" }, "readout")];
   for (let row = 0; row < flow.rows; row += 1) gutter.push(svg("text", { x: 0, y: y(row) + 4, class: "row-name" }, rowName(flow, row)));
   const base = y(0) + nodeHeight / 2 + 17;
   const { labels, height } = wordLabels(step, geometry, shown, base, (index) => (index === null ? restore() : highlight(0, index)), (index) => actions.pin({ row: 0, index }));
@@ -203,7 +203,7 @@ export function renderNetwork(container, panel, state, actions) {
         empty && el("div", { class: "detail-note" }, "Nothing flows from the words: all values round to 0."),
         !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The edges of this step are not in the record."),
         !layers.length && flow.kind === "attention_flow" && el("div", { class: "detail-note" }, "This flow has no edges of its own: a maximum flow is not unique."),
-        panel.neutralEdges && el("div", { class: "detail-note" }, "Edges are the capacities of the network: attention with the residual stream."),
+        panel.neutralEdges && el("div", { class: "detail-note" }, panel.caption ?? "Edges are the capacities of the network: attention with the residual stream."),
         el("div", { class: "detail-note hint" }, "Point at a word or a node to follow what flows through it; click to keep it."),
       ].filter(Boolean),
     );

@@ -95,8 +95,9 @@ export function kindName(kind) {
   return names[kind] ?? kind.replaceAll("_", " ");
 }
 
-/** Name of a row: the words, or a layer. */
+/** Name of a row: the words, a layer, or a word that attends. */
 export function rowName(flow, row) {
+  if (flow.rowNames) return flow.rowNames[row];
   const layer = flow.layers[row];
   return layer === 0 ? "words" : `layer ${layer}`;
 }

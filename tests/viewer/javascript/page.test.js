@@ -1,6 +1,7 @@
 // Unit tests of the parts of the page that need no document.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { chooseAttention, decodeHeads, headEdges, matrixFlow } from "../../../lightning_attnflow/viewer/static/attention.js";
 import { decodeArray, decodeEdges, decodeSentence, fromHalf, rolloutEdges } from "../../../lightning_attnflow/viewer/static/data.js";
 import { describeChange, describeStep } from "../../../lightning_attnflow/viewer/static/describe.js";
 import { flips, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
@@ -8,9 +9,9 @@ import { commonScale, formatValue, ink, niceMaximum, shade } from "../../../ligh
 import { neighbours, strongestEdges, traceNode } from "../../../lightning_attnflow/viewer/static/trace.js";
 
 function pack(dtype, shape, numbers) {
-  const size = { f4: 4, f2: 2, u2: 2 }[dtype];
+  const size = { f4: 4, f2: 2, u2: 2, u1: 1 }[dtype];
   const view = new DataView(new ArrayBuffer(size * numbers.length));
-  numbers.forEach((number, index) => (dtype === "f4" ? view.setFloat32(4 * index, number, true) : view.setUint16(2 * index, number, true)));
+  numbers.forEach((number, index) => (dtype === "u1" ? view.setUint8(index, number) : dtype === "f4" ? view.setFloat32(4 * index, number, true) : view.setUint16(2 * index, number, true)));
   return { dtype, shape, data: Buffer.from(view.buffer).toString("base64") };
 }
 
@@ -163,4 +164,28 @@ test("an even flow is not described as no flow", () => {
   const [even, none] = sentence(step(0, [Array(200).fill(0.25)], { words }), step(1, [Array(200).fill(0.00001)], { words }));
   assert.match(describeStep(even, even.flows.conductance, 0), /No word stands out/);
   assert.match(describeStep(none, none.flows.conductance, 0), /Nothing flows/);
+});
+
+const packedHeads = () => decodeHeads({ shape: [1, 2, 2], mask: pack("u1", [1], [0b10110110]), value: pack("u1", [5], [255, 51, 204, 102, 153]), coverage: 0.95 });
+
+test("heads are decoded from the mask and the stored values", () => {
+  const decoded = packedHeads();
+  assert.deepEqual([...decoded.values].map((value) => Number(value.toFixed(6))), [1, 0, 0.2, 0.8, 0, 0.4, 0.6, 0]);
+  const [layer] = headEdges(decoded, 1);
+  assert.deepEqual([[...layer.query], [...layer.key], layer.coverage], [[1, 0], [0, 1], 0.95]);
+});
+
+test("one head and one layer of the attention are flows of shares", () => {
+  const [{ flows }] = sentence(step(0, [[0.5, 0.5], [1, 0]], { kind: "attention" }));
+  const mean = [layer([[0, 0, 0.5], [0, 1, 0.5], [1, 1, 1]])];
+  const rounded = (flow) => [...flow.values].map((value) => Number(value.toFixed(6)));
+  assert.equal(chooseAttention(flows.attention, mean, null, { head: 1 }).flow, flows.attention);
+  const head = chooseAttention(flows.attention, mean, packedHeads(), { head: 0 });
+  assert.deepEqual(rounded(head.flow), [0.6, 0.4, 1, 0]);
+  assert.match(head.caption, /head 1, without the residual stream/);
+  const one = chooseAttention(flows.attention, mean, null, { only: 1 });
+  assert.deepEqual(rounded(one.flow), [0.25, 0.75, 0.5, 0.5]);
+  assert.deepEqual(one.flow.rowNames, ["attended to", "attending"]);
+  const matrix = matrixFlow(one.flow, one.edges[0], ["the", "film"], { start: 0, count: 2 });
+  assert.deepEqual([rounded(matrix), matrix.rowNames], [[0, 1, 0.5, 0.5], ["film", "the"]]);
 });

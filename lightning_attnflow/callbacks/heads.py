@@ -1,0 +1,73 @@
+"""Attention of single heads between the words of the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_attnflow.attention.capture import capture_attention
+from lightning_attnflow.attention.tokens import Players
+from lightning_attnflow.viewer.record import heads_fit, too_many_heads
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+WordHeads = NDArray[np.float64] | str
+"""Attention (L, H, n, n) between n words, or why there is none."""
+NOT_STORED: WordHeads = "Single heads are stored for probes only."
+
+
+def word_heads(
+    transformer: PreTrainedModel,
+    batches: Sequence[Mapping[str, Any]],
+    masks: Sequence[torch.Tensor],
+    players: Sequence[Players],
+) -> list[WordHeads]:
+    """Return the attention of every head between the words of each sentence, without the residual stream.
+
+    It is summed over the tokens of a key and averaged over the tokens of a query, as in Clark et al. (2019).
+
+    Args:
+        transformer: the model.
+        batches: keyword arguments of its forward.
+        masks: bool (B, T) of the real tokens of every batch, on the CPU.
+        players: the words of every sentence.
+    """
+    config: Any = transformer.config.get_text_config()
+    shape = int(getattr(config, "num_hidden_layers", 1)), int(getattr(config, "num_attention_heads", 1))
+    found: list[WordHeads] = [too_many_heads(*shape, len(one)) for one in players]
+    start = 0
+    for batch, real in zip(batches, masks, strict=True):
+        rows = [row for row in range(len(real)) if heads_fit(*shape, len(players[start + row]))]
+        if rows:
+            columns = real[rows].any(dim=0).nonzero()[:, 0]
+            layers = [
+                layer.float().cpu().numpy() for layer in capture_attention(transformer, _part(batch, rows, columns))
+            ]
+            for place, row in enumerate(rows):
+                kept = real[row, columns].numpy()
+                mine = [layer[place][:, kept][:, :, kept] for layer in layers]  # (H, t, t)
+                found[start + row] = _of_words(mine, players[start + row])
+        start += len(real)
+    return found
+
+
+def _part(batch: Mapping[str, Any], rows: list[int], columns: torch.Tensor) -> dict[str, Any]:
+    """Return rows and columns of the inputs (B, T)."""
+    shape = batch["input_ids"].shape
+    return {
+        name: value[rows][:, columns.to(value.device)] if getattr(value, "shape", None) == shape else value
+        for name, value in batch.items()
+    }
+
+
+def _of_words(layers: Sequence[NDArray[np.float32]], players: Players) -> NDArray[np.float64]:
+    membership = np.zeros((len(players), layers[0].shape[-1]))
+    for word, positions in enumerate(players.positions):
+        membership[word, list(positions)] = 1.0
+    mean = membership / membership.sum(axis=1, keepdims=True)
+    return np.stack([mean @ layer @ membership.T for layer in layers])
