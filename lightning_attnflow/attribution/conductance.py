@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, fix_ends, neutral_tokens
+from lightning_attnflow.attribution.padded_batch import encoded_rows
 from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
@@ -99,7 +100,7 @@ def conductance_flow(
 def conductance_flows(
     model: torch.nn.Module,
     tokenizer: Any,
-    texts: Sequence[TextArgument],
+    texts: Sequence[TextArgument] | Mapping[str, Any],
     *,
     targets: Sequence[TargetArgument | None] | None = None,
     payoff: str | Payoff = "log_probability",
@@ -119,8 +120,8 @@ def conductance_flows(
     Args:
         model, tokenizer, payoff, baseline, tolerance, max_steps, path, edges, truncate, seed: as for
             `conductance_flow`.
-        texts: strings, token ids, chat messages, or tokenised texts such as the rows of a padded batch without their
-            padding.
+        texts: strings, token ids, chat messages, or a batch of model inputs: a mapping with ``input_ids`` (B, T) and
+            ``attention_mask``, whose rows are texts. Their padding, on either side, is removed.
         targets: a class or token id for each text; default: the predicted ones.
 
     Raises:
@@ -137,7 +138,12 @@ def conductance_flows(
         >>> flows = conductance_flows(model, tokenizer, ["A fine film.", "Dull."], targets=[0, 1])
         >>> [flow.values.shape for flow in flows]
         [(7, 6), (7, 4)]
+        >>> batch = tokenizer(["A fine film.", "Dull."], padding=True, return_tensors="pt")
+        >>> [flow.values.shape for flow in conductance_flows(model, tokenizer, batch)]
+        [(7, 6), (7, 4)]
     """
+    if isinstance(texts, Mapping):
+        texts = encoded_rows(tokenizer, texts)
     if isinstance(texts, str):
         raise InputError("texts", got="one string", expected="a sequence of strings")
     targets = [None] * len(texts) if targets is None else list(targets)

@@ -17,7 +17,8 @@ from lightning_attnflow.attention.merged import capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Heads, Readout
 from lightning_attnflow.attention.readout import choose_readout
 from lightning_attnflow.attention.tokens import EncodedText, Players
-from lightning_attnflow.attribution.conductance import conductance_flow
+from lightning_attnflow.attribution.conductance import conductance_flows
+from lightning_attnflow.attribution.padded_batch import unpadded_rows
 from lightning_attnflow.attribution.target import LogitReader, class_probabilities
 from lightning_attnflow.callbacks.batches import real_tokens
 from lightning_attnflow.callbacks.heads import NOT_STORED, WordHeads, word_heads
@@ -140,9 +141,7 @@ def measure(
     predictions = _predictions(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
     if settings.flow != "attention" and predictions[0][0] is not None:
         targets = [prediction[0] for prediction in predictions]
-        conductance = _conductance_flows(
-            transformer, batches, masks, players, tokenizer, targets, settings, notes, edges
-        )
+        conductance = _conductance_flows(transformer, batches, players, tokenizer, targets, settings, notes, edges)
     if settings.words and tokenizer is not None and any(one.kind != "words" for one in players):
         notes["words"] = (
             "some sentences are shown token by token: the tokenizer is not a fast one, or does not reproduce the "
@@ -237,7 +236,6 @@ def _class_name(transformer: Any, reader: LogitReader, tokenizer: Any, target: i
 def _conductance_flows(
     transformer: PreTrainedModel,
     batches: Sequence[Mapping[str, Any]],
-    masks: Sequence[torch.Tensor],
     players: Sequence[Players],
     tokenizer: PreTrainedTokenizerBase | None,
     targets: Sequence[int | None],
@@ -246,15 +244,20 @@ def _conductance_flows(
     edges: bool,
 ) -> list[ConductanceFlow | None]:
     """Return the conductance flow of every sentence for its predicted class; None with a note where it is undefined."""
+    inputs = [row for batch in batches for row in unpadded_rows(batch)]
+    texts = [_encoded(one, row) for one, row in zip(players, inputs, strict=True)]
     flows: list[ConductanceFlow | None] = []
     failures: list[AttnFlowError] = []
-    inputs = ((batch, row, mask) for batch, real in zip(batches, masks, strict=True) for row, mask in enumerate(real))
-    for (batch, row, mask), one, target in zip(inputs, players, targets, strict=True):
-        try:
-            flows.append(_conductance_flow(transformer, batch, row, mask, one, tokenizer, target, edges))
-        except AttnFlowError as error:  # such as a collapsed model, whose prediction does not depend on the words
-            flows.append(None)
-            failures.append(error)
+    try:
+        flows += _flows_together(transformer, tokenizer, texts, targets, edges)
+    except AttnFlowError:  # of at least one sentence
+        for text, target in zip(texts, targets, strict=True):
+            try:
+                flows += _flows_together(transformer, tokenizer, [text], [target], edges)
+            except AttnFlowError as error:  # such as a collapsed model, whose prediction does not depend on the words
+                flows.append(None)
+                failures.append(error)
+    flows = [flow and flow.grouped(one.positions, one.names) for flow, one in zip(flows, players, strict=True)]
     if len(failures) == len(flows) and settings.flow == "conductance":
         raise failures[0]
     if failures:
@@ -265,40 +268,32 @@ def _conductance_flows(
     return flows
 
 
-def _conductance_flow(
-    transformer: PreTrainedModel,
-    batch: Mapping[str, Any],
-    row: int,
-    mask: torch.Tensor,
-    players: Players,
-    tokenizer: PreTrainedTokenizerBase | None,
-    target: int | None,
-    edges: bool,
-) -> ConductanceFlow:
-    if tokenizer is None:
-        raise InputError("tokenizer", got="None", expected="the model's tokenizer, for its mask token")
-    names = [""] * int(mask.sum())
-    special = np.zeros(len(names), dtype=bool)
+def _encoded(players: Players, inputs: dict[str, torch.Tensor]) -> EncodedText:
+    """Return a sentence whose positions have the names of their players."""
+    n = inputs["input_ids"].shape[1]
+    names, special = [""] * n, np.zeros(n, dtype=bool)
     for group, name, mark in zip(players.positions, players.names, players.is_special, strict=True):
         for position in group:
             names[position], special[position] = name, mark
-    columns = mask.nonzero()[:, 0]
-    with torch.inference_mode(mode=False):  # tensors of trainer.validate are inference tensors, without gradients
-        inputs = {
-            name: tensor[row : row + 1, columns.to(tensor.device)].clone()
-            for name, tensor in batch.items()
-            if isinstance(tensor, torch.Tensor) and tensor.shape == batch["input_ids"].shape
-        }
-    encoded = EncodedText(
-        players.text, inputs, tuple(names), special, (None,) * len(names), ((0, 0),) * len(names), len(names)
-    )
+    return EncodedText(players.text, inputs, tuple(names), special, (None,) * n, ((0, 0),) * n, n)
+
+
+def _flows_together(
+    transformer: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    texts: Sequence[EncodedText],
+    targets: Sequence[int | None],
+    edges: bool,
+) -> list[ConductanceFlow]:
+    """Return the conductance flows of sentences that share forward passes, without edges where there are none."""
+    if tokenizer is None:
+        raise InputError("tokenizer", got="None", expected="the model's tokenizer, for its mask token")
+    options: dict[str, Any] = {"targets": targets, "tolerance": CONDUCTANCE_TOLERANCE, "max_steps": 64}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConservationWarning)  # stated once, for all sentences
-        options: dict[str, Any] = {"tolerance": CONDUCTANCE_TOLERANCE, "max_steps": 64, "edges": edges}
         try:
-            flow = conductance_flow(transformer, tokenizer, encoded, target=target, **options)
+            return conductance_flows(transformer, tokenizer, texts, edges=edges, **options)
         except CaptureError:  # the attention cannot be recorded
             if not edges:
                 raise
-            flow = conductance_flow(transformer, tokenizer, encoded, target=target, **options | {"edges": False})
-    return flow.grouped(players.positions, players.names)
+            return conductance_flows(transformer, tokenizer, texts, edges=False, **options)

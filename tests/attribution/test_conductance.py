@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,50 @@ def test_several_texts_give_a_list(encoder, tokenizer) -> None:
     assert len(flows) == 2
     with pytest.raises(InputError, match="one string"):
         conductance_flows(encoder, tokenizer, TEXT)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_of_a_padded_batch_have_the_flows_of_the_sentences_alone(encoder, tokenizer, side) -> None:
+    precise = copy.deepcopy(encoder).double()
+    texts = [TEXT, "a bad film", "not a very good plot", "dull!"]
+    batch = tokenizer(texts, padding=True, padding_side=side, return_tensors="pt")
+    assert not batch["attention_mask"].all()
+    for inputs in (batch, dict(batch)):
+        for flow, text in zip(conductance_flows(precise, tokenizer, inputs), texts, strict=True):
+            alone = conductance_flow(precise, tokenizer, text)
+            assert flow.tokens == alone.tokens
+            assert (flow.target, flow.n_steps) == (alone.target, alone.n_steps)
+            np.testing.assert_allclose(flow.values, alone.values, atol=1e-10)
+            np.testing.assert_allclose(flow.edges, alone.edges, atol=1e-10)
+
+
+def test_a_padded_batch_of_a_causal_language_model_has_the_flows_of_the_sentences_alone(
+    causal, causal_tokenizer
+) -> None:
+    precise = copy.deepcopy(causal).double()
+    ids = [causal_tokenizer(text)["input_ids"] for text in ("a fine film", "dull")]
+    n = max(map(len, ids))
+    batch = {  # padded on the left, with the positions that generate() uses
+        "input_ids": torch.tensor([[0] * (n - len(row)) + row for row in ids]),
+        "attention_mask": torch.tensor([[0] * (n - len(row)) + [1] * len(row) for row in ids]),
+        "position_ids": torch.tensor([[0] * (n - len(row)) + list(range(len(row))) for row in ids]),
+    }
+    for flow, text in zip(conductance_flows(precise, causal_tokenizer, batch), ("a fine film", "dull"), strict=True):
+        alone = conductance_flow(precise, causal_tokenizer, text)
+        np.testing.assert_allclose(flow.values, alone.values, atol=1e-10)
+        np.testing.assert_allclose(flow.edges, alone.edges, atol=1e-10)
+
+
+def test_unusable_batches_are_refused(encoder, tokenizer) -> None:
+    ids = torch.tensor([[2, 6, 3, 0]])
+    for batch, message in [
+        ({}, "input_ids: got none"),
+        ({"input_ids": ids[0]}, "a tensor"),
+        ({"input_ids": ids, "attention_mask": ids[:, :2]}, "attention_mask: got"),
+        ({"input_ids": ids, "attention_mask": 0 * ids}, "input_ids|token"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            conductance_flows(encoder, tokenizer, batch)
 
 
 def test_a_causal_language_model_explains_the_next_token(causal, causal_tokenizer) -> None:
