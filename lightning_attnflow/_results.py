@@ -8,7 +8,6 @@ interrupted write leaves no partial file.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
 
@@ -47,13 +47,8 @@ class SavedResult:
         if path.suffix != ".npz":
             path = path.with_name(f"{path.name}.npz")
         header = np.array(json.dumps(metadata, default=_to_json))
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, metadata=header, **arrays)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replaced(path) as partial, partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, metadata=header, **arrays)
         return path
 
     @classmethod

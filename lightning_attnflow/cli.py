@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from lightning_attnflow import __version__
+from lightning_attnflow._files import replaced
 from lightning_attnflow.errors import AttnFlowError, InputError
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ def _flow(arguments: Namespace) -> None:
     saturated = [str(layer) for layer in range(flow.n_layers) if flow.is_saturated(layer)]
     print(f"layers 0 (input) to {flow.n_layers} (prediction); saturated: {', '.join(saturated) or 'none'}")
     if arguments.png:
-        flow_heatmap(flow).savefig(arguments.png)
+        with replaced(arguments.png) as partial:
+            flow_heatmap(flow).savefig(partial)
         _print_paths([Path(arguments.png)])
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._files import write_text
 from lightning_attnflow._optional import require
 
 HISTOGRAM_BINS = 30
@@ -226,4 +227,4 @@ def _prefixed(logger: Any, tag: str, joint: str = "-") -> str:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

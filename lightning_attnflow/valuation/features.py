@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_choice, check_integer, check_text
+from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.capture import find_transformer
@@ -94,9 +94,8 @@ def encode_texts(
         return features
     features = _encode(encoder, tokenizer, texts, lengths, pooling, batch_size, cut)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    safetensors.save_file({"features": features}, partial)
-    os.replace(partial, path)  # an interrupted write leaves no partial file under the final name
+    with replaced(path) as partial:
+        safetensors.save_file({"features": features}, partial)
     return features
 
 

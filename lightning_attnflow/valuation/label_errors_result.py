@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._figures import OPPOSES, new_axes
+from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.page import Column, page
@@ -119,7 +120,7 @@ class LabelErrors(SavedResult):
             path: file to write.
         """
         columns = self._columns(self.order)
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
+        with replaced(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))
@@ -133,8 +134,7 @@ class LabelErrors(SavedResult):
             title: title of the page.
             note: text below the title; default: the estimated share of wrong labels and the notes.
         """
-        Path(path).write_text(self._page(title, note or self.summary()), encoding="utf-8")
-        return Path(path)
+        return write_text(path, self._page(title, note or self.summary()))
 
     def _repr_html_(self) -> str:
         framed = html.escape(self._page("Label errors", self.summary()), quote=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_choice, check_integer
 from lightning_attnflow._figures import value_bars
+from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._optional import require
 from lightning_attnflow._results import Arrays, SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
@@ -215,7 +216,7 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         Args:
             path: file to write.
         """
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
+        with replaced(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(self._known())
             writer.writerows(zip(*(self.column(name) for name in self._known()), strict=True))
@@ -231,8 +232,7 @@ class Ranking(SavedResult, Sequence[RankingRow]):
             title: title of the page.
             note: text below the title.
         """
-        Path(path).write_text(self._page(title, note), encoding="utf-8")
-        return Path(path)
+        return write_text(path, self._page(title, note))
 
     def _repr_html_(self) -> str:
         # A frame keeps the style of the page from affecting the notebook.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_attnflow._checks import check_integer
+from lightning_attnflow._files import replaced
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
 from lightning_attnflow.valuation.data_shapley import DataShapley
@@ -158,6 +159,8 @@ def rank_texts(
             game = FrozenEncoderUtility(features["train"], train.labels, features["test"], test.labels)
             curve = RemovalCurve.of(game, result.values, seed=seed)
             paths.append(folder / "removal_curve.png")
-            curve.plot(score=f"accuracy on {len(test)} other sentences").figure.savefig(paths[-1], dpi=150)  # type: ignore[union-attr]
+            axes = curve.plot(score=f"accuracy on {len(test)} other sentences")
+            with replaced(paths[-1]) as partial:
+                axes.figure.savefig(partial, dpi=150)  # type: ignore[union-attr]
         paths += [Path(ledger)] if ledger is not None else []
     return RankedTexts(ranking, result, summary, tuple(paths), interrupted)

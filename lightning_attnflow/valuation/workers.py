@@ -1,19 +1,18 @@
 """Evaluation of samples in this process, by joblib workers or on a Ray cluster.
 
-The game is sent to each worker once, through a file for loky and through the object store for Ray. If a worker dies,
-its samples are computed again. Ray is used directly, because its joblib backend hangs after a worker has died.
+The game is sent to each worker once: through a pipe when loky starts the worker, or through the object store of Ray. No
+file is read. If a worker dies, its samples are computed again. Ray is used directly, because its joblib backend hangs
+after a worker has died.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from lightning_attnflow._checks import check_choice, is_integer
@@ -68,12 +67,17 @@ def sample_source(
             yield lambda indices: _on_ray(indices, n_jobs, handle, settings)
             return
         yield lambda indices: _parallel(
-            indices, n_jobs, backend, lambda index: (_evaluate_in_worker, handle, settings, index)
+            indices,
+            n_jobs,
+            backend,
+            lambda index: (_evaluate_in_worker, (handle[0], None), settings, index),
+            initializer=_receive,
+            initargs=handle,
         )
 
 
 def _parallel(
-    indices: Sequence[int], n_jobs: int, backend: str, task: Callable[[int], tuple[Any, ...]]
+    indices: Sequence[int], n_jobs: int, backend: str, task: Callable[[int], tuple[Any, ...]], **options: Any
 ) -> Iterator[PermutationSample]:
     joblib = _require(backend)
     remaining, failures = list(indices), 0
@@ -81,7 +85,7 @@ def _parallel(
         samples = None
         try:
             parallel = joblib.Parallel(
-                n_jobs=n_jobs, backend=backend, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1
+                n_jobs=n_jobs, backend=backend, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1, **options
             )
             samples = parallel(joblib.delayed(function)(*rest) for function, *rest in map(task, tuple(remaining)))
             for outcome in samples:
@@ -148,13 +152,10 @@ def _evaluate_in_thread(game: Game, settings: SampleSettings, index: int) -> Per
 def _evaluate_in_worker(handle: Any, settings: SampleSettings, index: int) -> PermutationSample | GameError:
     token, where = handle
     if token not in _worker_games:
-        _worker_games.clear()
-        if isinstance(where, Path):
-            _worker_games[token] = pickle.loads(where.read_bytes())
-        else:
-            import ray
+        import ray
 
-            _worker_games[token] = ray.get(where)
+        _worker_games.clear()
+        _worker_games[token] = ray.get(where)
     with torch_threads(settings.threads):
         return _evaluate(_worker_games[token], settings, index)
 
@@ -164,6 +165,19 @@ def _evaluate(game: Game, settings: SampleSettings, index: int) -> PermutationSa
         return evaluate_sample(game, settings, index)
     except GameError as error:  # returned, because loky and Ray would wrap it in an exception of their own
         return error
+
+
+@dataclass(eq=False)
+class _Sent:
+    """Holds the game, so that joblib, which keeps the arguments of its last workers, does not keep the game."""
+
+    game: Game | None
+
+
+def _receive(token: str, sent: _Sent) -> None:
+    """In a worker that starts: store the game of the run."""
+    assert sent.game is not None
+    _worker_games[token] = sent.game
 
 
 @contextmanager
@@ -178,18 +192,20 @@ def _sent_to_workers(game: Game, backend: str) -> Iterator[tuple[str, Any]]:
         return
     from joblib.externals.loky.backend.reduction import dumps  # pickles lambdas too, as loky itself does
 
-    with tempfile.TemporaryDirectory(prefix="data-shapley-") as folder:
-        path = Path(folder) / "game.pickle"
-        try:
-            path.write_bytes(bytes(dumps(game)))
-        except Exception as error:
-            raise InputError(
-                "utility",
-                got=f"{type(error).__name__} when pickled: {error}",
-                expected="a game that can be sent to worker processes",
-                remedy="Pass n_jobs=1 or backend='threading'.",
-            ) from error
-        yield token, path
+    try:
+        dumps(game)
+    except Exception as error:
+        raise InputError(
+            "utility",
+            got=f"{type(error).__name__} when pickled: {error}",
+            expected="a game that can be sent to worker processes",
+            remedy="Pass n_jobs=1 or backend='threading'.",
+        ) from error
+    sent = _Sent(game)
+    try:
+        yield token, sent
+    finally:
+        sent.game = None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from lightning_attnflow._files import write_text
 from lightning_attnflow.viewer.run_log import RunLog
 
 MODULES = (
@@ -59,9 +60,7 @@ def page_html(runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> s
 
 def write_page(path: str | Path, runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> Path:
     """Write the page of `page_html` in UTF-8 and return its path."""
-    path = Path(path)
-    path.write_text(page_html(runs, title=title), encoding="utf-8")
-    return path
+    return write_text(path, page_html(runs, title=title))
 
 
 def frame_html(runs: Mapping[str, RunLog], *, height: int = 640) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_attnflow._files import write_bytes
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.viewer.record import PLUGIN_NAME, Record, from_bytes, to_bytes
@@ -75,9 +76,7 @@ class RunLog:
 
     def write(self, path: str | Path) -> Path:
         """Write all records to a file and return its path."""
-        path = Path(path)
-        path.write_bytes(b"".join(to_bytes(record) + b"\n" for record in self.records()))
-        return path
+        return write_bytes(path, b"".join(to_bytes(record) + b"\n" for record in self.records()))
 
     def records(self) -> list[Record]:
         """All records: those of the steps, then those of the sentences."""
