@@ -84,6 +84,7 @@ class GroupedGame:
         self._group_of = np.empty(game.n_players, dtype=np.intp)  # (inner players,)
         for index, group in enumerate(self.groups):
             self._group_of[list(group)] = index
+        self._empty: NDArray[np.float64] | None = None  # (1,), payoff of the empty coalition
 
     def __call__(self, coalitions: Coalitions) -> Payoffs:
         payoffs: Payoffs = self.game(np.ascontiguousarray(coalitions[:, self._group_of]))
@@ -93,6 +94,8 @@ class GroupedGame:
     def prefix_values(self) -> Callable[[Permutations], NDArray[np.float64]]:
         """The inner game's ``prefix_values`` at the boundaries of the groups."""
         inner = self.game.prefix_values
+        if hasattr(self.game, "prefix_chunks"):  # evaluates the boundaries only
+            return self._prefix_values_by_chunks
 
         def of_groups(permutations: Permutations) -> NDArray[np.float64]:
             m = len(permutations)
@@ -116,6 +119,12 @@ class GroupedGame:
             return chunks
 
         return of_groups
+
+    def _prefix_values_by_chunks(self, permutations: Permutations) -> NDArray[np.float64]:
+        if self._empty is None:
+            self._empty = np.asarray(self.game(np.zeros((1, self.game.n_players), dtype=bool)), dtype=np.float64)
+        sizes = range(1, self.n_players + 1)
+        return np.array([np.concatenate([self._empty, *self.prefix_chunks(row, sizes)]) for row in permutations])
 
     @property
     def marginal_bounds(self) -> Callable[[], Bounds]:

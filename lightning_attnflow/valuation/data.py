@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.labels import encode_labels
 
 
 def check_features(name: str, features: Any) -> NDArray[np.float64]:
@@ -32,25 +33,13 @@ def check_features(name: str, features: Any) -> NDArray[np.float64]:
     return array
 
 
-def check_labels(name: str, labels: ArrayLike | Any, length: int) -> NDArray[np.int64]:
-    """Return class labels 0, 1, ... as int64 (length,); there must be at least two classes."""
-    if hasattr(labels, "detach"):
-        labels = labels.detach().cpu().numpy()
-    array = np.asarray(labels)
-    if array.shape != (length,):
-        raise InputError(name, got=f"shape {array.shape}", expected=f"shape ({length},), one label for each sentence")
-    integers = array.astype(np.int64) if array.dtype.kind in "biuf" and np.isfinite(array).all() else None
-    if integers is None or (integers != array).any() or integers.min() < 0:
-        raise InputError(name, got=f"{array.dtype} {array[:5]}", expected="integers 0, 1, ...")
-    if integers.min() == integers.max():
-        raise InputError(name, got=f"{length} sentences of class {integers[0]} only", expected="at least two classes")
-    return integers
-
-
 def check_classification_data(
-    features: Any, labels: ArrayLike, validation_features: Any, validation_labels: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return checked features (n, d), labels (n,), validation features (m, d) and validation labels (m,)."""
+    features: Any, labels: Any, validation_features: Any, validation_labels: Any
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], tuple[Any, ...]]:
+    """Return features (n, d), labels (n,), validation features (m, d), validation labels (m,), and the classes.
+
+    Labels are indices of the classes. Both sets have at least two of them.
+    """
     train = check_features("features", features)
     validation = check_features("validation_features", validation_features)
     if train.shape[1] != validation.shape[1]:
@@ -60,12 +49,15 @@ def check_classification_data(
             expected=f"{train.shape[1]}, as in the training set",
             remedy="Encode both sets with the same model.",
         )
-    return (
-        train,
-        check_labels("labels", labels, len(train)),
-        validation,
-        check_labels("validation_labels", validation_labels, len(validation)),
-    )
+    given, classes = encode_labels("labels", labels, len(train))
+    truth, _ = encode_labels("validation_labels", validation_labels, len(validation), classes=classes)
+    if truth.min() == truth.max():
+        raise InputError(
+            "validation_labels",
+            got=f"{len(truth)} of class {classes[truth[0]]!r} only",
+            expected="at least two classes",
+        )
+    return train, given, validation, truth, classes
 
 
 def fingerprint(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -45,7 +45,9 @@ class DataShapley:
     Args:
         utility: a game, such as ``FrozenEncoderUtility`` or ``TrainerUtility``.
         stop: stopping criterion, default ``MaxPermutations(400)``.
-        truncation: truncation rule; None evaluates every permutation to the end.
+        truncation: truncation rule; None evaluates every permutation to the end. "auto" is ``Truncation()`` for
+            utilities that evaluate one coalition at a time, such as ``TrainerUtility``, and None for those with
+            ``prefix_values``, such as ``FrozenEncoderUtility``, where its audit costs more than it saves.
         groups: a partition of the players. The groups then are the players.
         n_jobs: number of workers; 1 works in this process, -1 uses all cores.
         backend: loky, threading or ray.
@@ -80,7 +82,7 @@ class DataShapley:
         utility: Game,
         *,
         stop: Stop | None = None,
-        truncation: Truncation | None = Truncation(),  # noqa: B008  a frozen value
+        truncation: Truncation | Literal["auto"] | None = "auto",
         groups: Sequence[Sequence[int]] | None = None,
         n_jobs: int = 1,
         backend: str = "loky",
@@ -96,8 +98,10 @@ class DataShapley:
             )
         if stop is not None and not isinstance(stop, Stop):
             raise InputError("stop", got=repr(stop), expected="a stopping criterion, such as MaxPermutations(1000)")
+        if truncation == "auto":
+            truncation = None if hasattr(utility, "prefix_values") else Truncation()
         if truncation is not None and not isinstance(truncation, Truncation):
-            raise InputError("truncation", got=repr(truncation), expected="a Truncation or None")
+            raise InputError("truncation", got=repr(truncation), expected="a Truncation, 'auto' or None")
         if not is_number(audit) or not 0 < audit <= 1:
             raise InputError("audit", got=repr(audit), expected="a number in (0, 1]")
         if check_integer("threads", threads) > thread_limit():
@@ -153,7 +157,7 @@ class DataShapley:
             steps = "pairs of permutations" if estimate.permutations_per_sample == 2 else "permutations"
             bar = progress_bar(total_samples(self.stop, estimate), "Data Shapley", unit=steps, always=self.progress)
             report = RunProgress(stack.enter_context(bar), self.stop, estimate, self.n_jobs)
-            if seconds and not hasattr(self.utility, "prefix_chunks"):  # chunks are far faster than single evaluations
+            if seconds and not hasattr(self.utility, "prefix_values"):  # else the first sample tells
                 report.warn_if_long(seconds)
             source = stack.enter_context(sample_source(self.game, settings, self.n_jobs, self.backend))
             queue = WorkQueue(

@@ -27,9 +27,9 @@ def knn_shapley(
 
     Args:
         features: float (n, d).
-        labels: int (n,).
+        labels: n labels: strings, numbers or booleans.
         validation_features: float (m, d).
-        validation_labels: int (m,).
+        validation_labels: m labels, of the classes of ``labels``.
         k: number of neighbours.
 
     Returns:
@@ -95,9 +95,11 @@ def _sorted_matches(
     features: Any, labels: ArrayLike, validation_features: Any, validation_labels: ArrayLike
 ) -> tuple[int, Iterator[tuple[NDArray[np.intp], FloatArray]]]:
     """Return n and, for blocks of validation examples, the training examples nearest first and whether labels match."""
-    train, train_labels, validation, truth = check_classification_data(
+    train, train_labels, validation, truth, _ = check_classification_data(
         features, labels, validation_features, validation_labels
     )
+    centre = train.mean(axis=0)  # distances are computed from squares, which would lose digits under a large offset
+    train, validation = train - centre, validation - centre
     rows = max(1, _BLOCK_DISTANCES // len(train))
 
     def blocks() -> Iterator[tuple[NDArray[np.intp], FloatArray]]:

@@ -10,6 +10,7 @@ from lightning_attnflow._progress import ProgressBar
 from lightning_attnflow.shapley import PermutationEstimate, Stop
 
 _LONG_RUN_SECONDS = 60.0  # longer runs are announced by a warning
+_VERY_LONG_RUN_SECONDS = 600.0  # runs of utilities with prefix_values are announced after the first sample
 _SECONDS_BETWEEN_INTERVALS = 1.0  # intervals of thousands of players are too slow to compute after every sample
 
 
@@ -19,12 +20,13 @@ class RunProgress:
     def __init__(self, bar: ProgressBar, stop: Stop, estimate: PermutationEstimate, n_jobs: int) -> None:
         self._bar, self._stop, self._estimate = bar, stop, estimate
         self._n_jobs, self._max_samples = n_jobs, stop.max_samples(estimate)
-        self._is_printed, self._last_intervals = False, 0.0
+        self._is_printed, self._is_announced, self._last_intervals = False, False, 0.0
 
     def warn_if_long(self, seconds_per_evaluation: float) -> None:
         """Warn before a run that will take long, given the duration of one evaluation."""
         per_sample = self._estimate.max_evaluations_per_sample
-        if self._max_samples * seconds_per_evaluation * per_sample / max(1, self._n_jobs) > _LONG_RUN_SECONDS:
+        if self._seconds(seconds_per_evaluation * per_sample) > _LONG_RUN_SECONDS:
+            self._is_announced = True
             estimate = self._runtime(seconds_per_evaluation, per_sample)
             warnings.warn(f"{estimate} Truncation may shorten the run.", stacklevel=3)
 
@@ -32,13 +34,20 @@ class RunProgress:
         """Report a sample that has been added to the estimate, with its cost."""
         if not self._is_printed and n_evaluations:
             self._is_printed = True
-            self._bar.print(self._runtime(seconds / n_evaluations, n_evaluations))
+            estimate = self._runtime(seconds / n_evaluations, n_evaluations)
+            self._bar.print(estimate)
+            if not self._is_announced and _VERY_LONG_RUN_SECONDS < self._seconds(seconds) < math.inf:
+                warnings.warn(f"{estimate} Fewer permutations shorten the run.", stacklevel=3)
         done = self._estimate.n_samples
         description = None
         if time.monotonic() - self._last_intervals > _SECONDS_BETWEEN_INTERVALS and done > 1:
             self._last_intervals = time.monotonic()
             description = decided_signs(self._estimate)
         self._bar.update(done, total=total_samples(self._stop, self._estimate), description=description)
+
+    def _seconds(self, per_sample: float) -> float:
+        """Expected duration of the run."""
+        return self._max_samples * per_sample / max(1, self._n_jobs)
 
     def _runtime(self, seconds: float, n_evaluations: int) -> str:
         return runtime_text(

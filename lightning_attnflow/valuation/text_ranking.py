@@ -156,7 +156,9 @@ def rank_texts(
     if folder is not None:
         paths = [ranking.to_csv(folder / "ranking.csv"), ranking.to_html(folder / "ranking.html", note=f"{summary}.")]
         if test is not None:
-            game = FrozenEncoderUtility(features["train"], train.labels, features["test"], test.labels)
+            game = FrozenEncoderUtility(
+                features["train"], train.labels, features["test"], test.labels, metric="accuracy"
+            )
             curve = RemovalCurve.of(game, result.values, seed=seed)
             paths.append(folder / "removal_curve.png")
             axes = curve.plot(score=f"accuracy on {len(test)} other sentences")

@@ -76,7 +76,7 @@ def methods(
     sizes = np.linspace(20, SIZE, 8).astype(int)  # prefixes of all lengths
     coalitions = np.argsort(permutation) < sizes[:, None]
     drawn = np.random.default_rng(1).random((256, SIZE)) < 0.5
-    batched = FrozenEncoderUtility(features, labels, held_out, truth)
+    batched = FrozenEncoderUtility(features, labels, held_out, truth, metric="accuracy", prefixes="exact")
     train, validation = (
         TensorDataset(torch.tensor(x), torch.tensor(y)) for x, y in ((features, labels), (held_out, truth))
     )

@@ -24,7 +24,7 @@ def accuracies(
     features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, truth: np.ndarray
 ) -> tuple[float, float]:
     """Held-out accuracy with the default penalty and of LogisticRegressionCV."""
-    game = FrozenEncoderUtility(features, labels, held_out, truth)
+    game = FrozenEncoderUtility(features, labels, held_out, truth, metric="accuracy")
     ours = game(np.ones((1, len(features)), dtype=bool))[0]
     return ours, LogisticRegressionCV(Cs=10, cv=5, max_iter=500).fit(features, labels).score(held_out, truth)
 

@@ -131,10 +131,15 @@ def test_the_optional_methods_of_a_utility_are_called(
     run = DataShapley(utility, stop=MaxPermutations(20), truncation=truncation, groups=groups, ledger=tmp_path / "run")
     result = run.fit().result
     np.testing.assert_allclose(result.values, np.arange(1.0, 7.0) if groups is None else [7.0, 5.0, 9.0])
-    prefixes = "prefix_values" if truncation is None else "prefix_chunks"
+    prefixes = "prefix_values" if truncation is None and groups is None else "prefix_chunks"
     assert utility.calls == {prefixes, "marginal_bounds", "pop_training_variance", "configuration"}
     assert result.training_variance == pytest.approx(0.02)
     assert result.bounds is not None
+
+
+def test_truncation_is_on_by_default_only_where_coalitions_are_evaluated_one_at_a_time() -> None:
+    assert DataShapley(saturating()).truncation == Truncation()
+    assert DataShapley(frozen()).truncation is None
 
 
 def test_the_audit_estimates_the_bias_and_the_interval_contains_it() -> None:

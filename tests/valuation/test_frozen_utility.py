@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
@@ -206,12 +208,23 @@ WITH_NAN[4, 2] = np.nan
         ((FEATURES, LABELS, HELD_OUT[:0], TRUTH[:0]), {}, "validation_features: got shape"),
         ((FEATURES, LABELS[:5], HELD_OUT, TRUTH), {}, "labels: got shape"),
         ((FEATURES, LABELS, HELD_OUT, TRUTH[:5]), {}, "validation_labels: got shape"),
-        ((FEATURES, np.ones(6, int), HELD_OUT, TRUTH), {}, "labels: got 6 sentences of class 1 only"),
-        ((FEATURES, LABELS, HELD_OUT, np.ones(6, int)), {}, "validation_labels: got 6 sentences of class 1 only"),
+        ((FEATURES, np.ones(6, int), HELD_OUT, TRUTH), {}, "labels: got 6 of class 1 only"),
+        ((FEATURES, LABELS, HELD_OUT, np.ones(6, int)), {}, "validation_labels: got 6 of class 1 only"),
         ((FEATURES[:1], LABELS[:1], HELD_OUT, TRUTH), {}, "at least two classes"),
-        ((FEATURES, LABELS, HELD_OUT, TRUTH + 1), {}, r"classes \[2\] without a training sentence"),
-        ((FEATURES, LABELS - 1, HELD_OUT, TRUTH), {}, "expected integers 0, 1, ..."),
-        ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "expected integers 0, 1, ..."),
+        (
+            (FEATURES, LABELS, HELD_OUT, TRUTH + 1),
+            {},
+            "validation_labels: got 2; expected one of the classes 0, 1",
+        ),
+        ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "validation_labels: got [01]; expected one of the classes 0.5"),
+        ((FEATURES, [None, *LABELS[1:]], HELD_OUT, TRUTH), {}, "labels: got 1 missing"),
+        (
+            (FEATURES, LABELS, HELD_OUT, TRUTH),
+            {"sample_weight": [1.0, 0.0, 1, 1, 1, 1]},
+            "sample_weight: got a smallest",
+        ),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH), {"class_weight": {0: 2.0}}, r"class_weight: got weights of \[0\]"),
+        ((FEATURES, LABELS, HELD_OUT, TRUTH), {"prefixes": "fast"}, "prefixes: got 'fast'"),
         ((WITH_NAN, LABELS, HELD_OUT, TRUTH), {}, "NaN or infinity in 1 rows, first in row 4"),
         ((FEATURES, LABELS, HELD_OUT[:, :3], TRUTH), {}, "got 3 features; expected 8"),
         ((np.ones((6, 2)), LABELS, np.ones((6, 2)), TRUTH), {}, "the same row for every sentence"),
@@ -231,6 +244,66 @@ def test_invalid_arguments_raise_input_errors(
 ) -> None:
     with pytest.raises(InputError, match=message):
         FrozenEncoderUtility(*arguments, **options)
+
+
+@pytest.mark.parametrize(("first", "second"), [("neg", "pos"), (-1, 1), (1, 2), (False, True)])
+def test_labels_of_any_kind_give_the_values_of_the_classes_0_and_1(first: object, second: object) -> None:
+    features, labels, held_out, truth = sentences()
+    names = [[(first, second)[label] for label in part] for part in (labels, truth)]
+    coalitions = random_coalitions(5, len(labels))
+    game = FrozenEncoderUtility(features, names[0], held_out, pd.Series(names[1]))
+    assert game.classes == (first, second)
+    assert (game(coalitions) == FrozenEncoderUtility(features, labels, held_out, truth)(coalitions)).all()
+
+
+def test_weights_equal_those_of_scikit_learn() -> None:
+    features, labels, held_out, truth = sentences(n=80)
+    weight = np.random.default_rng(3).uniform(0.2, 3, size=80)
+    game = FrozenEncoderUtility(
+        features, labels, held_out, truth, sample_weight=weight, class_weight="balanced", prefixes="exact"
+    )
+    rows, outside, _ = prepared(features, held_out, labels)
+    balanced = weight * (80 / (2 * np.bincount(labels)))[labels]
+    offset = float(game._offset[0])
+    members = random_coalitions(1, 80)[0]
+    found = minimize(
+        lambda w: (balanced * np.logaddexp(0, -(2 * labels - 1) * (rows @ w + offset)))[members].sum() + w @ w / 2,
+        np.zeros(rows.shape[1]),
+        tol=1e-12,
+    )
+    expected = -log_loss(truth, expit(outside @ found.x + offset))
+    assert game(members[None])[0] == pytest.approx(expected, abs=1e-6)
+    tripled = FrozenEncoderUtility(features, labels, held_out, truth, class_weight={0: 3.0, 1: 1.0})
+    assert float(tripled._offset[0]) < float(FrozenEncoderUtility(features, labels, held_out, truth)._offset[0])
+
+
+@pytest.mark.parametrize(("classes", "options"), [(2, {}), (3, {}), (2, {"class_weight": "balanced"})])
+def test_updated_prefixes_are_close_to_trained_ones(classes: int, options: dict[str, object]) -> None:
+    data = sentences(n=900, m=60, classes=classes)
+    exact = FrozenEncoderUtility(*data, prefixes="exact", **options)
+    updated = FrozenEncoderUtility(*data, **options)
+    permutation = np.random.default_rng(1).permutation(900)
+    sizes = [1, 2, 200, *range(400, 901)]
+    expected = np.concatenate(list(exact.prefix_chunks(permutation, sizes)))
+    found = np.concatenate(list(updated.prefix_chunks(permutation, sizes)))
+    np.testing.assert_allclose(found[:3], expected[:3], atol=1e-6)  # trained in another chunk
+    marginals, updates = np.diff(expected)[3:], np.diff(found)[3:]
+    assert np.sqrt(np.mean((updates - marginals) ** 2)) < 0.03 * marginals.std()
+    np.testing.assert_allclose(found[-1], expected[-1], atol=1e-6)  # retrained
+    (last,) = np.concatenate(list(updated.prefix_chunks(permutation, [900])))
+    assert last == pytest.approx(expected[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize("l2", [1e-2, 1e-5])
+def test_updates_of_models_with_a_small_penalty_are_retrained_more_often(l2: float) -> None:
+    data = sentences(n=330, m=40, d=400)  # separable: the models change much with every example
+    permutation, sizes = np.random.default_rng(1).permutation(330), range(250, 331)
+    expected, found = (
+        np.concatenate(list(FrozenEncoderUtility(*data, l2=l2, prefixes=way).prefix_chunks(permutation, sizes)))
+        for way in ("exact", "updated")
+    )
+    marginals, updates = np.diff(expected), np.diff(found)
+    assert np.sqrt(np.mean((updates - marginals) ** 2)) < 0.03 * marginals.std()
 
 
 @pytest.mark.parametrize("l2", [1e-2, 1e-4, 1e-6])
@@ -262,7 +335,7 @@ def test_the_default_penalty_is_within_a_point_of_cross_validated_logistic_regre
     clear = rows @ weights
     labels = (clear + rng.logistic(size=len(rows)) * clear.std() / 2 > 0).astype(int)
     data = rows[:n], labels[:n], rows[n:], labels[n:]
-    ours = FrozenEncoderUtility(*data)(np.ones((1, n), dtype=bool))[0]
+    ours = FrozenEncoderUtility(*data, metric="accuracy")(np.ones((1, n), dtype=bool))[0]
     theirs = LogisticRegressionCV(Cs=10, cv=5).fit(*data[:2]).score(*data[2:])
     assert ours > theirs - 0.01
     assert 0.6 < theirs < 0.9

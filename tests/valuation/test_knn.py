@@ -22,7 +22,7 @@ def test_knn_shapley_equals_the_exact_shapley_values(n: int, k: int, classes: in
         rng.integers(3, size=(n, 2)),
         labels,
         rng.integers(3, size=(4, 2)),
-        np.r_[0, 1, rng.integers(classes, size=2)],
+        np.r_[0, 1, rng.choice(labels, size=2)],
     )
     np.testing.assert_allclose(knn_shapley(*data, k=k), exact_shapley(knn_game(*data, k=k)).values, atol=1e-12)
 
@@ -33,6 +33,14 @@ def test_knn_shapley_is_efficient() -> None:
     game = knn_game(*data)
     full, empty = game(np.array([[True] * 700, [False] * 700]))
     assert knn_shapley(*data).sum() == pytest.approx(full - empty)
+
+
+def test_a_common_offset_of_the_features_does_not_change_the_values() -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.integers(-64, 64, size=(60, 5)) / 8, rng.integers(2, size=60)  # exact in float64 at 1e9
+    expected = knn_shapley(features[:40], labels[:40], features[40:], labels[40:])
+    moved = features + 1e9
+    np.testing.assert_allclose(knn_shapley(moved[:40], labels[:40], moved[40:], labels[40:]), expected, atol=1e-12)
 
 
 def test_invalid_arguments_raise_input_errors() -> None:

@@ -78,6 +78,10 @@ class Rows:
         few = self._rows[: 2 * self._rows.shape[1]]  # for at most 2d rows, K x costs less than Z (Z.T x)
         self._gram = few @ few.T
 
+    def all(self) -> Tensor:
+        """All selected rows, float64 (n, d + 1)."""
+        return self._rows
+
     def gram(self, size: int) -> Gram:
         """Gram matrix of the first ``size`` rows."""
         gram = self._gram[:size, :size] if size <= len(self._gram) else None
@@ -128,7 +132,7 @@ def fit_logistic_regressions(
     Args:
         gram: Gram matrix of the b rows.
         targets: float64 (b, H) in {0, 1}.
-        present: float64 (b, H), 1 where the row belongs to the coalition of the model.
+        present: float64 (b, H), the weight of the row where it belongs to the coalition of the model, else 0.
         offset: float64 (H,), logit of the base rate of the class of each model.
         l2: penalty, at least ``SMALLEST_L2``.
         start: float64 (b, H), initial dual coefficients.
@@ -174,17 +178,21 @@ def fit_logistic_regressions(
     for model in torch.nonzero(unsolved).flatten().tolist():
         members = torch.nonzero(present[:, model]).flatten()
         dual[:, model] = 0
-        dual[members, model] = _newton(gram.submatrix(members), targets[members, model], offset[model], l2)
+        dual[members, model] = _newton(
+            gram.submatrix(members), targets[members, model], present[members, model], offset[model], l2
+        )
     return dual
 
 
-def _newton(gram: Tensor, targets: Tensor, offset: Tensor, l2: float) -> Tensor:
+def _newton(gram: Tensor, targets: Tensor, weights: Tensor, offset: Tensor, l2: float) -> Tensor:
     """Dual coefficients (b,) of one model on rows with the Gram matrix ``gram`` (b, b), by Newton steps from 0."""
 
     def objective(dual: Tensor) -> Tensor:
         penalty = l2 / 2 * dual @ gram @ dual
         return (
-            torch.nn.functional.binary_cross_entropy_with_logits(gram @ dual + offset, targets, reduction="sum")
+            torch.nn.functional.binary_cross_entropy_with_logits(
+                gram @ dual + offset, targets, weights, reduction="sum"
+            )
             + penalty
         )
 
@@ -193,12 +201,13 @@ def _newton(gram: Tensor, targets: Tensor, offset: Tensor, l2: float) -> Tensor:
     for _ in range(_MAX_NEWTON_STEPS):
         logits = gram @ dual
         probability = torch.sigmoid(logits + offset)
-        residual = targets - probability - l2 * dual
+        gradient = weights * (targets - probability)
+        residual = gradient - l2 * dual
         if float(residual @ gram @ residual) <= (_TOLERANCE * l2) ** 2:
             return dual
-        root = (probability * (1 - probability)).sqrt()
+        root = (weights * probability * (1 - probability)).sqrt()
         system = torch.eye(len(gram), dtype=torch.float64) + root[:, None] * gram * root / l2
-        right = root.square() * logits + targets - probability
+        right = root.square() * logits + gradient
         whitened = torch.linalg.solve(system, root * (gram @ right) / l2)
         step = (right - root * whitened) / l2 - dual
         length = 1.0

@@ -1,0 +1,62 @@
+"""Weights of training examples: those of the user, and balanced classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lightning_attnflow.errors import InputError
+
+
+def example_weights(
+    sample_weight: ArrayLike | None,
+    class_weight: str | Mapping[Any, float] | None,
+    labels: NDArray[np.int64],
+    classes: Sequence[Any],
+) -> NDArray[np.float64]:
+    """Return the product of sample and class weights, float64 (n,).
+
+    Args:
+        sample_weight: float (n,), positive and finite; None: 1.
+        class_weight: "balanced", weights by class, or None.
+        labels: int64 (n,), indices of the classes.
+        classes: the classes.
+
+    Raises:
+        InputError: weights have another length, or are not positive and finite; or a class has no weight.
+
+    Example:
+        >>> example_weights(None, "balanced", np.array([0, 0, 0, 1]), ("neg", "pos")).round(3).tolist()
+        [0.667, 0.667, 0.667, 2.0]
+    """
+    n, n_classes = len(labels), len(classes)
+    weights = np.ones(n)
+    if sample_weight is not None:
+        weights = _positive("sample_weight", sample_weight, n)
+    if class_weight is None:
+        return weights
+    if isinstance(class_weight, Mapping):
+        if set(class_weight) != set(classes):
+            got = f"weights of {list(class_weight)}"
+            raise InputError("class_weight", got=got, expected=f"one for each of the classes {list(classes)}")
+        by_class = _positive("class_weight", [class_weight[value] for value in classes], n_classes)
+    elif class_weight == "balanced":
+        by_class = n / (n_classes * np.bincount(labels, minlength=n_classes))
+    else:
+        raise InputError("class_weight", got=repr(class_weight), expected="'balanced', a dictionary or None")
+    return weights * by_class[labels]
+
+
+def _positive(name: str, values: ArrayLike, length: int) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(name, got=str(error), expected="positive numbers") from error
+    if array.shape != (length,):
+        raise InputError(name, got=f"shape {array.shape}", expected=f"shape ({length},)")
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        raise InputError(name, got=f"a smallest value of {array.min()}", expected="positive, finite numbers")
+    return array
