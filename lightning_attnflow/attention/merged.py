@@ -73,10 +73,11 @@ def capture_merged(
     n_together = max(1, _MAX_LAYER_BYTES // row_bytes)
     for start in range(0, n_rows, n_together):
         rows = slice(start, start + n_together)
-        yield from _captured(model, _rows(inputs, rows, n_rows), masks[rows], heads)
+        yield from _captured(model, row_inputs(inputs, rows, n_rows), masks[rows], heads)
 
 
-def _rows(inputs: Mapping[str, Any], rows: slice, n_rows: int) -> dict[str, Any]:
+def row_inputs(inputs: Mapping[str, Any], rows: slice, n_rows: int) -> dict[str, Any]:
+    """Return the inputs of some sentences of a batch of `n_rows`."""
     return {
         key: value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == n_rows else value
         for key, value in inputs.items()

@@ -83,17 +83,30 @@ class Sentence:
         """Return the attention network; for ``readout="auto"`` see `choose_readout`."""
         check_choice("heads", heads, ("mean", "max", "min"), or_index="the index of a head")
         if heads not in self._merged:
-            masks = torch.ones((1, len(self.encoded)), dtype=torch.bool)
+            masks = self._mask[None]
             (self._merged[heads],) = capture_merged(self.model, self._inputs, masks, heads=heads)
         merged = self._merged[heads]
         if isinstance(readout, str) and readout == "auto":
-            readout, _ = choose_readout(self.model, causal=merged.is_causal)
+            readout = self._readout(merged.is_causal)
         return merged.network(residual=residual, readout=readout)
 
     @cached_property
     def _inputs(self) -> dict[str, torch.Tensor]:
         device = next(self.model.parameters()).device
         return {key: value.to(device) for key, value in self.encoded.inputs.items()}
+
+    @property
+    def _mask(self) -> torch.Tensor:  # bool (T,)
+        return torch.ones(len(self.encoded), dtype=torch.bool)
+
+    def _readout(self, causal: bool) -> Any:
+        if "auto" not in self._readouts:
+            self._readouts["auto"], _ = choose_readout(self.model, self._inputs, self._mask, causal=causal)
+        return self._readouts["auto"]
+
+    @cached_property
+    def _readouts(self) -> dict[str, Any]:
+        return {}
 
     @cached_property
     def _merged(self) -> dict[Heads, MergedAttention]:

@@ -15,13 +15,13 @@ from lightning_attnflow._checks import check_choice, is_number
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.merged import capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Heads, Readout
-from lightning_attnflow.attention.readout import choose_readout
 from lightning_attnflow.attention.tokens import EncodedText, Players
 from lightning_attnflow.attribution.conductance import conductance_flows
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
 from lightning_attnflow.attribution.target import LogitReader, class_probabilities
 from lightning_attnflow.callbacks.batches import real_tokens
 from lightning_attnflow.callbacks.heads import NOT_STORED, WordHeads, word_heads
+from lightning_attnflow.callbacks.readouts import Readouts
 from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
@@ -167,7 +167,7 @@ def _attention_flows(
     edges: bool,
 ) -> tuple[list[SentenceFlow], str]:
     """Return the attention flow of every sentence, and the readout with the reason for it."""
-    readout, reason = settings.readout, "set by the user"
+    readouts = Readouts(transformer, batches, masks, settings.readout)
     sentences: list[SentenceFlow] = []
     pending: list[AttentionNetwork] = []
 
@@ -182,14 +182,13 @@ def _attention_flows(
         pending.clear()
 
     for batch, real in zip(batches, masks, strict=True):
-        for merged in capture_merged(transformer, batch, real, heads=settings.heads):
-            if readout == "auto":
-                readout, reason = choose_readout(transformer, causal=merged.is_causal)
+        for row, merged in enumerate(capture_merged(transformer, batch, real, heads=settings.heads)):
+            readout = readouts.of(batch, row, real[row], causal=merged.is_causal)
             pending.append(merged.network(residual=settings.residual, readout=readout, copy=False))
             if sum(network.capacities.nbytes for network in pending) > _MAX_NETWORK_BYTES:
                 add_flows()  # of few long sentences, or of many short ones in parallel
     add_flows()
-    return sentences, f"readout {readout!r}: {reason}."
+    return sentences, readouts.note
 
 
 def _predictions(

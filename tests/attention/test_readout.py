@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
+
 import models
 import numpy as np
 import pytest
 import torch
 from transformers import (
+    BertForSequenceClassification,
+    EuroBertConfig,
+    EuroBertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
     ModernBertConfig,
@@ -14,6 +22,7 @@ from transformers import (
     XLNetConfig,
     XLNetForSequenceClassification,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from lightning_attnflow.attention.readout import choose_readout, is_causal
 from lightning_attnflow.attribution import Sentence
@@ -58,14 +67,113 @@ def test_explain_and_monitor_choose_the_same_readout(build, readout):
     assert monitored_readout(model) == f"readout {readout!r}"
 
 
+class PooledBert(BertForSequenceClassification):
+    """A head of the user's own: the name of the class and the config say nothing about it."""
+
+    def __init__(self, config, pool) -> None:
+        super().__init__(config)
+        self.pool = pool
+
+    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, **options):
+        options.pop("labels", None)
+        found = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **options)
+        logits = self.classifier(self.pool(found.last_hidden_state))
+        return SequenceClassifierOutput(logits=logits, attentions=found.attentions)
+
+
+def pooled(pool):
+    return PooledBert(models.bert_classifier().config, pool).eval()
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda: pooled(lambda states: states.mean(dim=1)), np.full(7, 1 / 7)),
+        (lambda: pooled(lambda states: states[:, -1]), np.eye(7)[-1]),
+        (lambda: pooled(lambda states: states[:, 0]), np.eye(7)[0]),
+        (lambda: pooled(lambda states: states[:, 2]), np.eye(7)[2]),
+        (lambda: pooled(lambda states: states[:, 1:-1].mean(dim=1)), np.r_[0, np.full(5, 1 / 5), 0]),
+        (lambda: EuroBertForSequenceClassification(eurobert("late")), np.full(7, 1 / 7)),
+        (lambda: EuroBertForSequenceClassification(eurobert("mean")), np.full(7, 1 / 7)),
+        (lambda: EuroBertForSequenceClassification(eurobert("bos")), np.eye(7)[0]),
+        (lambda: XLNetForSequenceClassification(xlnet()), np.eye(7)[-1]),
+        (lambda: frozen(models.bert_classifier()), np.eye(7)[0]),
+    ],
+    ids=["mean", "last", "first", "third", "words", "late", "EuroBERT mean", "bos", "XLNet", "frozen"],
+)
+def test_positions_with_a_gradient_are_read(build, expected):
+    model = build().eval()
+    weights = Sentence(model, models.tokenizer(), TEXT).network().readout
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+    inputs = models.tokenizer()(TEXT, return_tensors="pt", return_token_type_ids=False)
+    settings = FlowSettings("attention", "rollout", "auto", "mean", 0.0, False, 0)
+    (found,) = measure(model, [dict(inputs)], None, settings).sentences
+    np.testing.assert_allclose(found.attention.rollout[-1], expected, atol=1e-6)
+
+
+def eurobert(pooling):
+    return EuroBertConfig(vocab_size=models.VOCABULARY, pad_token_id=0, classifier_pooling=pooling, **SIZE)
+
+
+def xlnet():
+    return XLNetConfig(vocab_size=models.VOCABULARY, d_model=16, n_layer=2, n_head=2, d_inner=24)
+
+
+def frozen(model):
+    return model.requires_grad_(False)
+
+
+def test_the_readout_of_a_long_sentence_is_recognised_at_its_ends():
+    ids = torch.randint(5, models.VOCABULARY, (1, 60))
+    mask = torch.ones(60, dtype=torch.bool)
+    mask[50:] = False
+    for pool, expected in (
+        (lambda s: s.mean(dim=1), "mean"),
+        (lambda s: s[:, 0], "first"),
+        (lambda s: s[:, -1], "last"),
+    ):
+        assert choose_readout(pooled(pool), {"input_ids": ids}, mask, causal=False)[0] == expected
+    weights, reason = choose_readout(pooled(lambda s: s[:, 20]), {"input_ids": ids}, mask, causal=False)
+    np.testing.assert_array_equal(weights, np.eye(60)[20])
+    assert "depend on the positions 20" in reason
+
+
+def test_a_decoder_classifier_whose_padding_token_ends_the_text_is_read_before_it():
+    config = GPT2Config(vocab_size=models.VOCABULARY, n_embd=16, n_layer=2, n_head=2, pad_token_id=3, eos_token_id=3)
+    model = GPT2ForSequenceClassification(config).eval()
+    np.testing.assert_array_equal(Sentence(model, models.tokenizer(), TEXT).network().readout, np.eye(7)[5])
+
+
+def test_quantised_models_are_read_as_their_architecture_says():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated by torchao
+        model = torch.ao.quantization.quantize_dynamic(models.bert_classifier().eval(), {torch.nn.Linear})
+    inputs, mask = {"input_ids": torch.tensor([[2, 5, 6, 3]])}, torch.ones(4, dtype=torch.bool)
+    readout, reason = choose_readout(model, inputs, mask, causal=False)
+    assert (readout, "gradient" in reason) == ("first", True)
+
+
+def test_training_is_unchanged_by_the_choice_of_a_readout():
+    model = models.bert_classifier()
+    twin = copy.deepcopy(model)
+    inputs = {"input_ids": torch.tensor([[2, 5, 6, 3]])}
+    for candidate in (model, twin):
+        torch.manual_seed(3)
+        if candidate is model:
+            with torch.inference_mode():
+                choose_readout(model, inputs, torch.ones(4, dtype=torch.bool), causal=False)
+        assert all(parameter.grad is None for parameter in candidate.parameters())
+        candidate(**inputs, labels=torch.tensor([1])).loss.backward()
+        assert candidate.training
+        assert not candidate.bert._forward_hooks
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine.grad, theirs.grad)
+
+
 def test_an_encoder_without_head_is_read_by_the_mean():
     assert monitored_readout(models.bert()) == "readout 'mean'"
-    assert "pass readout='first'" in choose_readout(models.bert(), causal=False)[1]
-
-
-def test_summary_type_of_the_config_is_followed():
-    config = XLNetConfig(vocab_size=models.VOCABULARY, d_model=16, n_layer=1, n_head=2, d_inner=24)
-    assert choose_readout(XLNetForSequenceClassification(config), causal=False)[0] == "last"
+    inputs, mask = {"input_ids": torch.tensor([[2, 5, 3]])}, torch.ones(3, dtype=torch.bool)
+    assert "pass readout='first'" in choose_readout(models.bert(), inputs, mask, causal=False)[1]
 
 
 def test_padding_does_not_hide_that_a_model_is_causal():
