@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,24 @@ def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader |
         )
     _check_padding(inputs, transformer)
     return inputs
+
+
+def batch_labels(batch: Any, n_sentences: int) -> list[int] | None:
+    """Return the class of every sentence of a batch; None without integer labels of shape (B,)."""
+    if not isinstance(batch, Mapping):
+        return None
+    labels = next((batch[key] for key in ("labels", "label") if key in batch), None)
+    if not isinstance(labels, Tensor) or labels.shape != (n_sentences,) or labels.is_floating_point():
+        return None
+    return [int(label) for label in labels]
+
+
+def sentence_keys(inputs: Mapping[str, Any]) -> list[str]:
+    """Return a key of each sentence, equal for equal tokens without padding."""
+    return [
+        hashlib.blake2b(ids[mask].numpy().astype("<i8").tobytes(), digest_size=12).hexdigest()
+        for ids, mask in zip(inputs["input_ids"].cpu(), real_tokens(inputs), strict=True)
+    ]
 
 
 def first_sentences(inputs: Mapping[str, Any], n_sentences: int) -> dict[str, Any]:

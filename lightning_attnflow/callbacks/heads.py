@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 WordHeads = NDArray[np.float64] | str
 """Attention (L, H, n, n) between n words, or why there is none."""
-NOT_STORED: WordHeads = "Single heads are stored for probes only."
 
 
 def word_heads(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,8 @@ from lightning_attnflow.attention.tokens import EncodedText, Players
 from lightning_attnflow.attribution.conductance import conductance_flows
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
 from lightning_attnflow.attribution.target import LogitReader, class_probabilities
-from lightning_attnflow.callbacks.batches import real_tokens
-from lightning_attnflow.callbacks.heads import NOT_STORED, WordHeads, word_heads
+from lightning_attnflow.callbacks.batches import real_tokens, sentence_keys
+from lightning_attnflow.callbacks.heads import WordHeads, word_heads
 from lightning_attnflow.callbacks.readouts import Readouts
 from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
@@ -77,6 +76,7 @@ class MonitoredSentence:
         probability: of the prediction, NaN for a model without logits.
         classes: probability of every class by name, empty for more than 20 classes.
         heads: attention of every head between the players, or why there is none.
+        label: name of the correct class, empty if it is unknown.
     """
 
     text: str
@@ -90,6 +90,7 @@ class MonitoredSentence:
     probability: float = float("nan")
     classes: Mapping[str, float] = field(default_factory=dict)
     heads: WordHeads = ""
+    label: str = ""
 
     def title(self, step: int) -> str:
         """Return the sentence, its prediction with probability, and the step, for a figure."""
@@ -132,7 +133,7 @@ def measure(
             ids = batch["input_ids"][row].cpu().numpy()[mask]
             text = (texts or {}).get(tuple(ids.tolist()))
             players.append(Players.of_ids(ids, tokenizer, words=settings.words, known_text=text))
-            keys.append(hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=12).hexdigest())
+        keys += sentence_keys(batch)
     notes: dict[str, str] = {}
     attention: Sequence[SentenceFlow | None] = [None] * len(keys)
     conductance: Sequence[ConductanceFlow | None] = [None] * len(keys)
@@ -151,8 +152,8 @@ def measure(
         MonitoredSentence(one.text.strip(), one.names, one.is_special, key, flow, signed, *prediction)
         for one, key, flow, signed, prediction in zip(players, keys, attention, conductance, predictions, strict=True)
     ]
-    if settings.flow != "conductance":
-        heads = word_heads(transformer, batches, masks, players) if edges else [NOT_STORED] * len(sentences)
+    if edges and settings.flow != "conductance":
+        heads = word_heads(transformer, batches, masks, players)
         sentences = [replace(one, heads=of_heads) for one, of_heads in zip(sentences, heads, strict=True)]
     return Measured(sentences, notes)
 
@@ -228,6 +229,11 @@ def _predictions(
 def _class_name(transformer: Any, reader: LogitReader, tokenizer: Any, target: int) -> str:
     if reader.is_causal_lm:
         return repr(tokenizer.decode([target])) if tokenizer is not None else f"token {target}"
+    return class_label(transformer, target)
+
+
+def class_label(transformer: PreTrainedModel, target: int) -> str:
+    """Return the name of a class in the config of the model, or its number."""
     name = str((getattr(transformer.config, "id2label", None) or {}).get(target, f"LABEL_{target}"))
     return name.replace("LABEL_", "class ") if name == f"LABEL_{target}" else name
 

@@ -231,6 +231,7 @@ def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, sta
         text=one.text,
         flows=flows,
         prediction=Prediction(one.prediction, one.probability, one.classes) if known else None,
+        label=one.label or None,
         numbers={key: value for key, value in drifts.items() if math.isfinite(value)},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,16 +14,18 @@ from lightning_attnflow.attention.capture import encoder_remedy, find_transforme
 from lightning_attnflow.attention.limits import check_length, position_limit
 from lightning_attnflow.callbacks.batches import (
     InputReader,
+    batch_labels,
     encode_probe,
     first_sentences,
     model_inputs,
     padded,
     part_of,
     real_tokens,
+    sentence_keys,
     take,
 )
 from lightning_attnflow.callbacks.budget import OverheadBudget
-from lightning_attnflow.callbacks.measure import FlowSettings, Measured, MonitoredSentence, measure
+from lightning_attnflow.callbacks.measure import FlowSettings, Measured, MonitoredSentence, class_label, measure
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ class ValidationSentences:
         self._n_taken: dict[int, int] = {}  # by dataloader
         self._shown: list[MonitoredSentence] = []
         self._others: list[MonitoredSentence] = []
+        self._labels: dict[str, int] = {}  # by the key of the sentence
         self._notes: dict[str, str] = {}
         self._n_left_out = 0
 
@@ -104,6 +108,8 @@ class ValidationSentences:
         if missing > 0:
             inputs = model_inputs(batch, self.transformer(trainer, pl_module), self._inputs)
             copied = first_sentences(inputs, missing)
+            labels = batch_labels(batch, len(inputs["input_ids"]))
+            self._labels |= dict(zip(sentence_keys(copied), labels or (), strict=False))
             self._pending.append(copied)
             self._n_taken[loader] = self._n_taken.get(loader, 0) + len(copied["input_ids"])
 
@@ -134,7 +140,11 @@ class ValidationSentences:
         started = time.perf_counter()
         measured = measure(transformer, batches, self._tokenizer, self._settings, self._texts, edges=is_shown)
         self._budget.observe(time.perf_counter() - started, _lengths(batches), is_validation=not is_shown)
-        return measured
+        sentences = [
+            replace(one, label=class_label(transformer, self._labels[one.key])) if one.key in self._labels else one
+            for one in measured.sentences
+        ]
+        return Measured(sentences, measured.notes)
 
     def result(self) -> Measured:
         """Return what this process measured: the shown sentences first."""

@@ -15,8 +15,9 @@ CONFIDENT = 0.8
 """Probability from which a later change of the predicted class is reported."""
 SAME_PREDICTIONS = 0.01
 """Largest spread of the probabilities over the sentences of a collapsed model."""
-HALF_OF_TRAINING, NEAR_CHANCE = 0.5, 0.1
-"""Share of the training after which the mean probability should be this far above chance."""
+HALF_OF_TRAINING, END_OF_TRAINING, NEAR_CHANCE, RISE, MOSTLY_RIGHT = 0.5, 0.9, 0.1, 0.01, 0.75
+"""The mean probability should be this far above chance at the end of the training, and have risen by half of it, unless
+this share of the labelled sentences is predicted correctly."""
 
 
 def collapsed(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001
@@ -54,13 +55,21 @@ def near_chance(sentences: Sentences, steps: dict[int, Record], step: int) -> It
     if len(rows) < 2 or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
         return
     mean, n_classes = float(np.max(rows, axis=1).mean()), len(rows[0])
-    if mean <= 1 / n_classes + NEAR_CHANCE:
+    before = [list(classes_of(of_step[min(of_step)]).values()) for of_step in sentences if min(of_step) < step]
+    rise = mean - float(np.mean([max(row) for row in before])) if before and all(before) else 0.0
+    labelled = [of_step[step] for of_step in sentences if of_step[step].get("label")]
+    n_right = sum(record["prediction"]["class"] == record["label"] for record in labelled)
+    if labelled and n_right >= MOSTLY_RIGHT * len(labelled):
+        return
+    if mean <= 1 / n_classes + NEAR_CHANCE and (rise < RISE or progress >= END_OF_TRAINING):
         yield Verdict(
             "near_chance",
             f"The predictions are still near chance after {progress:.0%} of the training: {mean:.0%} on average for "
             f"{n_classes} classes. Check the labels.",
-            f"Rule: after {HALF_OF_TRAINING:.0%} of the training, the mean probability of the predicted class is at "
-            f"most {NEAR_CHANCE} above 1/{n_classes}, in {len(rows)} sentences.",
+            f"Rule: the mean probability of the predicted class is at most {NEAR_CHANCE} above 1/{n_classes} in "
+            f"{len(rows)} sentences, after {END_OF_TRAINING:.0%} of the training, or after {HALF_OF_TRAINING:.0%} if "
+            f"it rose by less than {RISE}. It rose by {rise:.3f}; "
+            f"{n_right} of {len(labelled)} labelled sentences are predicted correctly.",
         )
 
 

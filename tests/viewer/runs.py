@@ -38,6 +38,7 @@ def sentence(run: int, number: int, step: int) -> Record:
         words=WORDS,
         is_special=[True, *[False] * (n - 2), True],
         text=f"not a <b>bad</b> film {number}",
+        label="negative",
         prediction=Prediction(name, probability, {name: probability, "other": 1 - probability}),
         numbers={"drift": 0.1, "drift_from_start": 0.1 * step / 10},
         flows={

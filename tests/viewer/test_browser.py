@@ -213,6 +213,8 @@ def _use_every_control(page: Page) -> None:
     page.until(lambda: page.all('[data-scalar="drift"]') and page.all('[data-layers="special_share"]'))
     assert "1.00" in page.text('[data-scalar="drift"] b')
     assert len(page.all(".sentences tbody tr")) == 2
+    assert [cell.text for cell in page.all(".sentences td:nth-child(4)")] == ["negative", "negative"]
+    assert [cell.text for cell in page.all(".sentences td.wrong")] == ["negative"]  # of the flipped sentence
     page.click(".sentences tbody tr:nth-child(2)")
     page.has_numbers(".node", values(0, 1, 10))
 

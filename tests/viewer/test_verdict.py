@@ -146,5 +146,12 @@ def test_predictions_near_chance_late_in_the_training() -> None:
     verdict = found(*records, step_record(step=10, progress=0.6))["near_chance"]
     assert "near chance after 60% of the training: 56% on average for 2 classes" in verdict.text
     assert "near_chance" not in found(*records, step_record(step=10, progress=0.4))
+    rising = [record(0, 0, positive=0.5), record(0, 1, positive=0.5, values=other), *records]
+    assert "near_chance" not in found(*rising, step_record(step=10, progress=0.6))
+    assert "It rose by 0.060; 0 of 0" in found(*rising, step_record(step=10, progress=0.95))["near_chance"].rule
+    right = [{**one, "label": one["prediction"]["class"]} for one in records]
+    assert "near_chance" not in found(*right, step_record(step=10, progress=0.95))
+    wrong = [{**one, "label": "positive"} for one in records]
+    assert "1 of 2 labelled" in found(*wrong, step_record(step=10, progress=0.95))["near_chance"].rule
     assert "near_chance" not in found(*records, step_record(step=10))
     assert "near_chance" not in found(record(10, 0, positive=0.9), records[1], step_record(step=10, progress=0.6))

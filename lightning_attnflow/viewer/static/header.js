@@ -1,6 +1,6 @@
 // The bar with the run and the step, the verdicts, and the list of sentences.
 import { el, shorten } from "./dom.js";
-import { flips, sortedSentences } from "./overview.js";
+import { flips, isWrong, sortedSentences } from "./overview.js";
 import { percent } from "./scale.js";
 
 /** The run, the step, and what it is compared with. */
@@ -66,7 +66,7 @@ export function renderList(app, panel) {
       { class: sentence.name === state.name ? "current" : "", "data-name": sentence.name },
       el("button", { "aria-current": sentence.name === state.name ? "true" : null, onclick: () => app.set({ name: sentence.name, start: undefined, count: undefined }) },
         el("span", { class: "sentence-text" }, shorten(sentence.text, 120)),
-        el("span", { class: "sentence-note" }, prediction ? `${prediction.class} ${percent(prediction.probability)}` : "", changes > 0 && el("b", {}, changes === 1 ? "prediction flipped" : `flipped ${changes} times`)),
+        el("span", { class: "sentence-note" }, prediction ? `${prediction.class} ${percent(prediction.probability)}` : "", isWrong(prediction, sentence.label) && el("b", {}, `label ${sentence.label}`), changes > 0 && el("b", {}, changes === 1 ? "prediction flipped" : `flipped ${changes} times`)),
       ),
     );
   });

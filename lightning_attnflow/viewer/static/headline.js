@@ -1,6 +1,7 @@
 // Above the view: the sentence with its prediction in words, the tabs with their controls, the strip of a long sentence.
 import { describeChange, describeStep } from "./describe.js";
 import { el } from "./dom.js";
+import { isWrong } from "./overview.js";
 import { colour, formatValue, ink, kindName, percent, rowName, shade } from "./scale.js";
 
 const VIEWS = { values: "Values", network: "Flow network", layers: "Layers", training: "Over training", run: "Run" };
@@ -28,7 +29,7 @@ export function renderHeadline(app, panels) {
     "section",
     { class: "headline" },
     el("p", { class: "words", "data-role": "words", dir: "auto" }, words, shown.count < step.n && el("span", { class: "muted" }, ` words ${shown.start + 1} to ${shown.start + shown.count} of ${step.n}`)),
-    prediction && el("div", { class: "prediction", "data-role": "prediction" }, el("b", {}, prediction.class), el("span", { class: "probability" }, percent(prediction.probability, 1)), el("i", { class: "meter plain", style: { width: `${100 * prediction.probability}%` } })),
+    prediction && el("div", { class: "prediction", "data-role": "prediction" }, el("b", {}, prediction.class), el("span", { class: "probability" }, percent(prediction.probability, 1)), el("i", { class: "meter plain", style: { width: `${100 * prediction.probability}%` } }), step.label && el("small", { class: isWrong(prediction, step.label) ? "wrong" : "", "data-role": "label" }, `label ${step.label}`)),
     el("p", { class: "description", "data-role": "description" }, texts.filter(Boolean).join(" ")),
   );
 }

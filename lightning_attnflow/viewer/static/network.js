@@ -201,7 +201,7 @@ export function renderNetwork(container, panel, state, actions) {
         chosen.outside > 0.005 && el("div", { class: "detail-note" }, `${percent(chosen.outside)} of the flow leads to or from words outside this view.`),
         chosen.stored < 0.99 && el("div", { class: "detail-note" }, `The record holds the strongest edges: ${percent(chosen.stored)} of the flow.`),
         empty && el("div", { class: "detail-note" }, "Nothing flows from the words: all values round to 0."),
-        !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The edges of this step are not in the record."),
+        !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The record holds no edges of this sentence at this step; the monitor computes those of probes only."),
         !layers.length && flow.kind === "attention_flow" && el("div", { class: "detail-note" }, "This flow has no edges of its own: a maximum flow is not unique."),
         panel.neutralEdges && el("div", { class: "detail-note" }, panel.caption ?? "Edges are the capacities of the network: attention with the residual stream."),
         el("div", { class: "detail-note hint" }, "Point at a word or a node to follow what flows through it; click to keep it."),

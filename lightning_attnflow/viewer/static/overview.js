@@ -19,6 +19,11 @@ export function sortedSentences(sentences, order) {
   return keyed.sort((a, b) => by(a, b) || a.place - b.place).map(({ sentence }) => sentence);
 }
 
+/** Whether the predicted class is not the label, if both are known. */
+export function isWrong(prediction, label) {
+  return Boolean(prediction && label && prediction.class !== label);
+}
+
 /** How often the predicted class changed. */
 export function flips(sentence) {
   const classes = sentence.predictions.map((prediction) => prediction?.class).filter(Boolean);
@@ -116,11 +121,11 @@ function sentenceTable(panel, state, actions) {
       el("td", { class: "text" }, sentence.text),
       el("td", {}, first ? `${first.class} ${percent(first.probability)}` : "–"),
       el("td", {}, prediction ? `${prediction.class} ${percent(prediction.probability)}` : "–"),
-      el("td", {}, sentence.label ?? "–"),
+      el("td", { class: isWrong(prediction, sentence.label) ? "wrong" : "" }, sentence.label ?? "–"),
       el("td", { class: "number" }, String(flips(sentence))),
       el("td", { class: "number" }, short(numbers.drift_from_start ?? null)),
     );
   });
-  const heads = ["sentence", "at the start", "now", "label", "flips", "drift from start"];
+  const heads = ["sentence", "at the start", "prediction", "label", "flips", "drift from start"];
   return el("table", { class: "sentences" }, el("thead", {}, el("tr", {}, heads.map((name) => el("th", {}, name)))), el("tbody", {}, rows));
 }

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { chooseAttention, decodeHeads, headEdges, matrixFlow } from "../../../lightning_attnflow/viewer/static/attention.js";
 import { decodeArray, decodeEdges, decodeSentence, fromHalf, rolloutEdges } from "../../../lightning_attnflow/viewer/static/data.js";
 import { describeChange, describeStep } from "../../../lightning_attnflow/viewer/static/describe.js";
-import { flips, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
+import { flips, isWrong, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
 import { commonScale, formatValue, ink, niceMaximum, shade } from "../../../lightning_attnflow/viewer/static/scale.js";
 import { neighbours, strongestEdges, traceNode } from "../../../lightning_attnflow/viewer/static/trace.js";
 
@@ -188,4 +188,9 @@ test("one head and one layer of the attention are flows of shares", () => {
   assert.deepEqual(one.flow.rowNames, ["attended to", "attending"]);
   const matrix = matrixFlow(one.flow, one.edges[0], ["the", "film"], { start: 0, count: 2 });
   assert.deepEqual([rounded(matrix), matrix.rowNames], [[0, 1, 0.5, 0.5], ["film", "the"]]);
+});
+
+test("a prediction is wrong if the label is known and another one", () => {
+  assert.ok(isWrong({ class: "a" }, "b"));
+  assert.ok(!isWrong({ class: "a" }, "a") && !isWrong({ class: "a" }, null) && !isWrong(null, "a"));
 });
