@@ -136,7 +136,7 @@ def main(
     network = AttentionNetwork.from_attentions([attention[0] for attention in attentions], readout=readout)
     console = Console(width=160, markup=False, emoji=False, highlight=False)
     flows = single_flows(network, layer, console)
-    flow = attention_flow(network, tolerance=1e-3, seed=seed)
+    flow = attention_flow(network, tolerance=1e-3, absolute=True, seed=seed)
     distinct = distinct_flows(flows)
     console.print(text, tokens_table(tokens, distinct, flow, layer), layers_table(flow), sep="\n")
     console.print(summary(flow, layer, tokens, flows))

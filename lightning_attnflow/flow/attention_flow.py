@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_positive, check_seed
+from lightning_attnflow._checks import check_bool, check_choice, check_positive, check_seed
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout, check_layers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.binding import binding_cuts, saturation
 from lightning_attnflow.flow.game import GAMES, FlowGame, check_network
 from lightning_attnflow.flow.integers import check_rounding, rounding
-from lightning_attnflow.flow.layer import Groups, LayerFlow, exact_flow, layer_flow
+from lightning_attnflow.flow.layer import Groups, LayerFlow, Tolerance, exact_flow, layer_flow
 from lightning_attnflow.flow.result import AttentionFlow
 from lightning_attnflow.flow.solvers import Solver, get_solver
 from lightning_attnflow.flow.solvers.protocol import EdgeFunction
@@ -37,6 +37,7 @@ def attention_flow(
     layers: Sequence[int] | None = ...,
     solver: str | Solver | EdgeFunction = ...,
     tolerance: float = ...,
+    absolute: bool = ...,
     seed: int = ...,
     groups: Groups | None = ...,
     game: str = ...,
@@ -51,6 +52,7 @@ def attention_flow(
     layers: Sequence[int] | None = ...,
     solver: str | Solver | EdgeFunction = ...,
     tolerance: float = ...,
+    absolute: bool = ...,
     seed: int = ...,
     groups: Sequence[Groups | None] | None = ...,
     game: str = ...,
@@ -63,7 +65,8 @@ def attention_flow(
     method: str = "shapley",
     layers: Sequence[int] | None = None,
     solver: str | Solver | EdgeFunction = "native",
-    tolerance: float = 5e-3,
+    tolerance: float = 0.05,
+    absolute: bool = False,
     seed: int = 0,
     groups: Groups | Sequence[Groups | None] | None = None,
     game: str = "source",
@@ -78,7 +81,9 @@ def attention_flow(
             flow; only for rows and a readout that are probabilities.
         layers: layers of positions to compute, each in 0..L; default all.
         solver: one of `lightning_attnflow.flow.SOLVERS`, a `Solver`, or a function as described in `EdgeSolver`.
-        tolerance: half-width of the 95% intervals at which sampling stops, in units of flow, > 0.
+        tolerance: half-width of the 95% intervals at which sampling stops, > 0, as a share of the mean value of the
+            players of the layer: with 100 players, a total flow of 1 and the default, 0.05 / 100.
+        absolute: whether ``tolerance`` is in units of flow instead.
         seed: of the sampled permutations.
         groups: a partition of the positions, for instance into words: each group is one player. For a sequence of
             networks, one partition or None for each.
@@ -128,7 +133,9 @@ def attention_flow(
         with _error_prefix(name):
             tasks.append(_checked_task(one, layers, of_one, method))
             check_rounding(one, solver.bits, name, stacklevel=2)
-    rows = _layer_flows(tasks, method, solver, tolerance, seed, game)
+    rows = _layer_flows(
+        tasks, method, solver, Tolerance(float(tolerance), check_bool("absolute", absolute)), seed, game
+    )
     flows = [_assembled(task, flow, method, solver, seed, game) for task, flow in zip(tasks, rows, strict=True)]
     return flows[0] if single else flows
 
@@ -165,7 +172,7 @@ def _checked_task(network: AttentionNetwork, layers: Sequence[int] | None, group
 
 
 def _layer_flows(
-    tasks: Sequence[_Task], method: str, solver: Solver, tolerance: float, seed: int, game: str
+    tasks: Sequence[_Task], method: str, solver: Solver, tolerance: Tolerance, seed: int, game: str
 ) -> list[dict[int, LayerFlow]]:
     """Return the flows of the wanted layers of each task."""
     if not any(task.layers for task in tasks):

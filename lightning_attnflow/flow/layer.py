@@ -32,19 +32,30 @@ class LayerFlow(NamedTuple):
     n_permutations: int
 
 
+class Tolerance(NamedTuple):
+    """Half-width of 95% intervals at which sampling stops: a share of the mean value of the players, or absolute."""
+
+    width: float
+    absolute: bool
+
+    def of(self, total: float, n_players: int) -> float:
+        """Return the half-width in units of flow."""
+        return self.width if self.absolute else self.width * total / n_players
+
+
 def exact_flow(values: Floats, lower: Floats, upper: Floats, total: float) -> LayerFlow:
     """Return a `LayerFlow` without sampling error."""
     return LayerFlow(values, lower, upper, np.zeros_like(values), values, values, total, 0)
 
 
-def layer_flow(flow_game: FlowGame, members: Bools, method: str, tolerance: float, seed: int) -> LayerFlow:
+def layer_flow(flow_game: FlowGame, members: Bools, method: str, tolerance: Tolerance, seed: int) -> LayerFlow:
     """Return the flow of one layer: Shapley values, or the value of each player alone.
 
     Args:
         flow_game: the game of the layer.
         members: bool (n, T), the positions of each player.
         method: "shapley" for Shapley values.
-        tolerance: half-width of the 95% interval at which sampling stops.
+        tolerance: half-width of the 95% intervals at which sampling stops.
         seed: of the permutations.
     """
     in_place = np.array_equal(members, np.eye(flow_game.n_players, dtype=bool))
@@ -56,10 +67,12 @@ def layer_flow(flow_game: FlowGame, members: Bools, method: str, tolerance: floa
     lower = total - payoffs[n:-1]
     if method != "shapley":
         return exact_flow(upper, lower, upper, total)
+    if total == 0:
+        return exact_flow(np.zeros(n), lower, upper, total)
     if n <= EXACT_PLAYERS:
         return exact_flow(exact_shapley(game).values, lower, upper, total)
     if flow_game.is_submodular and np.array_equal(lower, upper):
         return exact_flow(upper, lower, upper, total)
-    result = permutation_shapley(game, stop=IntervalBelow(tolerance), seed=seed)
+    result = permutation_shapley(game, stop=IntervalBelow(tolerance.of(total, n)), seed=seed)
     low, high = result.interval()
     return LayerFlow(result.values, lower, upper, result.stderr, low, high, total, result.n_permutations)

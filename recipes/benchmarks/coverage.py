@@ -6,7 +6,11 @@ that number of permutations. True values are exact, from the payoffs of all 2^n 
 coverage of `shapley(game, budget=...)`, KernelSHAP and stratified sampling by evaluations per player. About fifteen
 minutes on one core.
 
+With --flows, prints instead the coverage of the intervals of attention flow by layer, on networks of MiniLM. The true
+values are flows with a tenth of the default tolerance, and their half-width is allowed for.
+
     python recipes/benchmarks/coverage.py [--runs 1000] [--plain] [--games voting airport]
+    python recipes/benchmarks/coverage.py --flows 50    # seeds for each of eight networks, about five minutes
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from known_games import known_games
 
+from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.shapley import (
     FunctionGame,
     IntervalBelow,
@@ -36,6 +41,7 @@ PER_PLAYER = (4, 10, 30, 100)  # evaluations per player
 METHODS = {"auto": shapley, "kernel": kernel_shap, "stratified": stratified_shapley}
 TARGET, WIDEST = 0.93, 1.6  # coverage from 20 permutations on; width relative to the normal interval at 500
 NORMAL_QUANTILE = 1.959964
+FLOW_TARGET, FINE_TOLERANCE, ROUNDING = 0.94, 0.005, 1e-11
 
 
 @dataclass
@@ -125,12 +131,63 @@ def study_budgets(name: str, subject: Subject, runs: int) -> list[str]:
     return below
 
 
+def flow_cases() -> list[tuple[str, AttentionNetwork]]:
+    """Return attention networks of a real model on real text, and sharp synthetic ones."""
+    from flow_networks import attentions_of, gradient_weighted, load_minilm, synthetic
+
+    model, tokenizer = load_minilm()
+    short, long = (attentions_of(model, tokenizer, n) for n in (32, 128))
+    of = AttentionNetwork.from_attentions
+    return [
+        ("MiniLM 32 [CLS]", of(short, readout="first")),
+        ("MiniLM 32 mean readout", of(short, readout="mean")),
+        ("MiniLM 32 mean, head 8", of(short, readout="mean", heads=7)),
+        ("MiniLM 32 gradients", gradient_weighted(model, tokenizer, 32)),
+        ("MiniLM 128 [CLS]", of(long, readout="first")),
+        ("MiniLM 128 mean readout", of(long, readout="mean")),
+        ("synthetic 32, gain 2", synthetic(32, 5, gain=2)),
+        ("synthetic 32, gain 4", synthetic(32, 5, gain=4)),
+    ]
+
+
+def study_flows(seeds: int) -> None:
+    """Print the coverage of the intervals of attention flow with the default tolerance, by layer."""
+    print(f"{'network':<26}{'layer':>6}{'coverage':>10}{'95% low':>9}{'worst player':>14}{'bias':>8}{'error':>8}")
+    hits, total, below = 0.0, 0, []
+    for name, network in flow_cases():
+        exact = attention_flow(network, tolerance=FINE_TOLERANCE, seed=10**6)
+        flows = [attention_flow(network, seed=seed) for seed in range(seeds)]
+        for layer in np.flatnonzero(flows[0].n_permutations):
+            truth, low, high = exact.values[layer], exact.low[layer] - ROUNDING, exact.high[layer] + ROUNDING
+            unit = exact.total[layer] / len(truth)
+            covered = np.stack([(f.low[layer] <= high) & (low <= f.high[layer]) for f in flows])
+            errors = np.stack([f.values[layer] - truth for f in flows]) / unit
+            coverage, spread = covered.mean(), covered.mean(axis=1).std() / np.sqrt(seeds)  # players are dependent
+            print(
+                f"{name:<26}{layer:>6}{coverage:>10.3f}{coverage - 1.96 * spread:>9.3f}"
+                f"{covered.mean(axis=0).min():>14.3f}{np.abs(errors.mean(axis=0)).max():>8.4f}"
+                f"{np.sqrt((errors**2).mean()):>8.4f}",
+                flush=True,
+            )
+            hits, total = hits + coverage, total + 1
+            below += [f"{name} layer {layer}"] if coverage < FLOW_TARGET else []
+    print(
+        "bias: largest mean error of a player; error: root mean square; both as shares of the mean value of the "
+        f"players.\nMean coverage of {total} layers: {hits / total:.3f}. Below {FLOW_TARGET:.0%}: "
+        f"{', '.join(below) or 'none'}."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="repetitions of each setting")
     parser.add_argument("--plain", action="store_true", help="single permutations instead of antithetic pairs")
     parser.add_argument("--games", nargs="*", help="names of games; all by default")
+    parser.add_argument("--flows", type=int, metavar="SEEDS", help="study attention flow with this many seeds")
     options = parser.parse_args()
+    if options.flows:
+        study_flows(options.flows)
+        return
     print(f"{'game':<22}{'perms':>7}{'coverage':>10}{'normal':>8}{'width ratio':>14}{'if stopped':>13}{'perms':>10}")
     below, wide, lowest, subjects = [], [], 1.0, {}
     for name, game in known_games(options.games).items():

@@ -111,6 +111,7 @@ def test_capacities_that_are_not_probabilities() -> None:
         ({"tolerance": float("inf")}, "tolerance: got inf"),
         ({"tolerance": True}, "tolerance: got True"),
         ({"tolerance": "a"}, "tolerance: got 'a'"),
+        ({"absolute": 1}, "absolute: got 1"),
         ({"seed": -1}, "seed: got -1; expected an integer >= 0"),
         ({"seed": "x"}, "seed: got 'x'"),
         ({"seed": 1.5}, "seed: got 1.5"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,12 +13,16 @@ from networks import coalitions_of, networks, readout_vector, stochastic, weight
 
 from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.flow import FlowGame
-from lightning_attnflow.flow.engine import layer_bounds
 from lightning_attnflow.flow.engine.bias_correction import _shapley_shares
 from lightning_attnflow.flow.engine.layer import LayerSolver
-from lightning_attnflow.flow.engine.layer_bounds import SizeBounds, flow_bounds, supply_bound
-from lightning_attnflow.flow.engine.permutations import _two_cut_marginals, prefix_bounds
+from lightning_attnflow.flow.engine.layer_bounds import SizeBounds, flow_bounds, supply_upper_bound
+from lightning_attnflow.flow.engine.permutations import (
+    first_two_places,
+    prefix_bounds,
+    upper_bounds,
+)
 from lightning_attnflow.flow.engine.run import layer_games
+from lightning_attnflow.flow.engine.separable import _two_cut_marginals, first_two_places_separable
 from lightning_attnflow.flow.engine.shapley import _efficient
 from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads
 from lightning_attnflow.flow.integers import quantise
@@ -98,12 +101,16 @@ def test_bounds_of_a_layer_contain_the_value_of_every_coalition_below(network: A
         reached = prefix_bounds.py_func(bounds, other, low, again, scratch[0], scratch[1])
         again[reached:] = bounds.total
         assert again[size] == high[size]  # upper bounds are a game: they do not depend on the order of the players
+        by_player, faster = np.ascontiguousarray(bounds.weights.T), np.empty_like(high)
+        reached = upper_bounds.py_func(bounds, by_player, permutation, faster, scratch[0])
+        faster[reached:] = bounds.total
+        np.testing.assert_array_equal(np.delete(faster, -2), np.delete(high, -2))
+        assert faster[-2] >= high[-2]
 
 
-@patch.object(layer_bounds, "_sift_down", layer_bounds._sift_down.py_func)  # compiled without a wrapper for Python
 @given(network=networks(max_layers=5, max_positions=6) | weighted_networks())
 @settings(max_examples=40, deadline=None)
-def test_size_bounds_are_lower_bounds_of_every_coalition(network: AttentionNetwork) -> None:
+def test_bounds_by_size_and_by_flow_hold_for_every_coalition(network: AttentionNetwork) -> None:
     coalitions = coalitions_of(network.n_positions)
     n_players = coalitions.sum(axis=1)
     above: SizeBounds | np.ndarray | None = None
@@ -111,12 +118,43 @@ def test_size_bounds_are_lower_bounds_of_every_coalition(network: AttentionNetwo
         if game.players is None:
             continue
         exact = FlowGame(network, game.layer, solver="ortools").units(coalitions)
-        if isinstance(above, SizeBounds):
+        if game.solver is not None:
             for supply, value in zip(coalitions @ game.players.sent, exact, strict=True):
-                assert supply_bound.py_func(supply, above.values) <= value
+                assert supply_upper_bound.py_func(supply, game.solver.above) >= value
         above = SizeBounds(game.values.alone, game.players.sent, game.readout if above is None else above)
         assert (above.values[n_players] <= exact).all()
         assert above.values[1] == game.values.alone.min()
+
+
+def test_the_first_two_places_of_the_upper_bounds_are_means_over_all_pairs() -> None:
+    n = 9
+    network = AttentionNetwork(stochastic(4, n, seed=3, kind="sharp"), readout_vector("mean", n, 0))
+    game = next(game for game in layer_games(quantise(network), 0, None, ALONE) if game.solver is not None)
+    bounds = game.solver.bounds(game.values)
+    expected = np.zeros(n)
+    high, sums = np.empty(n + 1, dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
+    by_player = np.ascontiguousarray(bounds.weights.T)
+    for first, second in itertools.permutations(range(n), 2):
+        others = [player for player in range(n) if player not in (first, second)]
+        permutation = np.array([first, second, *others])
+        high[1 + upper_bounds.py_func(bounds, by_player, permutation, high, sums) :] = bounds.total
+        expected[first] += high[1] / (n * (n - 1))
+        expected[second] += (high[2] - high[1]) / (n * (n - 1))
+    np.testing.assert_allclose(first_two_places(bounds), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("readout", ["first", "mean", "vector"])
+def test_the_tolerance_is_a_share_of_the_mean_value(readout: str) -> None:
+    n = 24
+    network = AttentionNetwork(stochastic(5, n, seed=4, kind="sharp") * 3, 2 * readout_vector(readout, n, 0))
+    for tolerance in (0.05, 0.3):
+        flow = attention_flow(network, tolerance=tolerance)
+        assert flow.n_permutations.any()
+        assert ((flow.high - flow.low) / 2 <= tolerance * flow.total[:, None] / n + ROUNDING).all()
+        half_widths = tolerance * flow.total / n
+        for row, width in enumerate(half_widths):
+            absolute = attention_flow(network, layers=[row], tolerance=float(width), absolute=True)
+            np.testing.assert_array_equal(absolute.values[0], flow.values[row])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -131,7 +169,7 @@ def test_game_in_which_any_two_players_reach_the_total_is_exact(seed: int) -> No
     np.testing.assert_allclose(flow.values[0], exact_shapley(FlowGame(network, 0)).values, atol=ROUNDING)
 
 
-@given(seed=st.integers(0, 2**16), n=st.integers(1, 7))
+@given(seed=st.integers(0, 2**16), n=st.integers(2, 7))
 def test_marginals_of_a_game_of_two_cuts_over_all_cyclic_shifts(seed: int, n: int) -> None:
     random = np.random.default_rng(seed)
     weights, permutation = random.integers(0, 9, size=n), random.permutation(n)
@@ -140,8 +178,24 @@ def test_marginals_of_a_game_of_two_cuts_over_all_cyclic_shifts(seed: int, n: in
     _two_cut_marginals.py_func(weights, bound, permutation, *np.zeros((2, 2 * n + 1), dtype=np.int64), found)
     for start in range(n):
         payoffs = np.minimum(np.cumsum([0, *weights[np.roll(permutation, -start)]]), bound)
-        expected[np.roll(permutation, -start)] += np.diff(payoffs)
+        expected[np.roll(permutation, -start)] += np.diff(payoffs) * (np.arange(n) >= 2)
     np.testing.assert_allclose(found, expected / (2 * n), atol=1e-12)
+
+
+@given(seed=st.integers(0, 2**16), n=st.integers(2, 7))
+def test_the_first_two_places_are_means_over_all_pairs(seed: int, n: int) -> None:
+    random = np.random.default_rng(seed)
+    received, readout = random.integers(0, 9, size=(3, n)), random.integers(0, 12, size=3)
+    pairs, rest = np.zeros(n), np.zeros(n)
+    permutations = list(itertools.permutations(range(n)))
+    for permutation in map(list, permutations):
+        payoffs = np.minimum(np.cumsum(received[:, permutation], axis=1), readout[:, None]).sum(axis=0)
+        marginals = np.diff(payoffs, prepend=0) / len(permutations)
+        pairs[permutation[:2]] += marginals[:2]
+        rest[permutation[2:]] += marginals[2:]
+    np.testing.assert_allclose(first_two_places_separable(received, readout), pairs, atol=1e-12)
+    game = FunctionGame(lambda coalitions: np.minimum(coalitions @ received.T, readout).sum(axis=1), n)
+    np.testing.assert_allclose(pairs + rest, exact_shapley(game).values, atol=1e-12)
 
 
 def test_shares_of_the_excess_of_prefixes_are_its_shapley_values() -> None:
@@ -181,7 +235,7 @@ def test_sampled_intervals_are_within_the_tolerance_and_cover_the_exact_values(
     exact = np.stack([exact_shapley(FlowGame(network, layer)).values for layer in range(n_layers + 1)])
     inside = []
     for seed in range(n_seeds):
-        flow = attention_flow(network, seed=seed, tolerance=tolerance)
+        flow = attention_flow(network, seed=seed, tolerance=tolerance, absolute=True)
         assert ((flow.high - flow.low) / 2 <= tolerance + ROUNDING).all()
         assert (flow.lower - ROUNDING <= flow.low).all()
         assert (flow.high <= flow.upper + ROUNDING).all()
@@ -210,7 +264,7 @@ def test_intervals_cover_the_exact_values_if_bounds_are_loose(
     exact = exact_shapley(FlowGame(network, layer)).values
     covered, n_permutations = [], []
     for run in range(12):
-        flow = attention_flow(network, layers=[layer], tolerance=tolerance, seed=run)
+        flow = attention_flow(network, layers=[layer], tolerance=tolerance, absolute=True, seed=run)
         n_permutations.append(int(flow.n_permutations[0]))
         covered.append((flow.low[0] - ROUNDING <= exact) & (exact <= flow.high[0] + ROUNDING))
     assert any(count % (2 * n) for count in n_permutations)  # includes permutations of the bias correction
@@ -257,7 +311,7 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Monk
     flows = []
     for n_threads in (1, 4):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=n_threads: range(n), raising=False)
-        flows.append(attention_flow(network, tolerance=2e-2))
+        flows.append(attention_flow(network, tolerance=2e-2, absolute=True))
     assert flows[0].n_permutations.any()
     for name in ("values", "stderr", "low", "high", "lower", "upper"):
         np.testing.assert_array_equal(getattr(flows[0], name), getattr(flows[1], name))

@@ -20,7 +20,17 @@ from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.flow import FlowGame
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.flow.solvers import SOLVERS, EdgeSolver, MaxFlow, Solver, get_solver, native
-from lightning_attnflow.flow.solvers.dinic import UNBOUNDED, Residual, edges_of, maximise, pack_nodes, residual_of, undo
+from lightning_attnflow.flow.solvers.dinic import (
+    UNBOUNDED,
+    Residual,
+    edges_of,
+    maximise,
+    next_flow,
+    pack_nodes,
+    residual_of,
+    supply_flow,
+    undo,
+)
 from lightning_attnflow.flow.solvers.protocol import source_side
 
 
@@ -127,6 +137,38 @@ def test_undo_restores_the_residual_network_exactly(log_capacity: int) -> None:
     undo(net)
     for array, expected in zip((net.left, net.edges, net.ahead, net.behind), before, strict=True):
         np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("compute", [supply_flow, next_flow])
+@given(network=networks() | weighted_networks(), seed=st.integers(0, 2**16))
+@settings(max_examples=60, deadline=None)
+def test_a_flow_from_the_previous_one_has_the_value_and_the_cut_of_a_new_one(
+    compute: Callable[..., int], network: AttentionNetwork, seed: int
+) -> None:
+    integers = quantise(network)
+    edges = edges_of(integers.capacities, integers.readout)
+    net, random = residual_of(edges), np.random.default_rng(seed)
+    largest = int(integers.readout.sum())
+    for _ in range(8):
+        supply = random.integers(0, largest // 2 + 1, size=network.n_positions) * (
+            random.random(network.n_positions) < 0.7
+        )
+        limit = int(random.integers(1, largest + 1)) if random.random() < 0.3 else UNBOUNDED
+        value = compute(net, 0, supply, limit)
+        fresh = residual_of(edges)
+        assert value == supply_flow(fresh, 0, supply, limit)
+        if value < limit:
+            np.testing.assert_array_equal(net.unseen, fresh.unseen)
+            side = (net.unseen[0] >> np.arange(network.n_positions, dtype=np.uint64)) & np.uint64(1) == 1
+            beyond = supply[side].sum()
+            assert 0 <= beyond <= value
+            graph = nx.DiGraph()
+            n = network.n_positions
+            for layer, i, j in zip(*np.nonzero(edges), strict=True):
+                graph.add_edge((layer, i), (layer + 1, j), capacity=int(edges[layer, i, j]))
+            for j in range(n):
+                graph.add_edge("source", (0, j), capacity=int(supply[j]))
+            assert value == nx.maximum_flow_value(graph, "source", (len(edges), 0))
 
 
 @pytest.mark.parametrize("solver", [shortest_paths, DenseSolver()])

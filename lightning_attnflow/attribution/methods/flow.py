@@ -41,7 +41,7 @@ def flow(
     residual: float = 0.5,
     readout: Any = "auto",
     grouping: str = "quotient",
-    tolerance: float = 5e-3,
+    tolerance: float = 0.05,
 ) -> TokenAttribution:
     """Shapley value of the flow game of one layer, the unique maximum flow that is symmetric."""
     return _flow(sentence, "shapley", "flow", layer, heads, residual, readout, grouping, tolerance=tolerance)

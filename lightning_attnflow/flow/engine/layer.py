@@ -151,11 +151,12 @@ class LayerSolver:
             size = len(candidates) if size < len(candidates) < 2 * size else 2 * size
         return candidates[:0]
 
-    def bounds(self, values: LayerValues) -> CoalitionBounds:
-        """Return bounds of every coalition of players from the cuts found so far."""
+    def bounds(self, values: LayerValues, pool: CutPool | None = None) -> CoalitionBounds:
+        """Return bounds of every coalition of players from the cuts found so far, or from those of ``pool``."""
         players, above = self.players, self.above
-        beyond = self.pool.beyond[: self.pool.used[0]].astype(np.int64)
-        constants, weights = self.pool.constants[: len(beyond)], beyond @ players.sent.T  # (P,), (P, n)
+        pool = self.pool if pool is None else pool
+        beyond = pool.beyond[: pool.used[0]].astype(np.int64)
+        constants, weights = pool.constants[: len(beyond)], beyond @ players.sent.T  # (P,), (P, n)
         if above.readout_position != NO_POSITION:
             inflow = above.constant + int(above.weights.sum()) - int(above.weights[above.readout_position])
             constants = np.concatenate([[inflow], constants])
@@ -184,4 +185,7 @@ class LayerSolver:
             slack,
             gap,
             without,
+            players.sent,
+            above,
+            0,
         )

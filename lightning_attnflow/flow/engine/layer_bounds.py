@@ -17,7 +17,6 @@ v(S), the game of a layer, is submodular, and a cut X bounds it from above by a 
 3. *Size of the coalition.* Let g_{k+1}(m) be a lower bound of v_{k+1} over all sets of m positions, and H(s, m) the
    least capacity from any s players without the m largest capacities of each. Then
 
-       v_k(S) >= min over m of g_{k+1}(m) + (the sum of s without its m largest entries)
        g_k(s) >= min over m of g_{k+1}(m) + H(s, m).
 
    Far below the readout, any two players reach the total flow; this proves it without a maximum flow.
@@ -85,18 +84,33 @@ def flow_bounds(supplies: Ints, above: LayerBounds, limit: int) -> Ints:
     """
     bounds = np.empty((2, len(supplies)), dtype=np.int64)
     for row in range(len(supplies)):
-        sent = supplies[row]
-        alone, inflow = 0, above.constant
-        for j in range(len(sent)):
-            alone += min(sent[j], above.alone[j])
-            inflow += sent[j] if j == above.readout_position else min(sent[j], above.weights[j])
-        upper = min(limit, above.total, alone)
-        lower = _readout_cut_bound(sent, above)
-        if above.readout_position >= 0:
-            upper = min(upper, inflow)
-            lower = max(lower, _inflow_cut_bound(sent, above))
-        bounds[0, row], bounds[1, row] = min(lower, upper), upper
+        bounds[0, row], bounds[1, row] = bounds_of_supply(supplies[row], above, limit)
     return bounds
+
+
+@compiled_inner
+def supply_upper_bound(sent: Ints, above: LayerBounds) -> int:
+    """Return the upper bound of `flow_bounds` for one coalition with capacities ``sent`` (T,)."""
+    upper = 0
+    for j in range(len(sent)):
+        upper += min(sent[j], above.alone[j])
+    if above.readout_position >= 0:
+        r = above.readout_position
+        inflow = above.constant + sent[r] - min(sent[r], above.weights[r])
+        for j in range(len(sent)):
+            inflow += min(sent[j], above.weights[j])
+        upper = min(upper, inflow)
+    return int(min(upper, above.total))
+
+
+@compiled_inner
+def bounds_of_supply(sent: Ints, above: LayerBounds, limit: int) -> tuple[int, int]:
+    """Return the lower and upper bound of `flow_bounds` for one coalition with capacities ``sent`` (T,)."""
+    upper = min(limit, supply_upper_bound(sent, above))
+    lower = _readout_cut_bound(sent, above)
+    if above.readout_position >= 0:
+        lower = max(lower, _inflow_cut_bound(sent, above))
+    return min(lower, upper), upper
 
 
 @compiled_inner
@@ -158,44 +172,6 @@ class SizeBounds:
         # Among any s players, one has at least the s-th smallest value alone.
         least = np.maximum(by_flow, np.sort(self._alone))
         return np.concatenate([[0], np.maximum.accumulate(least)])
-
-
-@compiled_inner
-def supply_bound(supply: Ints, above: Ints) -> int:
-    """Lower bound 3. of a coalition with capacities ``supply`` (T,); ``above`` (T + 1,) is g of the layer above."""
-    heap, left = supply.copy(), 0
-    n_left = len(heap)
-    for at in range(n_left - 1, -1, -1):
-        left += supply[at]
-        _sift_down(heap, at, n_left)
-    best = above[n_left]
-    for m in range(len(supply)):
-        best = min(best, above[m] + left)
-        if above[m] == above[len(supply)]:
-            break
-        left -= heap[0]
-        n_left -= 1
-        heap[0] = heap[n_left]
-        _sift_down(heap, 0, n_left)
-    return int(best)
-
-
-@compiled_inner
-def _sift_down(heap: Ints, at: int, end: int) -> None:
-    """Make ``heap[at:end]``, whose children are max-heaps, a max-heap (Williams 1964).
-
-    numba's own sort takes ten times as long to compile.
-    """
-    amount = heap[at]
-    while 2 * at + 1 < end:
-        child = 2 * at + 1
-        if child + 1 < end and heap[child + 1] > heap[child]:
-            child += 1
-        if heap[child] <= amount:
-            break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = amount
 
 
 def _by_size(sent: Ints, above: Ints) -> Ints:

@@ -1,8 +1,10 @@
 """Shapley values from sampled permutations whose prefixes are bounded by cuts.
 
 One sample consists of all n cyclic shifts of a random permutation and their reverses. Each player takes each place
-twice, the marginals of a sample sum to v(N), and as every prefix of a reverse is also a prefix of a shift, the 2n
-permutations cost as much as n.
+twice, and as every prefix of a reverse is also a prefix of a shift, the 2n permutations cost as much as n.
+
+The marginals in the first two places need no sampling: they are means over all single players and over all pairs. Most
+of the variance is in the second place, because a few players together reach the total flow.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow.flow.engine.layer_bounds import LayerBounds, supply_upper_bound
 from lightning_attnflow.flow.solvers.dinic import Words
 from lightning_attnflow.flow.solvers.jit import compiled, compiled_inner
 
@@ -19,6 +22,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.uint8]
 _NEVER = 2**62
+_LAST_CHECKED = 2  # sizes checked in addition to twice the last improved one
 
 
 class CoalitionBounds(NamedTuple):
@@ -34,6 +38,9 @@ class CoalitionBounds(NamedTuple):
     slack: Ints  # (P, n): X({i}) - v({i})
     gap: Ints  # (P,): X(N) - v(N)
     gap_without_full: Ints  # (P,): X - v at all players but the full player
+    sent: Ints  # (n, T): capacity from each player to each position of the layer above
+    above: LayerBounds  # of that layer
+    flow_sizes: int  # coalitions up to this size are also bounded by `supply_upper_bound`
 
 
 @compiled_inner
@@ -78,8 +85,25 @@ def prefix_bounds(bounds: CoalitionBounds, permutation: Ints, low: Ints, high: I
     return n
 
 
+@compiled
+def first_two_places(bounds: CoalitionBounds) -> Floats:
+    """Return the part of the Shapley values of the upper bounds from the first two places of permutations, (n,)."""
+    n = len(bounds.alone)
+    marginals = bounds.alone / n
+    for i in range(n):
+        for j in range(i):
+            upper = min(bounds.total, bounds.alone[i] + bounds.alone[j])
+            if bounds.flow_sizes >= 2:
+                upper = min(upper, supply_upper_bound(bounds.sent[i] + bounds.sent[j], bounds.above))
+            for cut in range(len(bounds.constants)):
+                upper = min(upper, bounds.constants[cut] + bounds.weights[cut, i] + bounds.weights[cut, j])
+            marginals[i] += (upper - bounds.alone[j]) / (n * (n - 1.0))
+            marginals[j] += (upper - bounds.alone[i]) / (n * (n - 1.0))
+    return marginals
+
+
 @compiled_inner
-def _shuffle(permutation: Ints, state: Words) -> None:
+def shuffle(permutation: Ints, state: Words) -> None:
     """Fisher-Yates with SplitMix64 (Steele, Lea & Flood 2014)."""
     for t in range(len(permutation) - 1, 0, -1):
         state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -100,15 +124,8 @@ def _shift(permutation: Ints) -> None:
 
 
 @compiled_inner
-def _reverse(permutation: Ints) -> None:
-    n = len(permutation)
-    for t in range(n // 2):
-        permutation[t], permutation[n - 1 - t] = permutation[n - 1 - t], permutation[t]
-
-
-@compiled_inner
 def _shift_marginals(permutation: Ints, prefixes: Ints, reached: Ints, total: int, marginals: Floats) -> None:
-    """Add the mean marginals over all cyclic shifts and their reverses to ``marginals`` (n,).
+    """Add the mean marginals from the third place on over all cyclic shifts and their reverses to ``marginals`` (n,).
 
     Args:
         permutation: (n,), the permutation that was shifted.
@@ -120,10 +137,10 @@ def _shift_marginals(permutation: Ints, prefixes: Ints, reached: Ints, total: in
     n = len(permutation)
     for a in range(n):
         right = (a + 1) % n
-        for size in range(reached[a]):
+        for size in range(2, reached[a]):
             last = a + size if a + size < n else a + size - n
             marginals[permutation[last]] += (prefixes[a, size + 1] - prefixes[a, size]) / (2.0 * n)
-        for size in range(min(n, reached[right])):
+        for size in range(2, min(n, reached[right])):
             joined = prefixes[a, size + 1] if size < reached[a] else total
             marginals[permutation[a]] += (joined - prefixes[right, size]) / (2.0 * n)
 
@@ -138,7 +155,7 @@ def sample_bounds(
     after: Floats,
     stop: Flags,
 ) -> None:
-    """Sample marginals of the game of upper bounds.
+    """Sample marginals of the game of upper bounds, from the third place on.
 
     Args:
         bounds: of the game.
@@ -157,7 +174,7 @@ def sample_bounds(
     for sample in range(len(marginals)):
         if stop[0]:
             return
-        _shuffle(permutation, state)
+        shuffle(permutation, state)
         for a in range(n):
             reached[a] = prefix_bounds(bounds, permutation, low[a], high[a], sums, least)
             _shift(permutation)
@@ -175,68 +192,85 @@ def sample_bounds(
                     before[left] += gap
 
 
-@compiled_inner
-def _two_cut_marginals(
-    weights: Ints, bound: int, permutation: Ints, sums: Ints, sums_of_sums: Ints, marginals: Floats
-) -> None:
-    """Add half the mean marginals of min(bound, weight(S)) over all cyclic shifts to ``marginals`` (n,).
-
-    Args:
-        weights: (n,), by player.
-        bound: capacity of the other cut.
-        permutation: (n,), the players.
-        sums: (2 n + 1,), work array with first entry 0: cumulative weights over two cycles.
-        sums_of_sums: (2 n + 1,), work array with first entry 0: cumulative sums of ``sums``.
-        marginals: (n,), by player.
-    """
-    n = len(permutation)  # sums of sums may overflow; their differences are correct modulo 2^64
-    for place in range(n):
-        sums[place + 1] = sums[place] + weights[permutation[place]]
-        sums_of_sums[place + 1] = sums_of_sums[place] + sums[place]
-    for place in range(1, n + 1):
-        sums[n + place] = sums[n] + sums[place]
-        sums_of_sums[n + place] = sums_of_sums[n] + place * sums[n] + sums_of_sums[place]
-    whole, some = 0, 0  # first places of the longest preceding arcs that leave the player all, or any, of its weight
-    for place in range(n, 2 * n):
-        weight = weights[permutation[place - n]]
-        farthest = place - n + 1
-        whole, some = max(whole, farthest), max(some, farthest)
-        while some <= place and sums[some] <= sums[place] - bound:
-            some += 1
-        while whole <= place and sums[whole] < sums[place + 1] - bound:
-            whole += 1
-        of_arcs = (place - whole + 1) * weight
-        if whole > some:
-            of_arcs += (whole - some) * (bound - sums[place]) + sums_of_sums[whole] - sums_of_sums[some]
-        marginals[permutation[place - n]] += of_arcs / (2.0 * n)
-
-
 @compiled
-def sample_separable(
-    received: Ints, readout: Ints, permutation: Ints, state: Words, marginals: Floats, stop: Flags
+def sample_upper_bounds(
+    bounds: CoalitionBounds, by_player: Ints, permutation: Ints, state: Words, marginals: Floats, stop: Flags
 ) -> None:
-    """Sample marginals of the layer below the readout, v(S) = sum_j min(readout_j, received_j(S)).
-
-    Each j is a game of two cuts. The marginal of a player after an arc of players is its whole weight while the arc is
-    short, then the rest of ``readout[j]``, then 0. From one player to the next both limits only move forward, and
-    running sums give the sum over all arcs between them: a sample takes n T steps instead of n^2 T.
+    """Sample the same marginals as `sample_bounds` without lower bounds, which is faster with many cuts.
 
     Args:
-        received: (T, n), the capacity into each position from each player.
-        readout: (T,).
+        bounds: of the game.
+        by_player: (n, P), the weights of the cuts in the order of memory in which they are added.
         permutation: (n,), the players; shuffled in place.
         state: (1,), of the random number generator.
         marginals: (samples, n), zeros, output: mean marginals of each sample.
         stop: (1,), set to 1 by another thread to stop.
     """
-    n = len(permutation)
-    sums, sums_of_sums = np.empty(2 * n + 1, dtype=np.int64), np.empty(2 * n + 1, dtype=np.int64)
-    sums[0], sums_of_sums[0] = 0, 0
+    n, n_cuts = by_player.shape
+    high, reached = np.empty((n, n + 1), dtype=np.int64), np.empty(n, dtype=np.int64)
+    sums = np.empty(n_cuts, dtype=np.int64)
     for sample in range(len(marginals)):
         if stop[0]:
             return
-        _shuffle(permutation, state)
-        for j in range(len(received)):
-            for _ in range(2):
-                _two_cut_marginals(received[j], readout[j], permutation, sums, sums_of_sums, marginals[sample])
-                _reverse(permutation)
+        shuffle(permutation, state)
+        for a in range(n):
+            reached[a] = upper_bounds(bounds, by_player, permutation, high[a], sums)
+            _shift(permutation)
+        _shift_marginals(permutation, high, reached, bounds.total, marginals[sample])
+
+
+@compiled_inner
+def upper_bounds(bounds: CoalitionBounds, by_player: Ints, permutation: Ints, high: Ints, sums: Ints) -> int:
+    """Write the upper bounds of `prefix_bounds` into ``high``; return the size from which on they are v(N).
+
+    The exact value for all players but one is not used. Small prefixes are also bounded by the layer above.
+    """
+    n = len(permutation)
+    high[0] = 0
+    sums[:] = bounds.constants
+    supply = np.zeros(bounds.sent.shape[1], dtype=np.int64)
+    alone = 0
+    for t in range(n):
+        player = permutation[t]
+        alone += bounds.alone[player]
+        upper = min(bounds.total, alone)
+        if t < bounds.flow_sizes:
+            for j in range(len(supply)):
+                supply[j] += bounds.sent[player, j]
+            upper = min(upper, supply_upper_bound(supply, bounds.above))
+        weights = by_player[player]
+        for cut in range(len(sums)):
+            sums[cut] += weights[cut]
+            upper = min(upper, sums[cut])
+        high[t + 1] = bounds.total if t == n - 1 else upper
+        if high[t + 1] == bounds.total:
+            return t + 1
+    return n
+
+
+@compiled
+def sizes_bounded_by_flow(bounds: CoalitionBounds, by_player: Ints, permutations: Ints) -> int:
+    """Return the largest size at which `supply_upper_bound` is below the other upper bounds of a prefix.
+
+    Args:
+        bounds: of the game, with ``flow_sizes`` 0.
+        by_player: (n, P), the weights of the cuts.
+        permutations: (m, n).
+    """
+    n = permutations.shape[1]
+    high, sums = np.empty(n + 1, dtype=np.int64), np.empty(by_player.shape[1], dtype=np.int64)
+    supply = np.empty(bounds.sent.shape[1], dtype=np.int64)
+    largest = 0
+    for row in range(len(permutations)):
+        reached = upper_bounds(bounds, by_player, permutations[row], high, sums)
+        high[reached:] = bounds.total
+        supply[:] = 0
+        last = 0
+        for size in range(1, n + 1):
+            supply += bounds.sent[permutations[row, size - 1]]
+            if supply_upper_bound(supply, bounds.above) < high[size]:
+                last = size
+            elif size > 2 * last + _LAST_CHECKED:
+                break
+        largest = max(largest, last)
+    return largest

@@ -24,7 +24,7 @@ from lightning_attnflow.flow.engine.shapley import shapley_values
 from lightning_attnflow.flow.engine.solve import Ints, ResidualNetworks
 from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads, n_cores
 from lightning_attnflow.flow.integers import IntegerNetwork, quantise, scale_of
-from lightning_attnflow.flow.layer import LayerFlow, exact_flow
+from lightning_attnflow.flow.layer import LayerFlow, Tolerance, exact_flow
 from lightning_attnflow.flow.solvers.dinic import edges_of
 
 
@@ -34,7 +34,7 @@ def run(
     members: Sequence[Bools | None],
     *,
     shapley: bool,
-    tolerance: float,
+    tolerance: Tolerance,
     seed: int,
 ) -> list[dict[int, LayerFlow]]:
     """Return the flows of the wanted layers of each network.
@@ -44,7 +44,7 @@ def run(
         layers: for each network the wanted layers.
         members: for each network the positions of its players, bool (n, T), or None for the positions themselves.
         shapley: whether the values are Shapley values; otherwise the value of each player alone.
-        tolerance: half-width of the 95% intervals at which sampling stops, in units of flow.
+        tolerance: half-width of the 95% intervals at which sampling stops.
         seed: of the sampled permutations; the result does not depend on the number of threads.
     """
     shared = any(network.n_positions >= MIN_SHARED_POSITIONS for network in networks)
@@ -61,7 +61,7 @@ def _flows(
     layers: Sequence[int],
     members: Bools | None,
     shapley: bool,
-    tolerance: float,
+    tolerance: Tolerance,
     seed: int,
     threads: Threads,
 ) -> dict[int, LayerFlow]:
@@ -83,9 +83,10 @@ def _flow_alone(game: LayerGame, scale: float) -> LayerFlow:
     return exact_flow(alone, leave_one_out, alone, total)
 
 
-def _shapley_flow(tolerance: float, seed: int, threads: Threads, game: LayerGame, scale: float) -> LayerFlow:
+def _shapley_flow(tolerance: Tolerance, seed: int, threads: Threads, game: LayerGame, scale: float) -> LayerFlow:
     flow = _flow_alone(game, scale)
-    estimate = shapley_values(game, tolerance * scale, seed, threads.stop)
+    width = tolerance.of(flow.total, len(flow.values)) * scale
+    estimate = shapley_values(game, width, seed, threads.stop)
     values, stderr, low, high = (array / scale for array in estimate[:4])
     return flow._replace(values=values, stderr=stderr, low=low, high=high, n_permutations=estimate.n_permutations)
 

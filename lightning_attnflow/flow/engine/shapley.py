@@ -7,12 +7,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.engine.bias_correction import bias_correction
-from lightning_attnflow.flow.engine.layer import LayerGame, LayerValues
+from lightning_attnflow.flow.engine.bias_correction import bias_correction, learn_cuts
+from lightning_attnflow.flow.engine.layer import LayerGame, LayerSolver, LayerValues
 from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION
-from lightning_attnflow.flow.engine.permutations import CoalitionBounds, sample_bounds, sample_separable
+from lightning_attnflow.flow.engine.permutations import (
+    CoalitionBounds,
+    first_two_places,
+    sample_bounds,
+    sample_upper_bounds,
+    sizes_bounded_by_flow,
+)
+from lightning_attnflow.flow.engine.separable import first_two_places_separable, separable_samples
 from lightning_attnflow.flow.engine.solve import Flags
 from lightning_attnflow.flow.layer import EXACT_PLAYERS
+from lightning_attnflow.flow.solvers.dinic import Words
 from lightning_attnflow.shapley.exact import exact_shapley
 from lightning_attnflow.shapley.intervals import permutation_interval, samples_needed
 from lightning_attnflow.shapley.statistics import SampleStatistics
@@ -22,6 +30,9 @@ Floats = NDArray[np.float64]
 
 _FIRST_PERMUTATIONS = 384
 _MAX_SAMPLES = 2**20
+_PILOT_PERMUTATIONS = 8
+_STOPPING = 1.05  # half-widths are too small where sampling stops because they are small
+_SHARE_OF_UPPER_BOUNDS = 0.7  # of the tolerance; the samples with maximum flows get the rest
 
 
 class Estimate(NamedTuple):
@@ -90,42 +101,85 @@ def _sampled(
     game: LayerGame, bounds: CoalitionBounds | None, tolerance: float, seeds: np.random.SeedSequence, stop: Flags
 ) -> Estimate:
     """Sample marginals until the interval is narrow enough, with maximum flows only if the bounds are too loose."""
-    n = len(game.values.alone)
     state = seeds.generate_state(1, dtype=np.uint64).astype(np.uint64)
-    samples, before, after = SampleStatistics.empty(n), np.zeros(n), np.zeros(n)
+    n = len(game.values.alone)
+    if bounds is None or game.solver is None:
+        assert game.players is not None  # a game without players is modular
+        received = np.ascontiguousarray(game.players.sent.T)
+        of_games = separable_samples(received, game.readout, tolerance, state, stop)
+        values = first_two_places_separable(received, game.readout) + of_games.mean.sum(axis=0)
+        stderr = np.sqrt(of_games.variances().sum(axis=0))
+        return _within_range(game, values, stderr, of_games.radius(), 2 * n * int(of_games.counts.mean()))
+    known, samples, gaps = _samples(bounds, tolerance, state, stop)
+    doubt = gaps.sum(axis=0) / 2
+    if doubt.max() <= tolerance / 2:
+        values, radius = known + samples.mean + (gaps[0] - gaps[1]) / 2, _radius(samples) + doubt
+        return _within_range(game, values, samples.stderr, radius, 2 * n * samples.count)
+    return _with_flows(game, game.solver, bounds, tolerance, np.random.default_rng(seeds), state, stop)
+
+
+def _with_flows(
+    game: LayerGame,
+    solver: LayerSolver,
+    bounds: CoalitionBounds,
+    tolerance: float,
+    generator: np.random.Generator,
+    state: Words,
+    stop: Flags,
+) -> Estimate:
+    """Sample marginals of upper bounds, and the difference from the game by maximum flows."""
+    n = len(bounds.alone)
+    tolerance /= _STOPPING
+    permutations = generator.permuted(np.tile(np.arange(n), (_PILOT_PERMUTATIONS, 1)), axis=1)
+    sizes = max(2, sizes_bounded_by_flow(bounds, np.ascontiguousarray(bounds.weights.T), permutations))
+    pool, learned = learn_cuts(solver, bounds._replace(flow_sizes=sizes), tolerance, generator, stop)
+    upper = solver.bounds(game.values, pool)._replace(flow_sizes=sizes)
+    known, samples, _ = _samples(upper, _SHARE_OF_UPPER_BOUNDS * tolerance, state, stop)
+    radius = _radius(samples)
+    left = np.sqrt(np.maximum(tolerance**2 - radius**2, 0.0))
+    correction, unseen = bias_correction(solver, upper, bounds, learned, left, generator, stop)
+    return _within_range(
+        game,
+        known + samples.mean + correction.mean,
+        np.hypot(samples.stderr, correction.stderr),
+        _STOPPING * np.hypot(radius, _radius(correction) + unseen),
+        2 * n * samples.count + correction.count,
+    )
+
+
+def _samples(
+    bounds: CoalitionBounds, room: float, state: Words, stop: Flags
+) -> tuple[Floats, SampleStatistics, Floats]:
+    """Sample marginals of the upper bounds until all half-widths of their intervals are at most ``room``.
+
+    Stops after the first samples if the gaps between the bounds are larger than ``room``, unless the upper bounds are
+    those by flow, whose gaps are not computed.
+
+    Returns:
+        The exact part of the values (n,), the samples of the rest, and the gaps between the bounds (2, n).
+    """
+    n = len(bounds.alone)
+    samples, gaps = SampleStatistics.empty(n), np.zeros((2, n))
+    by_player, permutation = np.ascontiguousarray(bounds.weights.T), np.arange(n)
+    known = first_two_places(bounds)
     n_samples = max(3, _FIRST_PERMUTATIONS // (2 * n))
     while True:
-        marginals, gaps, permutation = np.zeros((n_samples, n)), np.zeros((2, n)), np.arange(n)
-        if bounds is None:
-            assert game.players is not None
-            received = np.ascontiguousarray(game.players.sent.T)
-            sample_separable(received, game.readout, permutation, state, marginals, stop)
+        marginals, of_batch = np.zeros((n_samples, n)), np.zeros((2, n))
+        if bounds.flow_sizes:
+            sample_upper_bounds(bounds, by_player, permutation, state, marginals, stop)
         else:
-            sample_bounds(bounds, permutation, state, marginals, gaps[0], gaps[1], stop)
-        share = n_samples / (samples.count + n_samples)
-        before, after = before + (gaps[0] - before) * share, after + (gaps[1] - after) * share
+            sample_bounds(bounds, permutation, state, marginals, of_batch[0], of_batch[1], stop)
+        gaps += (of_batch - gaps) * (n_samples / (samples.count + n_samples))
         samples = samples + SampleStatistics.of(marginals)
-        doubt = (before + after) / 2
-        loose = doubt.max() > 0.5 * tolerance
-        radius, room = _radius(samples), 0.7 * tolerance if loose else tolerance - doubt.max()
-        if radius.max() <= room or samples.count >= _MAX_SAMPLES or stop[0]:
-            break
-        n_samples = samples_needed(samples, radius, np.full(n, room), np.zeros(n)) - samples.count
-    stderr, n_permutations = samples.stderr, 2 * n * samples.count
-    if loose:
-        assert bounds is not None
-        assert game.solver is not None  # a separable game has no bounds
-        left = np.sqrt(np.maximum(tolerance**2 - radius**2, (0.3 * tolerance) ** 2))
-        gaps, n_known = np.stack([after, before]), n * samples.count
-        generator = np.random.default_rng(seeds)
-        correction, unseen = bias_correction(game.solver, bounds, gaps, n_known, left, generator, stop)
-        values = samples.mean + correction.mean
-        radius = np.hypot(radius, _radius(correction) + unseen)
-        stderr = np.hypot(stderr, correction.stderr)
-        n_permutations += 2 * correction.count
-    else:
-        values = samples.mean + (before - after) / 2
-        radius = radius + doubt
+        radius, doubt = _radius(samples).max(), gaps.sum(axis=0).max() / 2
+        if radius + doubt <= room or doubt > room / 2 or samples.count >= _MAX_SAMPLES or stop[0]:
+            return known, samples, gaps
+        left = np.full(n, room - doubt)
+        n_samples = samples_needed(samples, _radius(samples), left, np.zeros(n)) - samples.count
+
+
+def _within_range(game: LayerGame, values: Floats, stderr: Floats, radius: Floats, n_permutations: int) -> Estimate:
+    """Return values with the sum v(N), and they and their intervals within the range of all maximum flows."""
     low, high = game.values.leave_one_out.astype(np.float64), game.values.alone.astype(np.float64)
     values = _efficient(values, low, high, float(game.values.total))
     return Estimate(

@@ -52,16 +52,16 @@ class ResidualNetworks(threading.local):
 class CutPool(NamedTuple):
     """Minimum cuts of the game of one layer. Their capacity for a coalition is ``constants + sent(beyond)``."""
 
-    constants: Ints  # (POOL_SIZE,)
-    beyond: Flags  # (POOL_SIZE, T): positions of the layer above on the sink side
+    constants: Ints  # (size,)
+    beyond: Flags  # (size, T): positions of the layer above on the sink side
     used: Ints  # (1,): number of cuts in the pool
 
 
-def empty_pool(n_positions: int) -> CutPool:
+def empty_pool(n_positions: int, size: int = POOL_SIZE) -> CutPool:
     """Return a pool without cuts."""
     return CutPool(
-        np.zeros(POOL_SIZE, dtype=np.int64),
-        np.zeros((POOL_SIZE, n_positions), dtype=np.uint8),
+        np.zeros(size, dtype=np.int64),
+        np.zeros((size, n_positions), dtype=np.uint8),
         np.zeros(1, dtype=np.int64),
     )
 
