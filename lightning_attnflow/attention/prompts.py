@@ -17,11 +17,11 @@ _UNUSED_KEYS = ("special_tokens_mask", "offset_mapping", "assistant_masks", "len
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Return the ids of the special tokens, without that of unknown words."""
+    """Return the ids of the special tokens, without those of unknown and of masked words."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     special = {*tokenizer.all_special_ids, *(token for token, content in added.items() if content.special)}
     other = {getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep", "pad")}
-    return special - ({tokenizer.unk_token_id} - other)  # GPT-2 has one token for all of them
+    return special - ({tokenizer.unk_token_id, tokenizer.mask_token_id} - other)  # GPT-2 has one token for all of them
 
 
 def is_messages(text: object) -> bool:
