@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeGuard
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -69,6 +71,26 @@ def check_bool(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(name, got=repr(value), expected="True or False")
     return bool(value)
+
+
+def check_items(name: str, values: object, expected: str) -> list[Any]:
+    """Return the items of a sequence, array or tensor as a list; a string is none."""
+    try:
+        if isinstance(values, (str, bytes, Mapping)):
+            raise TypeError
+        return list(values)  # type: ignore[call-overload, no-any-return]
+    except TypeError:  # also of an array without dimensions
+        raise InputError(name, got=type(values).__name__, expected=expected) from None
+
+
+def check_path(name: str, path: object) -> Path:
+    """Return a path given as a string or path object."""
+    if not isinstance(path, (str, PathLike)):
+        raise InputError(name, got=type(path).__name__, expected="a path")
+    try:
+        return Path(path)
+    except TypeError:  # of bytes
+        raise InputError(name, got=repr(path), expected="a path") from None
 
 
 def check_text(name: str, text: object) -> str:

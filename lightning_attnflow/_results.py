@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_path
 from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
@@ -62,9 +63,19 @@ class SavedResult:
             FileNotFoundError: there is no such file.
             InputError: the file is not a saved result of this class and version.
         """
-        path = Path(path)
+        path = check_path("path", path)
         if not path.exists() and path.with_name(f"{path.name}.npz").exists():
             path = path.with_name(f"{path.name}.npz")
+        try:
+            return cls._read(path)
+        except (FileNotFoundError, InputError):
+            raise
+        except Exception as error:  # a damaged archive raises errors of many types
+            got = f"a damaged file ({type(error).__name__}: {error})"
+            raise InputError(str(path), got=got, expected=f"a saved {cls.__name__}") from error
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
         arrays: Arrays = {}
         if zipfile.is_zipfile(path) or not path.exists():
             with np.load(path, allow_pickle=False) as file:

@@ -77,6 +77,8 @@ def capture_layers(
             got=type(inputs).__name__,
             expected="a mapping with the model's keyword arguments, such as the output of the tokenizer",
         )
+    if not any(isinstance(value, Tensor) for value in inputs.values()):
+        raise InputError("inputs", got=f"no tensor under the keys {list(inputs)}", expected="input_ids (B, T)")
     transformer = find_transformer(model)
     _check_forward(transformer)
     arguments = _arguments(transformer, inputs)
@@ -161,6 +163,8 @@ def find_transformer(module: nn.Module, path: str | None = None) -> PreTrainedMo
     """
     from transformers import PreTrainedModel
 
+    if not isinstance(module, nn.Module):
+        raise InputError("model", got=type(module).__name__, expected="a torch.nn.Module that contains a model")
     if path is not None:
         try:
             chosen = module.get_submodule(path)

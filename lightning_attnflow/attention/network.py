@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._checks import check_choice, check_integer, check_items, is_number
 from lightning_attnflow.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -140,9 +140,9 @@ class AttentionNetwork:
             >>> network.readout.tolist()
             [0.0, 0.0, 1.0]
         """
-        if not 0.0 <= residual < 1.0:
-            raise InputError("residual", got=residual, expected="a share in [0, 1)")
-        layers = [_to_numpy(attention) for attention in attentions]
+        if not is_number(residual) or not 0.0 <= residual < 1.0:
+            raise InputError("residual", got=repr(residual), expected="a share in [0, 1)")
+        layers = [_to_numpy(attention) for attention in check_items("attentions", attentions, "a sequence of arrays")]
         if not layers:
             raise InputError(
                 "attentions",
@@ -179,10 +179,7 @@ def network_of(
 
 
 def _checked(values: Any, name: str, expected: str) -> Floats:
-    try:
-        found = _to_numpy(values)
-    except ValueError:  # rows of different lengths
-        found = np.empty(0, dtype=object)
+    found = _to_numpy(values)
     if found.dtype.kind not in "biuf":
         raise InputError(name, got=f"{type(values).__name__} of dtype {found.dtype}", expected=expected)
     frozen = found.base is None and not found.flags.writeable  # as `network_of` passes it
@@ -206,7 +203,10 @@ def _to_numpy(attention: Any) -> NDArray[Any]:
     if hasattr(attention, "detach"):
         attention = attention.detach().cpu()
         attention = attention.float() if attention.element_size() < 4 else attention
-    return np.asarray(attention)
+    try:
+        return np.asarray(attention)
+    except ValueError:  # rows of different lengths, which every caller refuses
+        return np.empty(0, dtype=object)
 
 
 def kept_positions(mask: Any, length: int) -> NDArray[np.intp]:

@@ -366,8 +366,10 @@ def _without_blanks(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _are_pairs(spans: object) -> bool:
     kinds = (Sequence, np.ndarray)
-    return isinstance(spans, kinds) and all(
-        isinstance(span, kinds) and len(span) == 2 and all(map(is_integer, span)) for span in spans
+    return (
+        isinstance(spans, kinds)
+        and getattr(spans, "ndim", 1) > 0
+        and all(isinstance(span, kinds) and len(span) == 2 and all(map(is_integer, span)) for span in spans)
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lightning_attnflow._checks import is_integer
+from lightning_attnflow._checks import check_text, is_integer
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.masking import MASKINGS, resolve_masking
 from lightning_attnflow.errors import InputError
@@ -80,7 +80,7 @@ def fix_ends(encoded: EncodedText) -> EncodedText:
 
 def single_token(text: str, tokenizer: Any, name: str, *, expected: str = _ONE_TOKEN) -> int:
     """Return the id of a string that is one token, or raise an error about the argument of the given name."""
-    ids = _ids(text, tokenizer)
+    ids = _ids(check_text(name, text), tokenizer)
     if len(ids) == 1 and (ids[0] != tokenizer.unk_token_id or text == tokenizer.unk_token):
         return ids[0]
     raise InputError(

@@ -216,10 +216,11 @@ def path_game(
 ) -> TokenGame:
     """Return the token game whose empty coalition is the baseline of the flow; the arguments are those of the flow."""
     is_causal_lm = LogitReader(model).is_causal_lm
+    text = encode_for_model(transformer_of(model), tokenizer, text, truncate=truncate)
     if baseline is None and is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
         baseline = neutral_tokens(tokenizer)
     if is_causal_lm and path != "straight":
-        text = fix_ends(encode_for_model(transformer_of(model), tokenizer, text, truncate=truncate))
+        text = fix_ends(text)
     return TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
 
 

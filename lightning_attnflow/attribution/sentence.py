@@ -130,7 +130,7 @@ class Sentence:
             payoff=payoff,
             players=self.players if players is None else players,
             masking=masking,
-            special_tokens=self.special_tokens or "present",
+            special_tokens="present" if self.special_tokens is None else self.special_tokens,
             batch_size=batch_size,
         )
 
@@ -146,7 +146,8 @@ class Sentence:
 
     def groups(self, default_policy: str) -> Players:
         """Return the players, with the given policy for special tokens unless the user set one."""
-        return Players.of_text(self.encoded, self.players, self.special_tokens or default_policy)
+        policy = default_policy if self.special_tokens is None else self.special_tokens
+        return Players.of_text(self.encoded, self.players, policy)
 
     def summed(self, attribution: TokenAttribution, groups: Players) -> TokenAttribution:
         """Return the values of words or spans as sums of the values of their tokens."""

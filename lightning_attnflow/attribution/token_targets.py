@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_attnflow._checks import is_integer
+from lightning_attnflow._checks import check_text, is_integer
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.baseline import single_token
 from lightning_attnflow.attribution.target import LogitReader, Payoff, check_target
@@ -41,7 +41,9 @@ class Target:
         if not reader.is_causal_lm:
             return cls((target,))  # type: ignore[arg-type]  # refused by `checked`, which knows the number of classes
         if isinstance(target, str):
-            ids = [int(token) for token in tokenizer(target, add_special_tokens=False)["input_ids"]]
+            ids = [
+                int(token) for token in tokenizer(check_text("target", target), add_special_tokens=False)["input_ids"]
+            ]
             if len(ids) < 2:
                 return cls((single_token(target, tokenizer, "target"),))
             return cls(tuple(ids), is_string=True)

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
-from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._checks import check_choice, check_integer, check_items
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow.callbacks.budget import OverheadBudget
 from lightning_attnflow.callbacks.guarded import GuardedCallback
@@ -135,6 +135,7 @@ class AttentionFlowMonitor(GuardedCallback):
             every_n_validations = every_n_epochs
         self.schedule = ValidationSchedule(every_n_validations)
         self.max_sentences = check_integer("max_sentences", max_sentences, minimum=0)
+        probes = probes if isinstance(probes, str) else check_items("probes", probes, "a list of sentences")
         if isinstance(probes, str) or (not probes and not max_sentences):
             got = repr(probes) + ("" if probes else " and max_sentences=0")
             raise InputError("probes", got=got, expected="a list of sentences, or max_sentences > 0")
@@ -143,7 +144,13 @@ class AttentionFlowMonitor(GuardedCallback):
         if isinstance(tokenizer, str):
             from transformers import AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+            except Exception as error:  # transformers raises errors of many types
+                expected = "a tokenizer, or its directory or Hub name"
+                raise InputError("tokenizer", got=repr(tokenizer), expected=expected) from error
+        if tokenizer is not None and not callable(tokenizer):
+            raise InputError("tokenizer", got=type(tokenizer).__name__, expected="the tokenizer of the model")
         self.tokenizer, self.probes = tokenizer, tuple(probes)
         self.model, self.inputs = model, inputs
         self.latest: tuple[MonitoredSentence, ...] = ()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lightning_attnflow._checks import check_text
 from lightning_attnflow.attention.limits import check_length, length_limit
 from lightning_attnflow.attention.tokens import check_tokens
 from lightning_attnflow.errors import InputError
@@ -30,6 +31,7 @@ _REMEDY = (
 
 def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> dict[str, list[int]]:
     """Tokenise one probe sentence, with special tokens and without truncation."""
+    check_text(name, text)
     encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
     check_tokens(name, text, encoding.pop("special_tokens_mask"))
     check_length(name, len(encoding["input_ids"]), length_limit(tokenizer.model_max_length))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_integer, check_text
+from lightning_attnflow._checks import check_choice, check_integer, check_items, check_text
 from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
 from lightning_attnflow._state import eval_mode
@@ -58,7 +58,7 @@ def encode_texts(
         CaptureError: ``model`` contains no Hugging Face model.
         MissingDependencyError: ``cache_dir`` without safetensors.
     """
-    texts = list(texts)
+    texts = check_items("texts", texts, "n strings")
     empty = [index for index, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
     if not texts or empty:
         raise InputError(
@@ -68,8 +68,6 @@ def encode_texts(
         )
     check_choice("pooling", pooling, _POOLINGS)
     check_integer("batch_size", batch_size)
-    if not isinstance(model, torch.nn.Module):
-        raise InputError("model", got=type(model).__name__, expected="a module that contains a Hugging Face model")
     encoder = find_transformer(model).base_model
     limit = length_of_inputs(encoder, tokenizer)
     max_length = min(check_integer("max_length", max_length), limit or max_length)
@@ -115,6 +113,8 @@ def length_of_inputs(encoder: Any, tokenizer: Any) -> int | None:
 
 def token_lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:
     """Return the number of tokens of each text, with special tokens."""
+    if not texts:
+        raise InputError("texts", got="an empty sequence", expected="non-empty strings")
     for index, text in enumerate(texts):
         check_text(f"texts[{index}]", text)
     return [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]

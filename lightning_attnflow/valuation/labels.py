@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_items
 from lightning_attnflow.errors import InputError
 
 
@@ -31,7 +32,7 @@ def encode_labels(
         raise InputError(
             name, got=f"shape {tuple(shape)}", expected=f"shape ({length},), one label for each row of the features"
         )
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    values = labels.tolist() if hasattr(labels, "tolist") else check_items(name, labels, "n labels")
     if len(values) != length:
         raise InputError(name, got=len(values), expected=f"{length}, one label for each row of the features")
     invalid = [index for index, value in enumerate(values) if _is_missing(value)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_attnflow._checks import check_path
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.sentences import LabelledTexts
 
@@ -66,7 +67,7 @@ def read_sentences(path: str | Path, text_column: str = "text", label_column: st
         >>> sentences.texts, sentences.classes, sentences.rows
         (('a fine film', 'a dull film'), ('1', '5'), (2, 3))
     """
-    path = Path(path)
+    path = check_path("data file", path)
     rows = list(_rows(path))
     texts = [_cell(row, text_column) for row in rows]
     labels = [_cell(row, label_column) for row in rows]

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lightning_attnflow._checks import check_text
+from lightning_attnflow._checks import check_items, check_text
 from lightning_attnflow.errors import InputError
 
 
@@ -63,7 +63,8 @@ class LabelledTexts:
             labels: n labels.
             rows: n row numbers; default: 1 to n.
         """
-        names = [str(label) for label in labels]
+        texts = check_items("texts", texts, "n strings")
+        names = [str(label) for label in check_items("labels", labels, "n labels")]
         classes = tuple(sorted(set(names)))
         index = {name: place for place, name in enumerate(classes)}
         return cls(tuple(texts), tuple(index[name] for name in names), classes, tuple(rows))

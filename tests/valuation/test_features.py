@@ -121,7 +121,7 @@ def test_invalid_arguments_raise_input_errors() -> None:
     for wrong in (None, model, "bert"):
         with pytest.raises(InputError, match="expected the Hugging Face tokenizer of the model"):
             encode_texts(model, wrong, TEXTS)
-    with pytest.raises(InputError, match="model: got str"):
+    with pytest.raises(InputError, match="model: got str; expected a torch"):
         encode_texts("bert", tokenizer, TEXTS)
     with pytest.raises(InputError, match="pooling: got 'max'"):
         encode_texts(model, tokenizer, TEXTS, pooling="max")

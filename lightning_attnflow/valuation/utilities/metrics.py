@@ -29,7 +29,7 @@ def score_function(metric: str | Metric) -> Score:
     """
     if callable(metric):
         return _of_function(metric)
-    if metric not in _SCORES:
+    if not isinstance(metric, str) or metric not in _SCORES:
         raise InputError(
             "metric", got=repr(metric), expected=f"a function (labels, probabilities) or one of {sorted(_SCORES)}"
         )

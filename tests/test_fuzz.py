@@ -1,0 +1,44 @@
+"""Random and hostile arguments through the public API; recipes/benchmarks/fuzz.py runs many more."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+FOLDER = str(Path(__file__).parents[1] / "recipes" / "benchmarks")
+sys.path.insert(0, FOLDER)
+import fuzz  # noqa: E402 - a script, not a package
+
+sys.path.remove(FOLDER)
+
+
+@pytest.mark.parametrize("name", fuzz.CALLS)
+def test_calls_return_or_raise_errors_of_the_package_and_change_no_state(name: str) -> None:
+    calls, problems = fuzz.fuzz(name, 12, first_seed=0)
+    assert (calls >= 1, problems) == (True, {})
+
+
+def test_every_kind_of_problem_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check can fail: each of these calls does what no call may do."""
+    import numpy as np
+    import torch
+
+    def many_warnings() -> None:
+        for number in range(9):
+            warnings.warn(f"warning {number}", stacklevel=1)
+
+    wrong = {
+        "changed numpy.random": lambda: np.random.rand(),  # noqa: NPY002
+        "changed torch.random": lambda: torch.rand(1),
+        "changed environment": lambda: monkeypatch.setenv("FUZZ", "1"),
+        "changed the warning filters": lambda: warnings.simplefilter("ignore"),
+        "9 warnings, such as UserWarning: warning 0": many_warnings,
+        "ZeroDivisionError at ?: division by zero": lambda: 1 / 0,
+    }
+    for problem, function in wrong.items():
+        monkeypatch.setitem(fuzz.CALLS, "wrong", (function, {}))
+        assert fuzz.problem_of("wrong", {}) == problem
+    assert fuzz.problem_of("exact_shapley", {"no": 1}) is None  # a wrong signature
