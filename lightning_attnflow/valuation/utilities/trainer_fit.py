@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from lightning_attnflow.errors import InputError
 
 _TRAINER_DEFAULTS: dict[str, Any] = {
-    "accelerator": "cpu",
+    "accelerator": "auto",
     "devices": 1,
     "enable_checkpointing": False,
     "enable_model_summary": False,
