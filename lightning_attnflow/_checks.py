@@ -73,6 +73,13 @@ def check_bool(name: str, value: object) -> bool:
     return bool(value)
 
 
+def check_residual(residual: object) -> float:
+    """Return the share of the residual stream in attention, in [0, 1)."""
+    if not is_number(residual) or not 0.0 <= residual < 1.0:
+        raise InputError("residual", got=repr(residual), expected="a share in [0, 1)")
+    return float(residual)
+
+
 def check_items(name: str, values: object, expected: str) -> list[Any]:
     """Return the items of a sequence, array or tensor as a list; a string is none."""
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_attnflow._checks import check_residual
 from lightning_attnflow.attention.capture import capture_layers, find_transformer
 from lightning_attnflow.attention.network import (
     AttentionNetwork,
@@ -21,7 +22,6 @@ from lightning_attnflow.attention.network import (
     network_of,
 )
 from lightning_attnflow.attention.readout import is_causal
-from lightning_attnflow.errors import InputError
 
 _MAX_LAYER_BYTES = 2**23
 """Memory for the attention of one layer; a longer sentence is alone in its forward pass."""
@@ -46,8 +46,7 @@ class MergedAttention:
 
     def network(self, *, residual: float, readout: Readout, copy: bool = True) -> AttentionNetwork:
         """Return the attention network, see `AttentionNetwork.from_attentions`; it uses ``layers`` unless `copy`."""
-        if not 0.0 <= residual < 1.0:
-            raise InputError("residual", got=residual, expected="a share in [0, 1)")
+        check_residual(residual)
         layers = self.layers.copy() if copy else self.layers
         return network_of(layers, self.kept, self.length, residual, readout)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_integer, check_items, is_number
+from lightning_attnflow._checks import check_choice, check_integer, check_items, check_residual
 from lightning_attnflow.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -140,8 +140,7 @@ class AttentionNetwork:
             >>> network.readout.tolist()
             [0.0, 0.0, 1.0]
         """
-        if not is_number(residual) or not 0.0 <= residual < 1.0:
-            raise InputError("residual", got=repr(residual), expected="a share in [0, 1)")
+        check_residual(residual)
         layers = [_to_numpy(attention) for attention in check_items("attentions", attentions, "a sequence of arrays")]
         if not layers:
             raise InputError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from lightning_attnflow._checks import check_choice, is_number
+from lightning_attnflow._checks import check_choice, check_residual
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.merged import capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Heads, Readout
@@ -56,8 +56,7 @@ class FlowSettings:
         check_choice("method", self.method, ("shapley", "pairwise", "single", "rollout"))
         check_choice("readout", self.readout, ("auto", "first", "last", "mean", "all"), or_index="a position")
         check_choice("heads", self.heads, ("mean", "max", "min"), or_index="the index of a head")
-        if not is_number(self.residual) or not 0 <= self.residual < 1:
-            raise InputError("residual", got=repr(self.residual), expected="a share in [0, 1)")
+        check_residual(self.residual)
 
 
 @dataclass(frozen=True, eq=False)
