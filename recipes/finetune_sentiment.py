@@ -80,7 +80,7 @@ class Collate:
 def main(
     model: str = str(MODEL_DIR), data: Path | None = None, text_column: str = "text", label_column: str = "label",
     epochs: int = 2, train_size: int = 800, val_size: int = 500, batch_size: int = 16, lr: float = 1e-4,
-    max_length: int = 48, seed: int = 0, log_dir: Path = Path("runs"),
+    max_length: int = 48, validations_per_epoch: int = 1, seed: int = 0, log_dir: Path = Path("runs"),
 ) -> dict[str, float]:  # fmt: skip
     """Fine-tune a sentence classifier with the attention-flow monitor.
 
@@ -95,6 +95,7 @@ def main(
         batch_size: sentences per batch.
         lr: maximum learning rate of AdamW.
         max_length: maximum number of tokens per sentence; longer sentences are truncated.
+        validations_per_epoch: number of validations in every epoch, each of which the monitor logs.
         seed: seed of the split, the classification head, the batches and the dropout.
         log_dir: directory of the TensorBoard log, the heat map and the fine-tuned model.
     """
@@ -113,7 +114,8 @@ def main(
     monitor = AttentionFlowMonitor(tokenizer, probes=PROBES)
     logger = TensorBoardLogger(log_dir, name="finetune_sentiment")
     quiet = {"enable_checkpointing": False, "enable_model_summary": False}
-    trainer = pl.Trainer(max_epochs=epochs, logger=logger, callbacks=[monitor], log_every_n_steps=10, **quiet)
+    when = {"val_check_interval": 1 / validations_per_epoch, "log_every_n_steps": 10}
+    trainer = pl.Trainer(max_epochs=epochs, logger=logger, callbacks=[monitor], **when, **quiet)
     start = time.perf_counter()
     trainer.fit(module, *loaders)
     seconds = time.perf_counter() - start

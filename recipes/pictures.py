@@ -1,7 +1,7 @@
 """Make the pictures of the page in the README from a run of the main recipe, and one of a run that fails.
 
     apt-get install chromium chromium-driver && pip install selenium pillow
-    python recipes/finetune_sentiment.py --epochs 3
+    python recipes/finetune_sentiment.py --validations_per_epoch 5
     python recipes/debug_a_run.py
     python recipes/pictures.py
 

@@ -2,7 +2,7 @@
 
     python recipes/benchmarks/overhead.py                            # five seeds of the main recipe
     python recipes/benchmarks/overhead.py --tokens 128 --steps 500   # longer texts: joined movie reviews
-    python recipes/benchmarks/overhead.py --tokens 512 --steps 500 --batch_size 2 --unpaired
+    python recipes/benchmarks/overhead.py --tokens 512 --steps 500 --batch_size 2 --unpaired true
 
 The monitor has its default limit, max_overhead=0.02. Its own seconds are compared with those of the fit, in CPU and in
 wall time. A second fit without the monitor shows the difference and whether the final weights are bit-identical; its
