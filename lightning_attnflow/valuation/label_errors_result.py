@@ -154,14 +154,21 @@ class LabelErrors(SavedResult):
     def markdown(self, k: int = 10) -> str:
         """Return a Markdown table of the k most suspicious examples, for experiment loggers.
 
+        Texts of more than 90 characters end with an ellipsis.
+
         Args:
             k: number of rows.
         """
         lines = [f"| {self.score_name} | given label | suggested label | text |", "|---|---|---|---|"]
         for row in self.to_rows(k):
             text = row.get("text") or f"example {row['id'] if 'id' in row else row['row']}"
-            cells = (f"{row['score']:.3f}", row.get("label", ""), row.get("suggested", ""), " ".join(str(text).split()))
-            lines.append(f"| {' | '.join(str(cell).translate(_MARKDOWN) for cell in cells)} |")
+            words = " ".join(str(text).split())
+            words = words if len(words) <= _MARKDOWN_LENGTH else f"{words[: _MARKDOWN_LENGTH - 1]}…"
+            cells = (f"{row['score']:.3f}", row.get("label", ""), row.get("suggested", ""), words)
+            escaped = [str(cell).translate(_MARKDOWN) for cell in cells]
+            # TensorBoard breaks words of narrow columns: spaces that do not collapse keep labels on one line
+            escaped[1:3] = [f"{cell}{'&nbsp;' * 3}" for cell in escaped[1:3]]
+            lines.append(f"| {' | '.join(escaped)} |")
         return "\n".join(lines)
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
@@ -220,6 +227,7 @@ class LabelErrors(SavedResult):
         return page(title, note, shown, list(zip(*columns.values(), strict=True)), n_expected=self.expected_errors)
 
 
+_MARKDOWN_LENGTH = 90  # characters of a text, for one or two lines in the text tab of TensorBoard
 _MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "\\`*_|<>&~#!"})
 
 

@@ -26,7 +26,6 @@ from lightning_attnflow.valuation.label_scores import design, head_scores
 
 DEFAULT = "find_label_errors"
 SHARE = "share"  # not scores: the estimated share of wrong labels and its interval
-SHAPLEY_ROWS = 1000  # largest n for Data Shapley
 Held = tuple[np.ndarray, np.ndarray]  # features and labels of the validation set
 Scored = tuple[str, np.ndarray, float]  # name, scores, seconds
 
@@ -65,9 +64,12 @@ def without_validation(features: np.ndarray, labels: np.ndarray, seed: int, oob_
 
 
 def with_validation(
-    features: np.ndarray, labels: np.ndarray, held: Held, seed: int, slow: bool, alone: Mapping[str, np.ndarray]
+    features: np.ndarray, labels: np.ndarray, held: Held, seed: int, alone: Mapping[str, np.ndarray], games: int
 ) -> Iterator[Scored]:
-    """Methods that use the validation set; ``alone`` has the scores of the methods without it."""
+    """Methods that use the validation set; ``alone`` has the scores of the methods without it.
+
+    ``games``: 0 without Data Shapley, 1 with two permutations, 2 with more permutations and other values of the game.
+    """
     n, (held_out, truth) = len(labels), held
     data = features, labels, held_out, truth
     start = time.perf_counter()
@@ -88,7 +90,7 @@ def with_validation(
     probabilities = _cross_validated(everything, every_label, seed)
     yield from _cleanlab(probabilities, every_label, n, time.perf_counter() - start, ", with validation")
     yield _timed("KNN-Shapley (k=5)", lambda: knn_shapley(*data))
-    if n > SHAPLEY_ROWS:
+    if not games:
         return
     name, values, seconds = _timed(
         "Data Shapley, log loss, 2 permutations", lambda: _shapley(data, "log_loss", 2, seed)
@@ -96,7 +98,7 @@ def with_validation(
     yield name, values, seconds
     combined = _mean_rank(values, values, alone["self-influence"], alone["AUM of the head"])
     yield "mean rank of Data Shapley (twice), self-influence and AUM", combined, seconds
-    if slow:
+    if games == 2:
         yield _timed("Data Shapley, log loss, 20 permutations", lambda: _shapley(data, "log_loss", 20, seed))
         yield _timed("Data Shapley, accuracy, 20 permutations", lambda: _shapley(data, "accuracy", 20, seed))
         game = FrozenEncoderUtility(*data, metric="log_loss")

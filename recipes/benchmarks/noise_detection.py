@@ -7,9 +7,9 @@ methods get the same draws. Prints for each setting the mean area under the ROC 
 then how often `find_label_errors` is first, every setting in which it is behind the first method by more than the 95%
 t interval of the paired difference, and the coverage of its estimated share of wrong labels.
 
-    python recipes/benchmarks/noise_detection.py --sizes 300 1000 --draws 10
-    python recipes/benchmarks/noise_detection.py --sizes 5000 --draws 3 --sources movieReviewSnippets
-    python recipes/benchmarks/noise_detection.py --sizes 300 --draws 3 --slow --oob-python ENV/bin/python
+    python recipes/benchmarks/noise_detection.py --sizes 300 --draws 10
+    python recipes/benchmarks/noise_detection.py --sizes 1000 5000 --draws 10 --games 0
+    python recipes/benchmarks/noise_detection.py --sizes 300 --draws 3 --games 2 --oob-python ENV/bin/python
 
 Results are appended to a file after every draw (--results), so that a run can be interrupted and continued.
 """
@@ -55,7 +55,7 @@ def flipped_rows(kind: str, labels: np.ndarray, ratings: np.ndarray, rng: np.ran
 
 
 def one_draw(
-    features: np.ndarray, ratings: np.ndarray, n: int, kind: str, seed: int, slow: bool, oob_python: str | None
+    features: np.ndarray, ratings: np.ndarray, n: int, kind: str, seed: int, games: int, oob_python: str | None
 ) -> dict[str, dict[str, Sequence[float]]]:
     """For each validation set and method: area under the ROC curve and seconds; also the estimated share."""
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def one_draw(
         scored = list(alone)
         if size:
             scores = {name: values for name, values, _ in alone}
-            scored += with_validation(features[train], labels, (features[held], held_labels), seed, slow, scores)
+            scored += with_validation(features[train], labels, (features[held], held_labels), seed, scores, games)
         cell = {}
         for name, values, seconds in scored:
             is_share = name == SHARE
@@ -198,7 +198,7 @@ if __name__ == "__main__":
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--sources", nargs="+", default=list(SOURCES))
     parser.add_argument(
-        "--slow", action="store_true", help="also Data Shapley with 20 permutations, Data Banzhaf, leave-one-out"
+        "--games", type=int, default=1, help="0: no Data Shapley; 1: two permutations; 2: also twenty, and others"
     )
     parser.add_argument("--oob-python", help="Python of an environment with pyDVL and numpy < 2")
     parser.add_argument("--results", type=Path, default=Path("noise_detection.jsonl"))
@@ -212,7 +212,7 @@ if __name__ == "__main__":
                 for kind in FLIPS:
                     if (n, source, kind, seed) in done or n + 400 > len(ratings):
                         continue
-                    cells = one_draw(features, ratings, n, kind, seed, arguments.slow, arguments.oob_python)
+                    cells = one_draw(features, ratings, n, kind, seed, arguments.games, arguments.oob_python)
                     line = {"n": n, "source": source, "flips": kind, "seed": seed, "cells": cells}
                     with arguments.results.open("a") as file:
                         file.write(json.dumps(line) + "\n")

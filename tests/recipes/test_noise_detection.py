@@ -45,7 +45,7 @@ def test_every_method_finds_wrong_labels_of_separated_classes() -> None:
     labels = np.where(wrong, 1 - truth[:60], truth[:60])
     scored = [*without_validation(features[:60], labels, 0, None)]
     held, alone = (features[60:], truth[60:]), {name: scores for name, scores, _ in scored}
-    scored += with_validation(features[:60], labels, held, 0, slow=True, alone=alone)
+    scored += with_validation(features[:60], labels, held, 0, alone, games=2)
     scored = [row for row in scored if row[0] != SHARE]
     names = [name for name, _, _ in scored]
     assert len(set(names)) == len(names)
@@ -67,7 +67,7 @@ def test_the_report_counts_the_settings(capsys: pytest.CaptureFixture[str]) -> N
             "source": "tweets",
             "flips": kind,
             "seed": seed,
-            "cells": one_draw(features, ratings, 60, kind, seed, False, None),
+            "cells": one_draw(features, ratings, 60, kind, seed, 1, None),
         }
         for seed in range(2)
         for kind in FLIPS
