@@ -24,7 +24,7 @@ _HOOK_TABLES = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
-_HF_HOOKED = "_output_capturing_hooks_installed"  # set by transformers when its recording hooks are installed
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
 @contextmanager
@@ -62,7 +62,9 @@ def seeded_rng(sequence: np.random.SeedSequence) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode; on exit restore the mode of every submodule, hooks, configs and global RNG states.
+    """Put a model in eval mode; on exit restore modes, attributes, submodules, hooks, configs and global RNG states.
+
+    Some models change in their first forward pass: BigBird replaces its attention for short sentences for good.
 
     Modes are restored one by one because a user may keep part of the model in eval mode on purpose. Hooks are restored
     because transformers installs recording hooks on first use and leaves them in the model.
@@ -78,7 +80,8 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     modes = [module.training for module in modules]
     hooks = [{name: getattr(module, name).copy() for name in _HOOK_TABLES} for module in modules]
-    hooked = [vars(module).get(_HF_HOOKED) for module in modules]
+    attributes = [dict(vars(module)) for module in modules]
+    registries = [{name: dict(getattr(module, name)) for name in _REGISTRIES} for module in modules]
     configs = [(config, dict(vars(config))) for config in configs_of(model)]
     try:
         with preserve_rng():
@@ -86,19 +89,21 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             model.eval()
             yield
     finally:
-        for config, attributes in configs:
+        for config, found in configs:
             vars(config).clear()
-            vars(config).update(attributes)
-        for module, mode, tables, mark in zip(modules, modes, hooks, hooked, strict=True):
+            vars(config).update(found)
+        for module, mode, tables, own, parts in zip(modules, modes, hooks, attributes, registries, strict=True):
+            vars(module).clear()
+            vars(module).update(own)
+            for name, part in parts.items():
+                registry = getattr(module, name)
+                registry.clear()
+                registry.update(part)
             module.training = mode
             for name, table in tables.items():
                 current = getattr(module, name)
                 for key in set(current) - set(table):
                     del current[key]
-            if mark is None:
-                vars(module).pop(_HF_HOOKED, None)
-            else:
-                setattr(module, _HF_HOOKED, mark)
 
 
 @contextmanager

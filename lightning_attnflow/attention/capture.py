@@ -8,6 +8,7 @@ pass are compared with those of the model as it is: attention of a different com
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,20 @@ from torch import Tensor, nn
 
 from lightning_attnflow._state import configs_of, eval_mode
 from lightning_attnflow.attention.layers import attention_defect, reduce_layers
+from lightning_attnflow.attention.transformer import (
+    accepted_inputs as accepted_inputs,
+)
+from lightning_attnflow.attention.transformer import (
+    accepts,
+    candidates,
+    inner_models,
+)
+from lightning_attnflow.attention.transformer import (
+    encoder_remedy as encoder_remedy,
+)
+from lightning_attnflow.attention.transformer import (
+    find_transformer as find_transformer,
+)
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -80,7 +95,7 @@ def capture_layers(
     if not any(isinstance(value, Tensor) for value in inputs.values()):
         raise InputError("inputs", got=f"no tensor under the keys {list(inputs)}", expected="input_ids (B, T)")
     transformer = find_transformer(model)
-    _check_forward(transformer)
+    inner = None if _can_be_asked(transformer) else _only_inner(transformer)
     arguments = _arguments(transformer, inputs)
     found_implementation = transformer.config._attn_implementation
     real, shape = _real_tokens(inputs), _shape(inputs)
@@ -89,18 +104,25 @@ def capture_layers(
         plain = _compared(transformer(**arguments)) if configs and check else None
         for config in configs:  # set_attn_implementation skips models whose source it cannot read or does not recognise
             config._attn_implementation = "eager"
-        arguments["output_attentions"] = True
         with reduce_layers(transformer, reduce, lambda part: attention_defect(part, shape, real) is None) as reduced:
-            output = transformer(**arguments)
-        results = reduced.of(_layers(output))
+            output, holder = _asked(transformer, inner, arguments)
+            if (
+                not _layers(holder)
+                and inner is None
+                and _is_of_user(transformer)
+                and len(inner_models(transformer)) == 1
+            ):
+                inner = _only_inner(transformer)  # its forward does not pass output_attentions on
+                output, holder = _asked(transformer, inner, arguments)
+        results = reduced.of(_layers(holder))
         if results is None or not _is_finite(output):  # attention is changed before it is returned, or is used
-            del output
-            output = transformer(**arguments)
+            del output, holder
+            output, holder = _asked(transformer, inner, arguments)
             results = None
-    _check_layers(output, transformer, found_implementation)
+    _check_layers(holder, inner or transformer, found_implementation)
     if results is None:
-        _check_attentions(output, shape, real, transformer, found_implementation)
-        results = [reduce(layer) for layer in _layers(output)]
+        _check_attentions(holder, shape, real, transformer, found_implementation)
+        results = [reduce(layer) for layer in _layers(holder)]
     if plain is not None:
         _check_outputs(*plain, output, inputs, transformer)
     return results
@@ -112,10 +134,37 @@ def _at_least_float32(layer: Tensor) -> Tensor:
 
 def _arguments(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of the forward of a model."""
-    arguments = dict(inputs) | {"return_dict": True}
+    arguments = accepted_inputs(model, inputs)
+    if accepts(model, "return_dict"):
+        arguments["return_dict"] = True
     if "use_cache" in inspect.signature(model.forward).parameters:
         arguments["use_cache"] = False
     return arguments
+
+
+def _asked(model: PreTrainedModel, inner: PreTrainedModel | None, arguments: dict[str, Any]) -> tuple[Any, Any]:
+    """Run a model and ask it, or the model inside it, for attention; return its output, and that with attention."""
+    if inner is None:
+        output = model(**arguments, output_attentions=True)
+        return output, output
+    answers: list[Any] = []
+    handles = [
+        inner.register_forward_pre_hook(
+            lambda _module, args, options: (args, {**options, "output_attentions": True, "return_dict": True}),
+            with_kwargs=True,
+        ),
+        inner.register_forward_hook(lambda _module, _args, output: answers.append(output)),
+    ]
+    try:
+        output = model(**arguments)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return output, answers[-1] if answers else {}
+
+
+def _is_of_user(model: nn.Module) -> bool:
+    return not type(model).__module__.startswith("transformers.")
 
 
 def _real_tokens(inputs: Mapping[str, Any]) -> Tensor | None:  # bool (B, T)
@@ -129,11 +178,16 @@ def _shape(inputs: Mapping[str, Any]) -> tuple[int, ...] | None:  # (B, T)
 
 
 def _layers(output: Any) -> list[Any]:
-    return [layer for layer in output.get("attentions") or () if layer is not None]
+    found = output.get("attentions") if isinstance(output, Mapping) else None
+    return [layer for layer in found or () if layer is not None]
 
 
 def _compared(output: Any) -> tuple[str, Tensor] | None:
     """Return the output that is compared between implementations of attention, and its name."""
+    if isinstance(output, Tensor):
+        return "output", output
+    if not isinstance(output, Mapping):
+        return None
     name = next((n for n in ("logits", "last_hidden_state") if isinstance(output.get(n), Tensor)), None)
     return None if name is None else (name, output[name])
 
@@ -148,94 +202,32 @@ def rounding(dtype: torch.dtype) -> float:
     return max(_TOLERANCE, 16 * torch.finfo(dtype).eps)
 
 
-def find_transformer(module: nn.Module, path: str | None = None) -> PreTrainedModel:
-    """Return the Hugging Face model in a module, or the module itself if it is one.
+def _can_be_asked(model: PreTrainedModel) -> bool:
+    return accepts(model, "output_attentions")
 
-    Args:
-        module: a module that contains the model, such as a LightningModule, a `torch.nn.DataParallel` or a
-            SentenceTransformer.
-        path: attribute path of the model in `module`, such as "encoder" or "student.bert"; required if there are
-            several. Parts of a Hugging Face model are only found by their path.
 
-    Raises:
-        CaptureError: no Hugging Face model.
-        InputError: several of them, or none at `path`.
-    """
-    from transformers import PreTrainedModel
-
-    if not isinstance(module, nn.Module):
-        raise InputError("model", got=type(module).__name__, expected="a torch.nn.Module that contains a model")
-    if path is not None:
-        try:
-            chosen = module.get_submodule(path)
-        except AttributeError:
-            chosen = None
-        if not isinstance(chosen, PreTrainedModel):
-            raise InputError(
-                f"model={path!r} in {type(module).__name__}",
-                got="no such attribute" if chosen is None else f"a {type(chosen).__name__}",
-                expected="the attribute path of a Hugging Face model",
-                remedy=_candidates(_outermost(module, PreTrainedModel)),
-            )
-        return chosen
-    found = _outermost(module, PreTrainedModel)
-    if len(found) == 1:
-        (only,) = found.values()
-        return only
-    if found:
-        raise InputError(
-            f"Hugging Face models in {type(module).__name__}",
-            got=f"{len(found)}",
-            expected="exactly one, or the path of one",
-            remedy=_candidates(found),
+def _only_inner(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the one Hugging Face model inside a model that does not return attention itself, with a warning."""
+    inner = inner_models(model)
+    if len(inner) != 1:
+        raise CaptureError(
+            f"attention of {type(model).__name__}",
+            got="a forward without the argument output_attentions",
+            expected="a model that returns attention probabilities",
+            remedy=candidates(inner) if inner else None,
         )
-    raise CaptureError(
-        f"attention of {type(module).__name__}",
-        got="no Hugging Face model in it",
-        expected="a transformers.PreTrainedModel, or a module with one as an attribute",
+    ((path, only),) = inner.items()
+    warnings.warn(
+        f"{type(model).__name__} returns no attention: that of its {path!r} ({type(only).__name__}) is captured",
+        UserWarning,
+        stacklevel=2,
     )
-
-
-def _outermost(module: nn.Module, kind: type[PreTrainedModel]) -> dict[str, PreTrainedModel]:
-    """Return the models of `kind` that are not part of another one, by attribute path."""
-    found: dict[str, PreTrainedModel] = {}
-    for path, child in module.named_modules():
-        if isinstance(child, kind) and not any(path.startswith(f"{outer}.") or not outer for outer in found):
-            found[path] = child
-    return found
-
-
-def encoder_remedy(root: nn.Module, model: PreTrainedModel) -> str | None:
-    """Return the advice to pass the encoder of an encoder-decoder model by its attribute path in `root`, if any."""
-    encoder = model.get_encoder()
-    path = next((path for path, child in root.named_modules() if child is encoder and path), None)
-    return None if path is None else f"Pass its encoder, model={path!r}."
-
-
-def _inner(model: nn.Module) -> dict[str, PreTrainedModel]:
-    """Return the largest Hugging Face models inside a model, by attribute path."""
-    from transformers import PreTrainedModel
-
-    paths = {path: child for path, child in model.named_modules() if path and isinstance(child, PreTrainedModel)}
-    return {path: child for path, child in paths.items() if not any(path.startswith(f"{outer}.") for outer in paths)}
-
-
-def _check_forward(model: PreTrainedModel) -> None:
-    """Raise if the forward of a model cannot be asked for attention."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    if any(p.name == "output_attentions" or p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    raise CaptureError(
-        f"attention of {type(model).__name__}",
-        got="a forward without the argument output_attentions",
-        expected="a model that returns attention probabilities",
-        remedy=_candidates(_inner(model)) if _inner(model) else None,
-    )
+    return only
 
 
 def _check_outputs(name: str, before: Tensor, eager: Any, inputs: Mapping[str, Any], model: PreTrainedModel) -> None:
     """Raise if the outputs with eager attention are not those of the model as it is."""
-    after = eager[name]
+    after = eager if isinstance(eager, Tensor) else eager[name]
     mask = inputs.get("attention_mask")
     if isinstance(mask, Tensor) and mask.ndim == 2 and before.shape[:1] == mask.shape[:1]:
         real = mask.bool() if before.shape[:2] == mask.shape and before.ndim == 3 else mask.bool().any(dim=1)
@@ -254,15 +246,13 @@ def _check_outputs(name: str, before: Tensor, eager: Any, inputs: Mapping[str, A
         )
 
 
-def _candidates(found: Mapping[str, nn.Module]) -> str:
-    if not found:
-        return "There is no Hugging Face model in this module."
-    return "Pass " + " or ".join(f"model={path!r} ({type(model).__name__})" for path, model in found.items()) + "."
-
-
 def _check_layers(output: Any, model: PreTrainedModel, implementation: str) -> None:
     """Raise if `output` does not hold the attention of every layer."""
-    if output.get("encoder_attentions") is not None and output.get("attentions") is None:
+    if (
+        isinstance(output, Mapping)
+        and output.get("encoder_attentions") is not None
+        and output.get("attentions") is None
+    ):
         raise CaptureError(
             _name(model, implementation),
             got="an encoder-decoder model",
@@ -301,7 +291,7 @@ def _name(model: PreTrainedModel, implementation: str) -> str:
 
 def _remedy(model: PreTrainedModel, implementation: str) -> str | None:
     """Return what may help where a model returned no attention probabilities, or None."""
-    inner = {} if type(model).__module__.startswith("transformers.") else _inner(model)
+    inner = {} if type(model).__module__.startswith("transformers.") else inner_models(model)
     if inner:
-        return _candidates(inner)
+        return candidates(inner)
     return None if implementation == "eager" else 'Load the model with attn_implementation="eager".'

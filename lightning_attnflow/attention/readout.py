@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import eval_mode, gradients_enabled
+from lightning_attnflow.attention.transformer import accepted_inputs, accepts
 
 _SEQUENCE_HEADS = ("ForSequenceClassification", "ForMultipleChoice")
 Pooling = Literal["first", "last", "mean"]
@@ -148,7 +149,8 @@ def _gradient_norms(model: Any, inputs: Mapping[str, Any], columns: Tensor) -> t
             if (embedding := _embedding(model)) is not None:
                 handles.append(embedding.register_forward_hook(detached))
             try:
-                logits = getattr(model(**cropped, return_dict=True), "logits", None)
+                options = {"return_dict": True} if accepts(model, "return_dict") else {}
+                logits = getattr(model(**accepted_inputs(model, cropped), **options), "logits", None)
             finally:
                 for handle in handles:
                     handle.remove()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow._checks import check_choice, check_seed
-from lightning_attnflow.attention.capture import capture_attention
+from lightning_attnflow.attention.capture import accepted_inputs, capture_attention
 from lightning_attnflow.attention.merged import MergedAttention, capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
 from lightning_attnflow.attention.readout import choose_readout
@@ -93,7 +93,7 @@ class Sentence:
     @cached_property
     def _inputs(self) -> dict[str, torch.Tensor]:
         device = next(self.model.parameters()).device
-        return {key: value.to(device) for key, value in self.encoded.inputs.items()}
+        return {key: value.to(device) for key, value in accepted_inputs(self.model, self.encoded.inputs).items()}
 
     @property
     def _mask(self) -> torch.Tensor:  # bool (T,)

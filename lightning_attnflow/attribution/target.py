@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow._checks import is_integer
-from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.attention.capture import accepted_inputs, find_transformer
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -199,6 +199,7 @@ class LogitReader:
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return float64 logits of m rows: (m, C), or (m, n_read, C) of the last positions for ``n_read`` > 1."""
+        inputs = accepted_inputs(self.model, inputs)
         n_rows = len(next(iter(inputs.values())))
         if self.row_by_row and n_rows > 1:
             rows = [{key: value[row : row + 1] for key, value in inputs.items()} for row in range(n_rows)]

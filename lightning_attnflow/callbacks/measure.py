@@ -185,6 +185,7 @@ def _attention_flows(
         for row, merged in enumerate(capture_merged(transformer, batch, real, heads=settings.heads)):
             readout = readouts.of(batch, row, real[row], causal=merged.is_causal)
             pending.append(merged.network(residual=settings.residual, readout=readout, copy=False))
+            del merged  # to save memory while the next sentence is captured
             if sum(network.capacities.nbytes for network in pending) > _MAX_NETWORK_BYTES:
                 add_flows()  # of few long sentences, or of many short ones in parallel
     add_flows()

@@ -8,6 +8,7 @@ import pickle
 import random
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,18 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
-from transformers import BertConfig, BertModel, FalconConfig, FalconForSequenceClassification, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    BigBirdConfig,
+    BigBirdModel,
+    FalconConfig,
+    FalconForSequenceClassification,
+    PreTrainedModel,
+)
 
-from lightning_attnflow import capture_attention
+from lightning_attnflow import capture_attention, explain
 from lightning_attnflow.attention.capture import find_transformer
 from lightning_attnflow.errors import CaptureError, InputError
 
@@ -305,12 +315,69 @@ class _OwnModel(PreTrainedModel):
         return self.encoder(input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
 
 
-def test_models_that_return_no_attention_name_the_inner_model() -> None:
-    model = _OwnModel(models.bert().config)
-    with pytest.raises(CaptureError, match=r"without the argument output_attentions.*model='encoder' \(BertModel\)"):
-        capture_attention(model, models.padded_batch())
-    inner = find_transformer(model, "encoder")
-    assert len(capture_attention(inner, models.padded_batch())) == models.N_LAYERS
+class _SwallowsOptions(_OwnModel):
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
+        return super().forward(input_ids, attention_mask)
+
+
+@pytest.mark.parametrize("kind", [_OwnModel, _SwallowsOptions])
+def test_attention_of_the_model_inside_one_that_returns_none_is_captured_with_a_warning(kind: Any) -> None:
+    model = kind(models.bert().config)
+    before = everything(model)
+    with pytest.warns(UserWarning, match=r"returns no attention: that of its 'encoder' \(BertModel\) is captured"):
+        found = capture_attention(model, models.padded_batch())
+    assert everything(model) == before
+    expected = capture_attention(find_transformer(model, "encoder"), models.padded_batch())
+    for mine, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=0, atol=0)
+
+
+class _FewArguments(BertForSequenceClassification):
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> Any:
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask)
+
+
+def test_models_that_take_neither_token_types_nor_output_attentions_are_explained() -> None:
+    original, tokenizer = models.bert_classifier(), models.tokenizer()
+    model = _FewArguments(original.config)
+    model.load_state_dict(original.state_dict())
+    with pytest.warns(UserWarning, match="that of its 'bert'"):
+        found = explain(model, tokenizer, "this movie was great", method="attention_last")
+    expected = explain(original, tokenizer, "this movie was great", method="attention_last")
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
+    games = [
+        explain(m, tokenizer, "this movie was great", method="leave_one_out", masking="drop") for m in (model, original)
+    ]
+    np.testing.assert_allclose(games[0].values, games[1].values, atol=1e-6)
+
+
+def test_models_that_change_in_their_first_forward_pass_are_restored() -> None:
+    config = BigBirdConfig(vocab_size=models.VOCABULARY, block_size=4, num_random_blocks=1, **models._SIZE)
+    with torch.random.fork_rng():
+        model = BigBirdModel(config, add_pooling_layer=False).eval()
+    before = everything(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(CaptureError, match="got 0 layers"):
+            capture_attention(model, models.padded_batch())
+    assert everything(model) == before
+    assert model.attention_type == "block_sparse"
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, raised by peft
+def test_virtual_tokens_of_peft_are_refused_and_lora_is_captured() -> None:
+    peft = pytest.importorskip("peft")
+    tuned = peft.get_peft_model(
+        models.bert_classifier(), peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=4)
+    )
+    with pytest.raises(InputError, match=r"4 virtual tokens of PromptTuningConfig; .*such as LoRA"):
+        capture_attention(tuned, models.padded_batch())
+    with pytest.raises(InputError, match="4 virtual tokens"):
+        explain(tuned, models.tokenizer(), "this movie was great", method="leave_one_out")
+    adapted = peft.get_peft_model(
+        models.bert_classifier(), peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"])
+    )
+    assert len(capture_attention(adapted, models.padded_batch())) == models.N_LAYERS
 
 
 def test_inputs_must_be_a_mapping() -> None:
@@ -325,7 +392,7 @@ def test_models_unpickled_in_a_new_process_have_the_same_attention(tmp_path: Pat
     script = f"""
 import pathlib, pickle, torch
 model, inputs = pickle.loads(pathlib.Path({str(file)!r}).read_bytes())  # no constructor is called in this process
-from lightning_attnflow import capture_attention
+from lightning_attnflow import capture_attention, explain
 torch.save(capture_attention(model, inputs), {str(tmp_path / "attention.pt")!r})
 """
     own = {"PYTHONPATH": os.pathsep.join(sys.path)}
