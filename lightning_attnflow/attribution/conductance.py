@@ -239,6 +239,7 @@ def _result(game: TokenGame, integral: PathIntegral, tolerance: float) -> Conduc
         text=game.encoded.text,
         edges_or_none=integral.edges,
         stderr=integral.stderr,
+        target_name=game.target_name,
     )
 
 

@@ -45,6 +45,7 @@ class TokenAttribution(SavedResult):
             of the ranges of several tokens, which contain the range of the word but may be wider), or None.
         v_empty, v_full: value of the empty and the full coalition, None for methods without a game.
         details: further numbers by name (evaluations, saturation, ambiguity).
+        target_name: name of the class in the config of the model, or text of the tokens; empty if unknown.
 
     Raises:
         InputError: arrays of different lengths.
@@ -79,6 +80,7 @@ class TokenAttribution(SavedResult):
     v_empty: float | None = None
     v_full: float | None = None
     details: Mapping[str, float] = field(default_factory=dict)
+    target_name: str = ""
 
     def __post_init__(self) -> None:
         special = np.zeros(len(self.tokens), dtype=bool) if self.is_special is None else self.is_special
@@ -157,7 +159,7 @@ class TokenAttribution(SavedResult):
         """Return one line that describes the values."""
         parts = [f"{self.method} of {len(self)} {self.players}"]
         parts += [f"layer {self.layer}"] if self.layer is not None else []
-        parts += [f"{self.payoff} of class {self.target}"] if self.payoff is not None else []
+        parts += [f"{self.payoff} of {self.target_name or f'class {self.target}'}"] if self.payoff is not None else []
         parts += [f"masking: {self.masking}"] if self.masking is not None else []
         parts += [self.interval] if self.interval is not None else []
         if "tokens_in_all" in self.details:

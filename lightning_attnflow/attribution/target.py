@@ -138,6 +138,12 @@ def transformer_of(model: Any) -> PreTrainedModel:
     return transformer
 
 
+def class_label(model: PreTrainedModel, target: int) -> str:
+    """Return the name of a class in the config of the model, or its number."""
+    name = str((getattr(model.config, "id2label", None) or {}).get(target, f"LABEL_{target}"))
+    return f"class {target}" if name == f"LABEL_{target}" else name
+
+
 class LogitReader:
     """Logits (m, C) of m versions of one sentence.
 
@@ -156,6 +162,12 @@ class LogitReader:
         # A causal classifier without padding token finds the last token of a single row only. No row is padded here.
         padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
         self.row_by_row = not self.is_causal_lm and padding is None
+
+    def name_of(self, target: int, tokenizer: Any) -> str:
+        """Return the name of a class in the config of the model, or the text of a token in quotation marks."""
+        if self.is_causal_lm:
+            return repr(tokenizer.decode([target])) if tokenizer is not None else f"token {target}"
+        return class_label(self.model, target)
 
     @property
     def embedding(self) -> torch.nn.Module:

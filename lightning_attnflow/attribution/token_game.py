@@ -92,7 +92,7 @@ class TokenGame:
         first = self._replacements[0] if self._replacements else None
         whole = self._logits(np.ones((1, len(encoded)), dtype=bool), first)[0]  # (C,) or (tokens, C)
         self._target = wanted.checked(whole.reshape(-1, whole.shape[-1])[0])
-        self.target = self._target.value
+        self.target, self.target_name = self._target.value, self._target.name(self._reader, tokenizer)
         if self.masking == "zero_embedding":
             self._check_embeddings()
         if self.masking == "drop":

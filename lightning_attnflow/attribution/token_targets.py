@@ -86,6 +86,12 @@ class Target:
         """The class or token id, or the ids."""
         return self.ids[0] if len(self.ids) == 1 else self.ids
 
+    def name(self, reader: LogitReader, tokenizer: Any) -> str:
+        """Return the name of what is explained."""
+        if self.is_string:
+            return repr(tokenizer.decode(list(self.ids)))
+        return " minus ".join(reader.name_of(target, tokenizer) for target in self.ids)
+
     def payoffs(self, payoff: Payoff, name: str, logits: torch.Tensor) -> torch.Tensor:
         """Return the payoffs (m,) of logits (m, C), or (m, tokens, C) of a string."""
         if not self.is_string:

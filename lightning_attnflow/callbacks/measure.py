@@ -214,28 +214,16 @@ def _predictions(
     best = probabilities.max(dim=-1)
     n_classes = probabilities.shape[-1]
     few = reader.problem != "score" and not reader.is_causal_lm and n_classes <= _MOST_CLASSES
-    names = [_class_name(transformer, reader, tokenizer, target) for target in range(n_classes if few else 0)]
+    names = [reader.name_of(target, tokenizer) for target in range(n_classes if few else 0)]
     return [
         (
             target,
-            _class_name(transformer, reader, tokenizer, target),
+            reader.name_of(target, tokenizer),
             probability,
             dict(zip(names, row.tolist(), strict=True)) if few else {},
         )
         for target, probability, row in zip(best.indices.tolist(), best.values.tolist(), probabilities, strict=True)
     ]
-
-
-def _class_name(transformer: Any, reader: LogitReader, tokenizer: Any, target: int) -> str:
-    if reader.is_causal_lm:
-        return repr(tokenizer.decode([target])) if tokenizer is not None else f"token {target}"
-    return class_label(transformer, target)
-
-
-def class_label(transformer: PreTrainedModel, target: int) -> str:
-    """Return the name of a class in the config of the model, or its number."""
-    name = str((getattr(transformer.config, "id2label", None) or {}).get(target, f"LABEL_{target}"))
-    return name.replace("LABEL_", "class ") if name == f"LABEL_{target}" else name
 
 
 def _conductance_flows(

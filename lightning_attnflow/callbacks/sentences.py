@@ -12,6 +12,7 @@ import torch
 
 from lightning_attnflow.attention.capture import encoder_remedy, find_transformer
 from lightning_attnflow.attention.limits import check_length, position_limit
+from lightning_attnflow.attribution.target import class_label
 from lightning_attnflow.callbacks.batches import (
     InputReader,
     batch_labels,
@@ -25,7 +26,7 @@ from lightning_attnflow.callbacks.batches import (
     take,
 )
 from lightning_attnflow.callbacks.budget import OverheadBudget
-from lightning_attnflow.callbacks.measure import FlowSettings, Measured, MonitoredSentence, class_label, measure
+from lightning_attnflow.callbacks.measure import FlowSettings, Measured, MonitoredSentence, measure
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:

@@ -61,6 +61,7 @@ class ConductanceFlow(SavedResult):
         tokens: T names of the positions or groups.
         is_special: bool (T,), special tokens.
         target: explained class or token id; the ids of two tokens that are compared, or of a string.
+        target_name: name of the class in the config of the model, or text of the tokens; empty if unknown.
         payoff: name of the payoff.
         masking: what replaces the tokens in the baseline.
         v_empty: payoff of the baseline.
@@ -93,6 +94,7 @@ class ConductanceFlow(SavedResult):
     text: str = ""
     edges_or_none: Floats | None = None
     stderr: Floats | None = None
+    target_name: str = ""
 
     @property
     def edges(self) -> Floats:
@@ -237,7 +239,8 @@ class ConductanceFlow(SavedResult):
             special=self.is_special[:n],
             margin=[f"sum {total:+.2f}" for total in self.values.sum(axis=1)],
             title=self.text if title is None else title,
-            caption=f"{self.payoff.replace('_', '-')}: blue supports, orange opposes; darkest: {largest:.2f}\n"
+            caption=f"{self.payoff.replace('_', '-')} of {self.target_name or f'class {self.target}'}: "
+            f"blue supports, orange opposes; darkest: {largest:.2f}\n"
             f"every row sums to {self.total:+.2f}, error at most {self.conservation_error.max():.1%}{hidden}",
             ax=ax,
         )
@@ -247,7 +250,7 @@ class ConductanceFlow(SavedResult):
 
         Args:
             path: file to write, in UTF-8.
-            class_names: names of the classes; default: their numbers.
+            class_names: names of the classes; default: those of the config of the model.
 
         Returns:
             The path.

@@ -26,7 +26,7 @@ def conductance_part(flow: ConductanceFlow, target: str | None = None) -> FlowPa
         edges=flow.edges_or_none,
         error=flow.conservation_error,
         total=flow.total,
-        target=target or f"class {flow.target}",
+        target=target or _named(flow),
     )
 
 
@@ -34,11 +34,7 @@ def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = N
     """Return the record of one conductance flow; the explained class stands for the prediction."""
     if class_names is not None and not (isinstance(flow.target, int) and flow.target < len(class_names)):
         raise InputError("class_names", got=f"{len(class_names)} names", expected=f"a name of class {flow.target}")
-    target = (
-        str(class_names[flow.target])
-        if class_names is not None and isinstance(flow.target, int)
-        else f"class {flow.target}"
-    )
+    target = str(class_names[flow.target]) if class_names is not None and isinstance(flow.target, int) else _named(flow)
     probability = flow.target_probability
     return _log(
         flow.tokens,
@@ -78,9 +74,13 @@ def attribution_log(attribution: TokenAttribution) -> RunLog:
         upper=attribution.high[None] if attribution.high is not None and has_interval else None,
         range_name=attribution.interval or "interval",
         total=attribution.total if signed else None,
-        target=None if attribution.target is None else f"class {attribution.target}",
+        target=None if attribution.target is None else _named(attribution),
     )
     return _log(attribution.tokens, attribution.special, {attribution.method: part}, attribution.text)
+
+
+def _named(result: ConductanceFlow | TokenAttribution) -> str:
+    return result.target_name or f"class {result.target}"
 
 
 def _log(

@@ -133,7 +133,9 @@ def main() -> None:
         model, tokenizer, [fitting[i] for i in chosen], arguments.baselines, arguments.paths, arguments.budget
     )
     columns = ("median error", "90% error", "within 5%", "layer 0", "middle", "last", "seconds")
-    print(f"{len(chosen)} sentences\n{'path, points, baseline':<32}" + "".join(f"{column:>14}" for column in columns))
+    print(
+        f"{len(chosen)} sentences\n{'path, most points, baseline':<32}" + "".join(f"{column:>14}" for column in columns)
+    )
     for name, found in rows.items():
         errors, *others = np.array(found).T
         means = [np.nanmean(column) if np.isfinite(column).any() else np.nan for column in others]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from lightning_attnflow import conductance_flow, explain
 from lightning_attnflow.attention.tokens import encode_text
 from lightning_attnflow.attribution import TokenGame, fix_ends
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow import ConductanceFlow
 
 TEXT = "a fine film"
 
@@ -82,6 +86,27 @@ def test_values_can_be_compared_with_shapley_values_of_the_same_game(causal, cau
     exact = explain(causal, causal_tokenizer, text, method="exact_shapley", target=("b", "c"), masking=flow.masking)
     # With two players a permutation and its reverse are all permutations.
     np.testing.assert_allclose(flow.values[0, 1:-1], exact.values, atol=1e-5)
+
+
+def test_targets_have_the_names_of_their_tokens(causal, causal_tokenizer, tmp_path) -> None:
+    b, c, d = causal_tokenizer("bcd")["input_ids"]
+    for target, name in [(b, "'b'"), (("b", c), "'b' minus 'c'"), ("bcd", repr(causal_tokenizer.decode([b, c, d])))]:
+        flow = conductance_flow(causal, causal_tokenizer, TEXT, target=target)
+        assert flow.target_name == name
+        assert f"of {name}: blue supports" in flow.plot().figure.texts[-1].get_text()
+        page = flow.to_html(tmp_path / "flow.html").read_text(encoding="utf-8")
+        assert json.dumps(name)[1:-1] in page
+        layer = explain(causal, causal_tokenizer, TEXT, method="conductance", layer=1, target=target)
+        assert f"log_probability of {name}" in layer.caption()
+        assert ConductanceFlow.load(flow.save(tmp_path / "flow")).target_name == name
+
+
+def test_classes_have_the_names_of_the_config(encoder, tokenizer) -> None:
+    named = copy.deepcopy(encoder)
+    named.config.id2label = {0: "negative", 1: "neutral", 2: "positive"}
+    for method in ("conductance", "exact_shapley", "integrated_gradients"):
+        assert "log_probability of neutral" in explain(named, tokenizer, "fine", method=method, target=1).caption()
+        assert "log_probability of class 1" in explain(encoder, tokenizer, "fine", method=method, target=1).caption()
 
 
 def test_unusable_targets_are_refused(encoder, tokenizer, causal, causal_tokenizer) -> None:

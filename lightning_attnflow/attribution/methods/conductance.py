@@ -45,6 +45,7 @@ def conductance(
         layer=layer,
         payoff=flow.payoff,
         target=flow.target,
+        target_name=flow.target_name,
         masking=flow.masking,
         v_empty=flow.v_empty,
         v_full=flow.v_empty + flow.total,

@@ -90,7 +90,7 @@ def gradient_flow(
     with gradients_enabled(sentence.model):  # inference tensors cannot be differentiated
         game = sentence.game(payoff=payoff, target=target, players="tokens")
     network = gradient_network(game, sentence.network(readout=readout).readout)
-    fields = {"payoff": game.payoff, "target": game.target}
+    fields = {"payoff": game.payoff, "target": game.target, "target_name": game.target_name}
     return _flow_of(sentence, network, "shapley", "gradient_flow", layer, grouping, fields)
 
 

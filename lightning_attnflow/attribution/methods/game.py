@@ -114,6 +114,7 @@ def _solve(
         name,
         payoff=game.payoff,
         target=game.target,
+        target_name=game.target_name,
         masking=game.masking,
         v_empty=v_empty,
         v_full=v_full,

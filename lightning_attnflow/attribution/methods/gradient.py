@@ -117,7 +117,7 @@ class _Setup:
             self.game: TokenGame = sentence.game(payoff=payoff, target=target, masking=masking)
         if self.game.n_read > 1:
             raise InputError("target", got=repr(target), expected="one token, or a pair of tokens, for this method")
-        self._fields = {"payoff": self.game.payoff, "target": self.game.target}
+        self._fields = {"payoff": self.game.payoff, "target": self.game.target, "target_name": self.game.target_name}
 
     def attribute(self, attribute: Attribute, n_rows: int = 1) -> NDArray[np.float64]:
         """Return captum's attribution of the embeddings, (T, D), with a progress bar of ``n_rows`` forward passes."""
