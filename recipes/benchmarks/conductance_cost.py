@@ -69,7 +69,7 @@ def main() -> None:
         layers = capture_attention(model, tokenizer(text, return_tensors="pt"))
         return attention_flow(AttentionNetwork.from_attentions([layer[0].numpy() for layer in layers]))
 
-    attention("warm up")
+    attention(texts_of_length(tokenizer, held_out.texts, 32, 1)[0])  # compiles the flow engine
     print(f"{'tokens':>6}" + "".join(f"{column:>14}" for column in COLUMNS))
     for length in arguments.lengths:
         rows = []
