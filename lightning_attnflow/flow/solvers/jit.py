@@ -1,11 +1,8 @@
-"""Numba settings: cached compilation with a notice, also in a read-only installation, and a bit scan."""
+"""Numba settings: cached compilation with a notice, and a bit scan."""
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,18 +12,24 @@ from numba import njit, types
 from numba.core import event
 from numba.extending import intrinsic
 
+from lightning_attnflow.flow.solvers.kernel_cache import KernelCache, cache_folder, say_once, sources_digest
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+_SOURCES = Path(__file__).parents[1]
 
 
 class _Notice(event.Listener):
     """Prints once per process that kernels of this package are compiled rather than loaded from the cache."""
 
-    printed = False
-
     def on_start(self, event: event.Event) -> None:
-        if not self.printed and event.data["dispatcher"].py_func.__module__.startswith("lightning_attnflow."):
-            self.printed = True
-            print("lightning-attnflow: compiling the flow engine, once (10 to 15 s in all) ...", file=sys.stderr)
+        if event.data["dispatcher"].py_func.__module__.startswith("lightning_attnflow."):
+            problem = cache_folder(sources_digest(_SOURCES))[1]
+            say_once("lightning-attnflow: compiling the flow engine, once (10 to 15 s in all) ...")
+            if problem is not None:
+                say_once(
+                    f"lightning-attnflow: no writable cache folder, so that every process compiles: {problem}. "
+                    "Set NUMBA_CACHE_DIR to a writable folder."
+                )
 
     def on_end(self, event: event.Event) -> None:
         """Required by numba."""
@@ -47,22 +50,10 @@ def compiled_inner(function: Function) -> Function:
 
 def _jit(function: Function, **options: bool) -> Function:
     options |= {"nogil": True, "boundscheck": False, "no_cfunc_wrapper": True}
-    try:
-        dispatcher: Any = njit(cache=True, error_model="numpy", **options)(function)  # type: ignore[call-overload]
-        # By default numba recompiles after a change of the kernel's own file only, not of the kernels that it calls.
-        dispatcher._cache._cache_file._source_stamp = sources_digest(Path(__file__).parents[1])
-    except RuntimeError:  # no cache folder is writeable: compile in every process
-        dispatcher = njit(error_model="numpy", **options)(function)  # type: ignore[call-overload]
+    dispatcher: Any = njit(error_model="numpy", **options)(function)  # type: ignore[call-overload]
+    # By default numba recompiles after a change of the kernel's own file only, not of the kernels that it calls.
+    dispatcher._cache = KernelCache(function, _SOURCES)
     return cast(Function, dispatcher)
-
-
-@cache
-def sources_digest(folder: Path) -> str:
-    """Return a hash of all Python files in and below ``folder``."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 @intrinsic
