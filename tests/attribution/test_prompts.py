@@ -146,6 +146,7 @@ def test_special_tokens_inside_a_text_are_no_players(encoder, tokenizer):
     assert [token for token, special in zip(encoded.tokens, encoded.is_special, strict=True) if not special] == [
         "a",
         "zzz",  # an unknown word is a player
+        "[MASK]",  # and so is an absent one, whose value is 0
         "film",
     ]
     game = TokenGame(encoder, tokenizer, encoded)
