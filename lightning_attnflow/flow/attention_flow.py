@@ -82,7 +82,8 @@ def attention_flow(
         layers: layers of positions to compute, each in 0..L; default all.
         solver: one of `lightning_attnflow.flow.SOLVERS`, a `Solver`, or a function as described in `EdgeSolver`.
         tolerance: half-width of the 95% intervals at which sampling stops, > 0, as a share of the mean value of the
-            players of the layer: with 100 players, a total flow of 1 and the default, 0.05 / 100.
+            players of the layer: with 100 players, a total flow of 1 and the default, 0.05 / 100. Intervals of sampled
+            layers contain the value in 95% of cases on average over the players, not for each player.
         absolute: whether ``tolerance`` is in units of flow instead.
         seed: of the sampled permutations.
         groups: a partition of the positions, for instance into words: each group is one player. For a sequence of

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from lightning_attnflow._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lightning_attnflow.valuation.approximate import ApproximateDataShapley, approximate_data_shapley
     from lightning_attnflow.valuation.data_shapley import DataShapley
     from lightning_attnflow.valuation.features import encode_texts
     from lightning_attnflow.valuation.knn import knn_game, knn_shapley
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.utilities.trainer import TrainerUtility
 
 _HOMES = {
-    "ApproximateDataShapley": "approximate",
     "DataShapley": "data_shapley",
-    "approximate_data_shapley": "approximate",
     "DataShapleyResult": "result",
     "FrozenEncoderUtility": "utilities.frozen",
     "LabelErrors": "label_errors_result",
@@ -55,7 +52,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "ApproximateDataShapley",
     "DataShapley",
     "DataShapleyResult",
     "FrozenEncoderUtility",
@@ -67,7 +63,6 @@ __all__ = [
     "RemovalCurve",
     "TrainerUtility",
     "TrainingDynamics",
-    "approximate_data_shapley",
     "encode_texts",
     "find_label_errors",
     "find_text_label_errors",

@@ -48,7 +48,8 @@ def find_label_errors(
         features: float (n, d), one row for each training example.
         labels: n labels: strings, numbers or booleans, in a list, array, tensor or pandas column.
         validation_features: float (m, d). Default: no validation set.
-        validation_labels: m labels, assumed to be mostly correct; all classes of them must be in ``labels``.
+        validation_labels: m labels, of classes that occur in ``labels``. The estimated share of wrong labels is right
+            only if they are correct.
         ids: n different identifiers; default: the indices.
         texts: n texts, for the tables.
         rows: n row numbers in the user's file; default: the indices.

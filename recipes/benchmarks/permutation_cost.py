@@ -3,7 +3,7 @@
 Movie sentences with 10% flipped labels, 400 validation labels, log loss, one thread. For each number of sentences: CPU
 seconds of one permutation; the error of the updated marginals relative to the standard deviation of the exact ones
 (root mean square, and largest); and the area under the ROC curve for finding the flipped labels by the mean marginal.
-Half an hour, nearly all of it for the exact models; ``--exact 1000`` takes two minutes.
+Ten minutes, mostly for encoding the sentences once and for the exact models.
 
     python recipes/benchmarks/permutation_cost.py
 """

@@ -150,7 +150,7 @@ def test_special_tokens_inside_a_text_are_no_players(encoder, tokenizer):
         "film",
     ]
     game = TokenGame(encoder, tokenizer, encoded)
-    assert game.players.names == ("a", "zzz", "film")
+    assert game.players.names == ("a", "zzz", "[MASK]", "film")
 
 
 def test_padding_of_a_batch_row_is_dropped_and_ids_without_a_text_have_names(tokenizer):
