@@ -118,7 +118,10 @@ def encode_for_model(model: nn.Module, tokenizer: Any, text: TextArgument, *, tr
         InputError: as `encode_text`, or a token that the model has no embedding for.
     """
     encoded = encode_text(tokenizer, text, max_length=position_limit(model), truncate=truncate)
-    embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+    try:
+        embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+    except NotImplementedError:  # methods that need embeddings refuse the model
+        embeddings = None
     n_embeddings = len(getattr(embeddings, "weight", ())) or len(tokenizer)
     largest = int(encoded.inputs["input_ids"].max())
     if largest >= n_embeddings:

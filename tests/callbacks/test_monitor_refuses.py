@@ -133,7 +133,7 @@ def test_inputs_function_returns_the_model_inputs_of_a_batch(tmp_path: Path) -> 
         ({"probes": PROBE}, r"probes: got 'this movie"),
         ({"probes": [PROBE, ""]}, r"probes\[1\]: got ''; expected a sentence with at least one token"),
         ({"probes": ["good " * 50]}, r"probes\[0\]: got 52 tokens; expected at most 40 tokens"),
-        ({"max_sentences": 0}, r"probes: got \(\) and max_sentences=0"),
+        ({"max_sentences": 0}, r"probes: got \[\] and max_sentences=0"),
         ({"max_sentences": -1}, r"max_sentences: got -1; expected an integer >= 0"),
         ({"every_n_validations": 0}, r"every_n_validations: got 0"),
         ({"residual": 1.0}, r"residual: got 1.0; expected a share in \[0, 1\)"),

@@ -102,7 +102,7 @@ def test_from_model_encodes_the_sentences() -> None:
     expected = FrozenEncoderUtility(features, [1, 0, 0, 1], features[::-1].copy(), [1, 0, 0, 1], l2=0.1)
     everyone = np.ones((1, 4), dtype=bool)
     assert game(everyone) == pytest.approx(expected(everyone))
-    with pytest.raises(InputError, match="labels: got shape"):
+    with pytest.raises(InputError, match="labels: got 2; expected 4"):
         FrozenEncoderUtility.from_model(model, tokenizer, TEXTS, [1, 0], TEXTS, [1, 0, 0, 1])
 
 

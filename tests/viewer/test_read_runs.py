@@ -46,7 +46,8 @@ def test_a_directory_without_records_is_refused(tmp_path, capsys) -> None:
 
 def test_edges_of_old_steps_are_dropped_first() -> None:
     run = run_log(0, steps=(0, 10, 20, 30))
-    of_sentence = sum(len(edges["dense"]["data"]) for edges in run.edges("probe_00", 0).values())
+    parts = run.edges("probe_00", 0).values()
+    of_sentence = sum(len(array["data"]) for part in parts for array in part.values() if isinstance(array, dict))
     run.limit_edges(3 * 2 * of_sentence)  # of three steps of two sentences
     assert [step for step in (0, 10, 20, 30) if run.edges("probe_00", step)] == [0, 20, 30]
     assert run.sentence("probe_01")["steps"][1]["flows"]["conductance"]["has_edges"] is False
