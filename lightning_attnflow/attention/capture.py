@@ -18,18 +18,12 @@ from torch import Tensor, nn
 from lightning_attnflow._state import configs_of, eval_mode
 from lightning_attnflow.attention.layers import attention_defect, reduce_layers
 from lightning_attnflow.attention.transformer import (
-    accepted_inputs as accepted_inputs,
-)
-from lightning_attnflow.attention.transformer import (
+    accepted_inputs,
     accepts,
     candidates,
+    encoder_remedy,
+    find_transformer,
     inner_models,
-)
-from lightning_attnflow.attention.transformer import (
-    encoder_remedy as encoder_remedy,
-)
-from lightning_attnflow.attention.transformer import (
-    find_transformer as find_transformer,
 )
 from lightning_attnflow.errors import CaptureError, InputError
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._checks import check_residual
-from lightning_attnflow.attention.capture import capture_layers, find_transformer
+from lightning_attnflow.attention.capture import capture_layers
 from lightning_attnflow.attention.network import (
     AttentionNetwork,
     Floats,
@@ -22,6 +22,7 @@ from lightning_attnflow.attention.network import (
     network_of,
 )
 from lightning_attnflow.attention.readout import is_causal
+from lightning_attnflow.attention.transformer import find_transformer
 
 _MAX_LAYER_BYTES = 2**23
 """Memory for the attention of one layer; a longer sentence is alone in its forward pass."""

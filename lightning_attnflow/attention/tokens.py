@@ -1,4 +1,4 @@
-"""Tokens, words and players of one sentence: tokenisation, special tokens, and groups of positions."""
+"""Tokens and words of one sentence: tokenisation and special tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lightning_attnflow._checks import check_choice, check_text, is_integer
+from lightning_attnflow._checks import check_text
 from lightning_attnflow.attention.limits import check_length, length_limit, position_limit
 from lightning_attnflow.attention.prompts import (
     Message,
@@ -26,8 +26,6 @@ from lightning_attnflow.attention.prompts import (
 )
 from lightning_attnflow.errors import InputError
 
-PlayersArgument = str | Sequence[tuple[int, int]]
-SPECIAL_POLICIES = ("present", "players")
 _FAST, _LOAD_FAST = "a fast tokenizer, which provides words or offsets", "Load it with AutoTokenizer.from_pretrained()."
 
 
@@ -103,7 +101,7 @@ def encode_text(
         remedy = "Shorten the text, or cut it with truncate=True (--truncate)."
     elif is_messages(text):
         prompt = chat_prompt(tokenizer, text)  # type: ignore[arg-type]
-        encoded = _encoded(tokenizer, prompt, _encoding(tokenizer, prompt, add_special_tokens=False))
+        encoded = encoded_as(tokenizer, prompt, encode(tokenizer, prompt, add_special_tokens=False))
     else:
         encoded = _encoded_ids(tokenizer, given_ids(text, len(tokenizer)))
     check_tokens("text", encoded.text, encoded.is_special.tolist())
@@ -160,92 +158,8 @@ def word_numbers(encoding: Any, text: str) -> tuple[int | None, ...]:
     return tuple(None if mark else _word_at(text, start) for (start, _), mark in zip(spans, special, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class Players:
-    """n groups of the T positions of a sentence; positions without a group are always present.
-
-    Args:
-        kind: ``tokens``, ``words`` or ``spans``.
-        special_tokens: ``present`` (special tokens are no players) or ``players`` (each is a player).
-        names: (n,) names for display.
-        positions: (n,) groups of positions, sorted by their first position.
-        is_special: bool (n,), True on special tokens.
-        text: the sentence, empty if unknown.
-    """
-
-    kind: str
-    special_tokens: str
-    names: tuple[str, ...]
-    positions: tuple[tuple[int, ...], ...]
-    is_special: NDArray[np.bool_]
-    text: str = ""
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def owners(self, n_positions: int) -> NDArray[np.intp]:
-        """Return intp (T,): the player of each position, -1 for none."""
-        owner = np.full(n_positions, -1, dtype=np.intp)
-        for player, group in enumerate(self.positions):
-            owner[list(group)] = player
-        return owner
-
-    @classmethod
-    def of_text(cls, encoded: EncodedText, players: PlayersArgument, special_tokens: str) -> Players:
-        """Group the positions of a tokenised sentence.
-
-        Args:
-            encoded: the tokenised sentence.
-            players: ``tokens``; ``words`` (see `word_numbers`); or spans, pairs (first character, one past the last)
-                that contain every token once.
-            special_tokens: ``present`` or ``players``.
-        """
-        check_choice("special_tokens", special_tokens, SPECIAL_POLICIES)
-        groups: dict[int, list[int]] = {}
-        for position, key in enumerate(_owners(encoded, players)):
-            if key is not None:
-                groups.setdefault(key, []).append(position)
-            elif special_tokens == "players":
-                groups[-1 - position] = [position]
-        positions = tuple(sorted((tuple(group) for group in groups.values()), key=lambda group: group[0]))
-        kind = players if isinstance(players, str) else "spans"
-        return cls(
-            kind=kind,
-            special_tokens=special_tokens,
-            names=tuple(_name(encoded, group, kind) for group in positions),
-            positions=positions,
-            is_special=np.array([bool(encoded.is_special[group[0]]) for group in positions]),
-            text=encoded.text,
-        )
-
-    @classmethod
-    def of_ids(cls, ids: Sequence[int], tokenizer: Any, *, words: bool, known_text: str | None = None) -> Players:
-        """Group the token ids of one sentence of a batch; special tokens are players.
-
-        Without a known text the ids are decoded. Words need a text that tokenises to exactly these ids; otherwise every
-        token is a player.
-        """
-        ids = [int(token) for token in ids]
-        alone = tuple((position,) for position in range(len(ids)))
-        if tokenizer is None:
-            return cls("tokens", "players", tuple(map(str, ids)), alone, np.zeros(len(ids), dtype=bool))
-        marked = special_ids(tokenizer)
-        text = known_text or str(tokenizer.decode([token for token in ids if token not in marked]))
-        if tokenizer.is_fast:
-            encoding = _encoding(tokenizer, text)
-            if list(encoding["input_ids"]) == ids:
-                encoded = _encoded(tokenizer, text, encoding)
-                return cls.of_text(encoded, "words" if words else "tokens", "players")
-        pieces = tokenizer.convert_ids_to_tokens(ids)
-        special = np.array([token in marked for token in ids])
-        names = [
-            str(piece) if mark else str(tokenizer.decode([token])).strip() or str(piece)
-            for token, piece, mark in zip(ids, pieces, special, strict=True)
-        ]
-        return cls("tokens", "players", tuple(names), alone, special, text)
-
-
-def _encoding(tokenizer: Any, text: str, **options: Any) -> Any:
+def encode(tokenizer: Any, text: str, **options: Any) -> Any:
+    """Return the encoding of a text, with all special tokens marked."""
     encoding = tokenizer(text, return_special_tokens_mask=True, return_offsets_mapping=True, verbose=False, **options)
     special, ids = special_ids(tokenizer), encoding["input_ids"]  # the mask of the tokenizer marks added tokens only
     mask = [int(mark or token in special) for mark, token in zip(encoding["special_tokens_mask"], ids, strict=True)]
@@ -255,17 +169,17 @@ def _encoding(tokenizer: Any, text: str, **options: Any) -> Any:
 
 def _encoded_string(tokenizer: Any, text: str, limit: int | None) -> EncodedText:
     """Tokenise a string, cut to a number of tokens, without special tokens that it contains already."""
-    encoding, special = _encoding(tokenizer, text), special_ids(tokenizer)
+    encoding, special = encode(tokenizer, text), special_ids(tokenizer)
     ids = list(encoding["input_ids"])
     n_start, n_end = n_doubled(ids, special)
     is_added = [tuple(span) == (0, 0) for span in encoding["offset_mapping"]]
     n_start, n_end = n_start * all(is_added[:n_start]), n_end * all(is_added[len(ids) - n_end :])
     n_tokens = len(ids) - n_start - n_end
     if limit is not None and n_tokens > limit:
-        cut = _encoding(tokenizer, text, truncation=True, max_length=limit + n_start)
-        encoded, n_end = _encoded(tokenizer, text, cut, n_tokens), 0
+        cut = encode(tokenizer, text, truncation=True, max_length=limit + n_start)
+        encoded, n_end = encoded_as(tokenizer, text, cut, n_tokens), 0
     else:
-        encoded = _encoded(tokenizer, text, encoding, n_tokens)
+        encoded = encoded_as(tokenizer, text, encoding, n_tokens)
     if n_start or n_end:
         doubled = tokenizer.convert_ids_to_tokens(ids[:n_start] + ids[len(ids) - n_end :])
         warnings.warn(
@@ -286,7 +200,7 @@ def _encoded_ids(tokenizer: Any, given: dict[str, list[int]]) -> EncodedText:
     found = text_of_ids(tokenizer, ids, special)
     if found is not None:
         text, adds = found
-        encoded = _encoded(tokenizer, text, _encoding(tokenizer, text, add_special_tokens=adds), len(ids))
+        encoded = encoded_as(tokenizer, text, encode(tokenizer, text, add_special_tokens=adds), len(ids))
     else:
         text, spans = spans_of_ids(tokenizer, ids)
         is_special = np.array([token in special for token in ids])
@@ -306,7 +220,8 @@ def _encoded_ids(tokenizer: Any, given: dict[str, list[int]]) -> EncodedText:
     return replace(encoded, inputs={**encoded.inputs, **types})
 
 
-def _encoded(tokenizer: Any, text: str, encoding: Any, n_uncut: int | None = None) -> EncodedText:
+def encoded_as(tokenizer: Any, text: str, encoding: Any, n_uncut: int | None = None) -> EncodedText:
+    """Name the tokens of an encoding."""
     spans = tuple((int(start), int(end)) for start, end in encoding["offset_mapping"])
     pieces = tokenizer.convert_ids_to_tokens(encoding["input_ids"])
     inputs = {key: value for key, value in encoding.items() if key not in ("special_tokens_mask", "offset_mapping")}
@@ -328,56 +243,3 @@ def _word_at(text: str, start: int) -> int:
     """Number of the white-space separated word at or after the character ``start``."""
     first = len(text) - len(text[start:].lstrip())
     return len(text[: first + 1].split()) - 1
-
-
-def _owners(encoded: EncodedText, players: PlayersArgument) -> list[int | None]:
-    """The group of each position, None on special tokens."""
-    if isinstance(players, str) and players == "tokens":
-        return [None if special else position for position, special in enumerate(encoded.is_special)]
-    if isinstance(players, str) and players == "words":
-        return list(encoded.words)
-    if isinstance(players, str) or not _are_pairs(players):
-        raise InputError(
-            "players",
-            got=repr(players),
-            expected="'tokens', 'words' or pairs of character offsets such as [(0, 4), (5, 11)]",
-        )
-    owner: list[int | None] = []
-    for special, span in zip(encoded.is_special, encoded.spans, strict=True):
-        start, end = _without_blanks(encoded.text, *span)
-        touching = [key for key, (first, last) in enumerate(players) if first < end and start < last]
-        if not special and len(touching) != 1:
-            raise InputError(
-                "players",
-                got=f"{len(touching)} spans that overlap characters {start}:{end} ({encoded.text[start:end]!r})",
-                expected="spans that contain every token exactly once",
-            )
-        owner.append(None if special else touching[0])
-    empty = [tuple(span) for key, span in enumerate(players) if key not in owner]
-    if empty:
-        raise InputError("players", got=f"spans {empty} without a token", expected="at least one token in every span")
-    return owner
-
-
-def _without_blanks(text: str, start: int, end: int) -> tuple[int, int]:
-    """The characters of a token without the white space around them, all of them if there is nothing else."""
-    token = text[start:end]
-    if not token.strip():
-        return start, end
-    return start + len(token) - len(token.lstrip()), end - len(token) + len(token.rstrip())
-
-
-def _are_pairs(spans: object) -> bool:
-    kinds = (Sequence, np.ndarray)
-    return (
-        isinstance(spans, kinds)
-        and getattr(spans, "ndim", 1) > 0
-        and all(isinstance(span, kinds) and len(span) == 2 and all(map(is_integer, span)) for span in spans)
-    )
-
-
-def _name(encoded: EncodedText, group: tuple[int, ...], kind: str) -> str:
-    if kind == "tokens" or encoded.is_special[group[0]]:
-        return encoded.tokens[group[0]]
-    start, end = encoded.spans[group[0]][0], encoded.spans[group[-1]][1]
-    return encoded.text[start:end].strip() or encoded.tokens[group[0]]

@@ -10,7 +10,8 @@ import torch
 from scipy.stats import kendalltau
 
 from lightning_attnflow._ranks import spearman
-from lightning_attnflow.attention.tokens import PlayersArgument, TextArgument
+from lightning_attnflow.attention.players import PlayersArgument
+from lightning_attnflow.attention.tokens import TextArgument
 from lightning_attnflow.attribution.dispatch import explain
 from lightning_attnflow.attribution.methods import METHODS, get_method
 from lightning_attnflow.attribution.result import TokenAttribution

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow._progress import track
-from lightning_attnflow.attention.tokens import PlayersArgument, TextArgument
+from lightning_attnflow.attention.players import PlayersArgument
+from lightning_attnflow.attention.tokens import TextArgument
 from lightning_attnflow.attribution.methods import METHODS, check_options, get_method
 from lightning_attnflow.attribution.methods import attention as _attention  # noqa: F401 - registers its methods
 from lightning_attnflow.attribution.methods import conductance as _conductance  # noqa: F401

@@ -13,17 +13,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow._checks import check_choice, check_seed
-from lightning_attnflow.attention.capture import accepted_inputs, capture_attention
+from lightning_attnflow.attention.capture import capture_attention
 from lightning_attnflow.attention.merged import MergedAttention, capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
+from lightning_attnflow.attention.players import Players, PlayersArgument
 from lightning_attnflow.attention.readout import choose_readout
-from lightning_attnflow.attention.tokens import (
-    EncodedText,
-    Players,
-    PlayersArgument,
-    TextArgument,
-    encode_for_model,
-)
+from lightning_attnflow.attention.tokens import EncodedText, TextArgument, encode_for_model
+from lightning_attnflow.attention.transformer import accepted_inputs
 from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.target import Payoff, transformer_of

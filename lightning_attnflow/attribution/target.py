@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow._checks import is_integer
-from lightning_attnflow.attention.capture import accepted_inputs, find_transformer
+from lightning_attnflow.attention.transformer import accepted_inputs, find_transformer
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from lightning_attnflow._checks import check_integer
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.capture import rounding
-from lightning_attnflow.attention.tokens import Players, PlayersArgument, TextArgument, encode_for_model
+from lightning_attnflow.attention.players import Players, PlayersArgument
+from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, resolve_baseline
 from lightning_attnflow.attribution.masking import masked_inputs
 from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.attention.capture import capture_attention
-from lightning_attnflow.attention.tokens import Players
+from lightning_attnflow.attention.heads import word_attention
+from lightning_attnflow.attention.players import Players
 from lightning_attnflow.viewer.record import heads_fit, too_many_heads
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ def word_heads(
     players: Sequence[Players],
 ) -> list[WordHeads]:
     """Return the attention of every head between the words of each sentence, without the residual stream.
-
-    It is summed over the tokens of a key and averaged over the tokens of a query, as in Clark et al. (2019).
 
     Args:
         transformer: the model.
@@ -50,7 +49,7 @@ def word_heads(
             for place, row in enumerate(rows):
                 kept = real[row, columns].numpy()
                 mine = [layer[place][:, kept][:, :, kept] for layer in layers]  # (H, t, t)
-                found[start + row] = _of_words(mine, players[start + row])
+                found[start + row] = word_attention(mine, players[start + row])
         start += len(real)
     return found
 
@@ -62,11 +61,3 @@ def _part(batch: Mapping[str, Any], rows: list[int], columns: torch.Tensor) -> d
         name: value[rows][:, columns.to(value.device)] if getattr(value, "shape", None) == shape else value
         for name, value in batch.items()
     }
-
-
-def _of_words(layers: Sequence[NDArray[np.float32]], players: Players) -> NDArray[np.float64]:
-    membership = np.zeros((len(players), layers[0].shape[-1]))
-    for word, positions in enumerate(players.positions):
-        membership[word, list(positions)] = 1.0
-    mean = membership / membership.sum(axis=1, keepdims=True)
-    return np.stack([mean @ layer @ membership.T for layer in layers])

@@ -14,7 +14,8 @@ from lightning_attnflow._checks import check_choice, check_residual
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.merged import capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Heads, Readout
-from lightning_attnflow.attention.tokens import EncodedText, Players
+from lightning_attnflow.attention.players import Players
+from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.conductance import conductance_flows
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
 from lightning_attnflow.attribution.target import LogitReader, class_probabilities

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lightning_attnflow.attention.capture import encoder_remedy, find_transformer
 from lightning_attnflow.attention.limits import check_length, position_limit
+from lightning_attnflow.attention.transformer import encoder_remedy, find_transformer
 from lightning_attnflow.attribution.target import class_label
 from lightning_attnflow.callbacks.batches import (
     InputReader,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._state import preserve_rng
-from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.callbacks.guarded import GuardedCallback
 from lightning_attnflow.callbacks.training_batches import TrainingBatches
 from lightning_attnflow.errors import CaptureError, InputError, MissingDependencyError

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.attention.network import AttentionNetwork, Heads
+from lightning_attnflow.attention.players import Players, PlayersArgument
 from lightning_attnflow.attention.rollout import attention_rollout
-from lightning_attnflow.attention.tokens import Players, PlayersArgument, TextArgument
+from lightning_attnflow.attention.tokens import TextArgument
 from lightning_attnflow.attribution.sentence import Sentence
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.flow.result import SATURATION_THRESHOLD, AttentionFlow

@@ -41,23 +41,31 @@ def check_classification_data(
     Labels are indices of the classes. Both sets have at least two of them.
     """
     train = check_features("features", features)
-    validation = check_features("validation_features", validation_features)
-    if train.shape[1] != validation.shape[1]:
+    given, classes = encode_labels("labels", labels, len(train))
+    validation, truth = check_validation(validation_features, validation_labels, train.shape[1], classes)
+    return train, given, validation, truth, classes
+
+
+def check_validation(
+    features: Any, labels: Any, n_features: int, classes: tuple[Any, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return validation features (m, d) and indices of at least two of the classes (m,)."""
+    validation = check_features("validation_features", features)
+    if validation.shape[1] != n_features:
         raise InputError(
             "validation_features",
             got=f"{validation.shape[1]} features",
-            expected=f"{train.shape[1]}, as in the training set",
+            expected=f"{n_features}, as in the training set",
             remedy="Encode both sets with the same model.",
         )
-    given, classes = encode_labels("labels", labels, len(train))
-    truth, _ = encode_labels("validation_labels", validation_labels, len(validation), classes=classes)
+    truth, _ = encode_labels("validation_labels", labels, len(validation), classes=classes)
     if truth.min() == truth.max():
         raise InputError(
             "validation_labels",
             got=f"{len(truth)} of class {classes[truth[0]]!r} only",
             expected="at least two classes",
         )
-    return train, given, validation, truth, classes
+    return validation, truth
 
 
 def fingerprint(value: Any) -> str:

@@ -16,8 +16,8 @@ from lightning_attnflow._checks import check_choice, check_integer, check_items,
 from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
 from lightning_attnflow._state import eval_mode
-from lightning_attnflow.attention.capture import find_transformer
 from lightning_attnflow.attention.limits import length_limit, position_limit
+from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.errors import InputError
 
 _POOLINGS = ("mean", "first")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_seed
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.data import check_features
+from lightning_attnflow.valuation.data import check_features, check_validation
 from lightning_attnflow.valuation.label_errors_result import LabelErrors
 from lightning_attnflow.valuation.label_noise import estimate_share
 from lightning_attnflow.valuation.label_scores import design, head_scores
@@ -76,21 +76,7 @@ def find_label_errors(
         missing = "validation_features" if validation_features is None else "validation_labels"
         raise InputError(missing, got="None", expected="both validation_features and validation_labels, or neither")
     if validation_features is not None:
-        held_out = check_features("validation_features", validation_features)
-        if held_out.shape[1] != train.shape[1]:
-            raise InputError(
-                "validation_features",
-                got=f"{held_out.shape[1]} features",
-                expected=f"{train.shape[1]}, as in the training set",
-                remedy="Encode both sets with the same model.",
-            )
-        truth, _ = encode_labels("validation_labels", validation_labels, len(held_out), classes=classes)
-        if len(np.unique(truth)) < 2:
-            raise InputError(
-                "validation_labels",
-                got=f"{len(truth)} of class {classes[truth[0]]!r} only",
-                expected="at least two classes",
-            )
+        held_out, truth = check_validation(validation_features, validation_labels, train.shape[1], classes)
         everything, every_label = np.concatenate([train, held_out]), np.concatenate([given, truth])
     scores = head_scores(design(everything, n), every_label, len(classes), n_train=n)
     noise = estimate_share(scores.probabilities, every_label, n)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checkpoints import default_encoder, load_encoder
-from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.features import encode_texts, length_of_inputs, token_lengths
 from lightning_attnflow.valuation.label_errors import find_label_errors

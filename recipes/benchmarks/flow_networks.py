@@ -21,7 +21,8 @@ import transformers
 from movie_reviews import load_movie_reviews
 
 from lightning_attnflow import AttentionNetwork, capture_attention
-from lightning_attnflow.attention.tokens import Players, encode_text
+from lightning_attnflow.attention.players import Players
+from lightning_attnflow.attention.tokens import encode_text
 
 transformers.utils.logging.disable_progress_bar()  # would interrupt the table
 

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from lightning_attnflow import capture_attention, explain
-from lightning_attnflow.attention.capture import find_transformer
+from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.errors import CaptureError, InputError
 
 IMPLEMENTATIONS = ["sdpa", "eager"]

@@ -6,7 +6,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
-from lightning_attnflow.attention.tokens import Players, encode_text, word_numbers
+from lightning_attnflow.attention.players import Players
+from lightning_attnflow.attention.tokens import encode_text, word_numbers
 from lightning_attnflow.attribution import explain
 from lightning_attnflow.errors import InputError
 

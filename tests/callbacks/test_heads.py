@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from lightning_attnflow import capture_attention
-from lightning_attnflow.attention.tokens import Players
+from lightning_attnflow.attention.players import Players
 from lightning_attnflow.callbacks.heads import word_heads
 
 
