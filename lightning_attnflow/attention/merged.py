@@ -12,15 +12,8 @@ from torch import Tensor, nn
 
 from lightning_attnflow._checks import check_residual
 from lightning_attnflow.attention.capture import capture_layers
-from lightning_attnflow.attention.network import (
-    AttentionNetwork,
-    Floats,
-    Heads,
-    Readout,
-    kept_positions,
-    merge_heads,
-    network_of,
-)
+from lightning_attnflow.attention.head_merging import Floats, Heads, kept_positions, merge_heads
+from lightning_attnflow.attention.network import AttentionNetwork, Readout, network_of
 from lightning_attnflow.attention.readout import is_causal
 from lightning_attnflow.attention.transformer import find_transformer
 

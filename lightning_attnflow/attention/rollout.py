@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lightning_attnflow._checks import is_integer
-from lightning_attnflow.attention.network import AttentionNetwork, Floats
+from lightning_attnflow.attention.head_merging import Floats
+from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.errors import InputError
 
 

@@ -22,7 +22,7 @@ from lightning_attnflow.attribution.sentence import Sentence
 if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
 
-    from lightning_attnflow.attention.network import Heads
+    from lightning_attnflow.attention.head_merging import Heads
     from lightning_attnflow.attribution.baseline import MaskingArgument
     from lightning_attnflow.attribution.target import Payoff
     from lightning_attnflow.attribution.token_targets import TargetArgument

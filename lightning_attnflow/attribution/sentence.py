@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow._checks import check_choice, check_seed
 from lightning_attnflow.attention.capture import capture_attention
+from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.merged import MergedAttention, capture_merged
-from lightning_attnflow.attention.network import AttentionNetwork, Heads
+from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.players import Players, PlayersArgument
 from lightning_attnflow.attention.readout import choose_readout
 from lightning_attnflow.attention.tokens import EncodedText, TextArgument, encode_for_model

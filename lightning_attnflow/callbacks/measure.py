@@ -12,8 +12,9 @@ import torch
 
 from lightning_attnflow._checks import check_choice, check_residual
 from lightning_attnflow._state import eval_mode
+from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.merged import capture_merged
-from lightning_attnflow.attention.network import AttentionNetwork, Heads, Readout
+from lightning_attnflow.attention.network import AttentionNetwork, Readout
 from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.conductance import conductance_flows

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.attention.network import AttentionNetwork, Floats
+from lightning_attnflow.attention.head_merging import Floats
+from lightning_attnflow.attention.network import AttentionNetwork
 
 READOUT, OUTFLOW, INFLOW, MIXED = "readout", "outflow", "inflow", "mixed"
 CUT_MEANINGS = {

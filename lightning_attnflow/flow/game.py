@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_choice
-from lightning_attnflow.attention.network import AttentionNetwork, Floats
+from lightning_attnflow.attention.head_merging import Floats
+from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import check_layers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.integers import check_rounding, quantise

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.attention.network import Floats
+from lightning_attnflow.attention.head_merging import Floats
 from lightning_attnflow.flow.game import FlowGame
 from lightning_attnflow.shapley import Game, GroupedGame, IntervalBelow, exact_shapley, permutation_shapley
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._results import SavedResult, to_dataframe
-from lightning_attnflow.attention.network import Floats
+from lightning_attnflow.attention.head_merging import Floats
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:

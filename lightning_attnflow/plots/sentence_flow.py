@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._results import SavedResult, to_dataframe
-from lightning_attnflow.attention.network import AttentionNetwork, Heads
+from lightning_attnflow.attention.head_merging import Heads
+from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.players import Players, PlayersArgument
 from lightning_attnflow.attention.rollout import attention_rollout
 from lightning_attnflow.attention.tokens import TextArgument

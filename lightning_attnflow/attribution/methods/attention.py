@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_attnflow._checks import check_integer
-from lightning_attnflow.attention.network import Heads
+from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.rollout import attention_rollout
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.result import TokenAttribution

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_nonnegative
 from lightning_attnflow._state import eval_mode, gradients_enabled
-from lightning_attnflow.attention.network import AttentionNetwork, Heads
+from lightning_attnflow.attention.head_merging import Heads
+from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.recording import record_attention
 from lightning_attnflow.attribution.methods import register_method
