@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,11 @@ SPECIAL_SHARE = 0.95
 """Share of the flow of a layer from which one special token carries the flow."""
 SAME_FLOW, SAME_PROBABILITY = 0.02, 0.01
 """Largest differences of two probes that are read the same way."""
-LEADING_SHARE, LEADING_SENTENCES, LONG_SENTENCE = 0.6, 2, 10
-"""Share of the flow, number of sentences, and number of words of these, from which one word dominates a run."""
+LEADING_SHARE, LONG_SENTENCE, LEVEL = 0.6, 10, 0.05
+"""Share of the flow, and number of words of a sentence, from which one word dominates it; level of the test that the
+word decides the class."""
+FEWEST_WORDS = 3
+"""Number of ordinary words from which equal flows of two probes are no coincidence."""
 
 
 def padding(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001
@@ -53,6 +57,8 @@ def padding(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
 
 def uniform(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001
     """The attention of layers is uniform."""
+    if step == 0:  # an untrained model may be so
+        return
     now = layer_numbers(steps, step, "attention_entropy")
     layers = [layer for layer, entropy in enumerate(now) if entropy >= UNIFORM_ENTROPY]
     if not layers:
@@ -98,9 +104,10 @@ def special(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
 
 
 def dominating(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001
-    """One word carries the prediction in every long sentence that contains it."""
+    """One word carries the prediction in every long sentence that contains it, and decides the class."""
     if step == 0:
         return
+    predicted = [of_step[step]["prediction"]["class"] for of_step in sentences if "prediction" in of_step[step]]
     leading: dict[str, list[float]] = defaultdict(list)
     containing: dict[str, int] = defaultdict(int)
     classes: dict[str, set[str]] = defaultdict(set)
@@ -117,14 +124,20 @@ def dominating(sentences: Sentences, steps: dict[int, Record], step: int) -> Ite
             leading[word].append(float(shares[index]))
             classes[word].add(record["prediction"]["class"])
     for word, found in leading.items():
-        if len(found) >= LEADING_SENTENCES and len(found) == containing[word] and len(classes[word]) == 1:
+        if len(found) != containing[word] or len(classes[word]) != 1:
+            continue
+        (name,) = classes[word]
+        # probability that as many sentences, drawn at random, are all predicted as this class
+        p_value = comb(predicted.count(name), len(found)) / comb(len(predicted), len(found))
+        if p_value <= LEVEL:
             yield Verdict(
                 "one_word",
-                f"“{short(word)}” alone carries the prediction {next(iter(classes[word]))} in all {len(found)} long "
-                "sentences that contain it.",
-                f"Rule: at least {LEADING_SHARE:.0%} of the flow in every sentence of {LONG_SENTENCE} words or more, "
-                f"at least {LEADING_SENTENCES}, with the same prediction. Found: "
-                f"{', '.join(f'{share:.0%}' for share in found)}.",
+                f"“{short(word)}” alone carries the prediction {name} in all {len(found)} long sentences that contain "
+                "it.",
+                f"Rule: at least {LEADING_SHARE:.0%} of the flow in every sentence of {LONG_SENTENCE} words or more "
+                f"that contains the word, all predicted as one class (Fisher's exact test against all "
+                f"{len(predicted)} sentences at level {LEVEL}). Found: "
+                f"{', '.join(f'{share:.0%}' for share in found)}; p = {p_value:.4f}.",
             )
 
 
@@ -136,6 +149,8 @@ def same_reading(sentences: Sentences, steps: dict[int, Record], step: int) -> I
     for one, other in combinations(probes, 2):
         flows = input_shares(one), input_shares(other)
         if one["words"] == other["words"] or flows[0] is None or flows[1] is None:
+            continue
+        if min(record["special"].count(0) for record in (one, other)) < FEWEST_WORDS:
             continue
         classes = classes_of(one), classes_of(other)
         if flows[0].shape != flows[1].shape or not classes[0] or classes[0].keys() != classes[1].keys():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.special import bdtrc, fdtri, stdtrit
 
 from lightning_attnflow.viewer.record import Record
 from lightning_attnflow.viewer.verdict import Sentences, Verdict, classes_of, short
@@ -13,64 +14,96 @@ UNCHANGED = 1e-3
 """Drift of the flow, and change of the probability, up to which nothing has changed."""
 CONFIDENT = 0.8
 """Probability from which a later change of the predicted class is reported."""
-SAME_PREDICTIONS = 0.01
-"""Largest spread of the probabilities over the sentences of a collapsed model."""
-HALF_OF_TRAINING, END_OF_TRAINING, NEAR_CHANCE, RISE, MOSTLY_RIGHT = 0.5, 0.9, 0.1, 0.01, 0.75
-"""The mean probability should be this far above chance at the end of the training, and have risen by half of it, unless
-this share of the labelled sentences is predicted correctly."""
+SAME_LOG_ODDS = 0.04
+"""Largest range of the log odds over the sentences of a collapsed model: 0.01 in probability near 0.5."""
+LEVEL = 0.01
+"""Level of the test that predictions differ less than before training."""
+HALF_OF_TRAINING, ABOVE_CHANCE, CONFIDENCE = 0.5, 0.1, 0.95
+"""From half of the training the mean probability should be, or be on the way to, more than this share of the distance
+from chance to certainty; the confidence of the bound that says it is not, and of the test of the labels."""
 
 
 def collapsed(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001
     """The predictions do not depend on the sentence."""
-    spreads = {}
-    for s in sorted({s for of_step in sentences for s in of_step}):
-        distinct = {tuple(of_step[s]["words"]): classes_of(of_step[s]) for of_step in sentences if s in of_step}
-        rows = [list(classes.values()) for classes in distinct.values() if classes]
-        if len(rows) >= 2 and len({len(row) for row in rows}) == 1:
-            spreads[s] = float(np.ptp(np.array(rows), axis=0).max())
-    if step not in spreads or step == min(spreads):
+    odds = {s: found for s in {s for of_step in sentences for s in of_step} if (found := _log_odds(sentences, s))}
+    if step not in odds or step == min(odds):
         return
-    first, low = spreads[min(spreads)], spreads[step] < SAME_PREDICTIONS
-    validations = sorted(s for s in spreads if s > min(spreads))
-    lasting = len(validations) >= 3 and all(spreads[s] < SAME_PREDICTIONS for s in validations[-3:])
-    if low and (spreads[step] < first / 2 or lasting):
-        prediction = sentences[0][step]["prediction"]
-        yield Verdict(
-            "collapsed",
-            f"The model predicts the same for every sentence: {prediction['class']} with "
-            f"{prediction['probability']:.0%}. Training has collapsed; a common cause is a learning rate that is too "
-            "high.",
-            f"Rule: the probabilities of {len(sentences)} sentences differ by less than {SAME_PREDICTIONS} and by less "
-            f"than half of the spread at the start, or in three validations in a row. Found: {spreads[step]:.1e}, "
-            f"{first:.1e} at the start.",
-        )
+    start, now = odds[min(odds)], odds[step]
+    if np.ptp(now) >= SAME_LOG_ODDS:
+        return
+    validations = sorted(s for s in odds if s > min(odds))[-3:]
+    if np.var(now, ddof=1) < fdtri(len(now) - 1, len(start) - 1, LEVEL) * np.var(start, ddof=1):
+        causes = "Training has collapsed; a common cause is a learning rate that is too high."
+    elif len(validations) == 3 and all(np.ptp(odds[s]) < SAME_LOG_ODDS for s in validations):
+        causes = "Common causes are weights that are not trained, a learning rate that is too low, and wrong labels."
+    else:
+        return
+    prediction = sentences[0][step]["prediction"]
+    yield Verdict(
+        "collapsed",
+        f"The model predicts the same for every sentence: {prediction['class']} with {prediction['probability']:.0%}.",
+        f"Rule: the log odds of {len(now)} sentences differ by less than {SAME_LOG_ODDS}, and by less than at the "
+        f"start (F test of the variances at level {LEVEL}) or in three validations in a row. Found: "
+        f"{np.ptp(now):.1e}, {np.ptp(start):.1e} at the start.",
+        causes=causes,
+    )
 
 
 def near_chance(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:
-    """The predictions are near chance late in the training."""
-    progress = steps.get(step, {}).get("progress")
-    if progress is None or progress < HALF_OF_TRAINING:
+    """The predictions are near chance in the second half of the training, in two validations in a row."""
+    before = max((s for s in steps if s < step), default=0)
+    bounds = [_expected_probability(sentences, steps, s) for s in (before, step)]
+    if bounds[0] is None or bounds[1] is None:
         return
-    rows = [list(classes_of(of_step[step]).values()) for of_step in sentences]
-    if len(rows) < 2 or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
-        return
-    mean, n_classes = float(np.max(rows, axis=1).mean()), len(rows[0])
-    before = [list(classes_of(of_step[min(of_step)]).values()) for of_step in sentences if min(of_step) < step]
-    rise = mean - float(np.mean([max(row) for row in before])) if before and all(before) else 0.0
     labelled = [of_step[step] for of_step in sentences if of_step[step].get("label")]
     n_right = sum(record["prediction"]["class"] == record["label"] for record in labelled)
-    if labelled and n_right >= MOSTLY_RIGHT * len(labelled):
+    mean, bound, n_classes = bounds[1]
+    if labelled and bdtrc(n_right - 1, len(labelled), 1 / n_classes) <= 1 - CONFIDENCE:
+        return  # better than chance, although the probabilities are not
+    limit = 1 / n_classes + ABOVE_CHANCE * (1 - 1 / n_classes)
+    if max(bounds[0][1], bound) >= limit:
         return
-    if mean <= 1 / n_classes + NEAR_CHANCE and (rise < RISE or progress >= END_OF_TRAINING):
-        yield Verdict(
-            "near_chance",
-            f"The predictions are still near chance after {progress:.0%} of the training: {mean:.0%} on average for "
-            f"{n_classes} classes. Check the labels.",
-            f"Rule: the mean probability of the predicted class is at most {NEAR_CHANCE} above 1/{n_classes} in "
-            f"{len(rows)} sentences, after {END_OF_TRAINING:.0%} of the training, or after {HALF_OF_TRAINING:.0%} if "
-            f"it rose by less than {RISE}. It rose by {rise:.3f}; "
-            f"{n_right} of {len(labelled)} labelled sentences are predicted correctly.",
-        )
+    progress = steps[step]["progress"]
+    yield Verdict(
+        "near_chance",
+        f"The predictions are still near chance after {progress:.0%} of the training: {mean:.0%} on average for "
+        f"{n_classes} classes.",
+        f"Rule: the mean probability of the predicted class in {len(sentences)} sentences, extrapolated to the end of "
+        f"the training, is below {limit:.3f} ({CONFIDENCE:.0%} t bound) in two validations in a row, and the labels "
+        f"are not predicted better than by chance (binomial test at level {1 - CONFIDENCE:.2f}). Found: at most "
+        f"{bound:.3f}, and {bounds[0][1]:.3f} before; {n_right} of {len(labelled)} labelled sentences are right.",
+        causes="Common causes are labels that do not belong to the sentences, a learning rate that is too low, and "
+        "too few steps.",
+    )
+
+
+def _log_odds(sentences: Sentences, step: int) -> list[float]:
+    """Log odds of the class with the highest mean probability, of distinct sentences; empty for fewer than two."""
+    distinct = {tuple(of_step[step]["words"]): classes_of(of_step[step]) for of_step in sentences if step in of_step}
+    rows = [classes for classes in distinct.values() if len(classes) >= 2]
+    if len(rows) < 2 or any(classes.keys() != rows[0].keys() for classes in rows):
+        return []
+    best = max(rows[0], key=lambda name: sum(classes[name] for classes in rows))
+    others = [sum(value for name, value in classes.items() if name != best) for classes in rows]
+    return [float(np.log((row[best] + 1e-30) / (rest + 1e-30))) for row, rest in zip(rows, others, strict=True)]
+
+
+def _expected_probability(sentences: Sentences, steps: dict[int, Record], step: int) -> tuple[float, float, int] | None:
+    """Mean probability of the predicted classes, its bound at the end of the training, and the number of classes.
+
+    The bound extrapolates the rise since before the training. None before half of the training.
+    """
+    progress = steps.get(step, {}).get("progress")
+    rows = [list(classes_of(of_step[step]).values()) for of_step in sentences if step in of_step]
+    if progress is None or progress < HALF_OF_TRAINING or len(rows) < 2 or len({len(row) for row in rows}) != 1:
+        return None
+    now = np.array(rows).max(axis=1)
+    n, n_classes = np.array(rows).shape
+    untrained = [max(classes_of(of_step[0]).values(), default=np.nan) for of_step in sentences if 0 in of_step]
+    start = float(np.mean(untrained)) if untrained and np.isfinite(untrained).all() else 1 / n_classes
+    end = start + (now - start) / progress
+    bound = end.mean() + stdtrit(n - 1, CONFIDENCE) * end.std(ddof=1) / np.sqrt(n)
+    return (float(now.mean()), float(bound), n_classes) if n_classes > 1 else None
 
 
 def unchanged(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lightning_attnflow.viewer.flow_rules import dominating, padding, same_reading, special, uniform
 from lightning_attnflow.viewer.prediction_rules import collapsed, flipped, near_chance, unchanged
 from lightning_attnflow.viewer.run_log import RunLog
 from lightning_attnflow.viewer.verdict import Rule, Verdict
 
 _RULES: tuple[Rule, ...] = (
-    collapsed,
-    near_chance,
     padding,
+    collapsed,
     uniform,
-    unchanged,
-    special,
     dominating,
+    special,
     same_reading,
+    unchanged,
+    near_chance,
     flipped,
 )
+"""What is observed directly comes before its consequences."""
+_CAUSES = {
+    "padding": "that padding is not masked",
+    "uniform": "the uniform attention",
+    "unchanged": "that nothing has changed",
+}
+"""Findings that explain a consequence below them."""
 
 
 def find_verdicts(log: RunLog, step: int) -> list[Verdict]:
-    """Return the findings at a step, from the records up to it.
+    """Return the findings at a step, from the records up to it: causes first, then what may follow from them.
 
     Args:
         log: records of the run.
@@ -33,6 +42,12 @@ def find_verdicts(log: RunLog, step: int) -> list[Verdict]:
         if step in of_step
     ]
     steps = {s: record for s, record in log.steps.items() if s <= step}
-    found = [verdict for rule in _RULES for verdict in rule(sentences, steps, step)]
-    has_collapsed = any(verdict.name == "collapsed" for verdict in found)
-    return [verdict for verdict in found if not (has_collapsed and verdict.name == "near_chance")]
+    found: list[Verdict] = []
+    for verdict in (verdict for rule in _RULES for verdict in rule(sentences, steps, step)):
+        above = [one.name for one in found]
+        if verdict.name == "near_chance" and "collapsed" in above:
+            continue
+        named = [_CAUSES[name] for name in above if name in _CAUSES]
+        causes = f"A likely cause is {named[0]}, see above." if named and verdict.causes else verdict.causes
+        found.append(replace(verdict, text=f"{verdict.text} {causes}".strip()))
+    return found

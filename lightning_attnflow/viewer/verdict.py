@@ -21,12 +21,14 @@ class Verdict:
         text: the finding in one sentence.
         rule: the rule with its threshold and the numbers found.
         level: ``warning`` or ``note``.
+        causes: common causes, in one sentence, of a finding that is a consequence.
     """
 
     name: str
     text: str
     rule: str
     level: str = "warning"
+    causes: str = ""
 
     def to_json(self) -> Record:
         """Return the JSON values."""
