@@ -18,7 +18,7 @@ from lightning_attnflow.attribution.padded_batch import encoded_rows
 from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.coalition_path import integrate_coalitions
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
 from lightning_attnflow.flow.path_integral import PathIntegral, SentencePath, integrate_paths
@@ -183,14 +183,19 @@ def _flows(
         rounds = track(games, "conductance flows")
         integrals = [_along_coalitions(game, max_steps=steps, edges=edges, seed=seed) for game in rounds]
     else:
-        integrals = integrate_paths(
-            reader.model,
-            [_sentence_path(game) for game in games],
-            tolerance=tolerance,
-            max_steps=steps,
-            edges=edges,
-            batch_size=1 if reader.row_by_row else None,
-        )
+        try:
+            integrals = integrate_paths(
+                reader.model,
+                [_sentence_path(game) for game in games],
+                tolerance=tolerance,
+                max_steps=steps,
+                edges=edges,
+                batch_size=1 if reader.row_by_row else None,
+            )
+        except CaptureError:  # the end of a path has another payoff than the tokens
+            for game in games:
+                game.embeddings()  # raises if the embeddings are the reason
+            raise
     flows = [_result(game, integral, tolerance) for game, integral in zip(games, integrals, strict=True)]
     worst = max(flows, key=lambda flow: flow.conservation_error.max(), default=None)
     if worst is not None and not worst.is_conserved:
@@ -246,7 +251,7 @@ def _result(game: TokenGame, integral: PathIntegral, tolerance: float) -> Conduc
 def _sentence_path(game: TokenGame) -> SentencePath:
     """Return the straight path from the masked text to the text."""
     with gradients_enabled(game.reader.model), torch.no_grad():  # not inference tensors
-        end, start = _ends(game)
+        end, start = _ends(game, check=False)  # `integrate_paths` compares the payoffs
     if len(start) > 1:
         raise InputError(
             "baseline",
@@ -260,15 +265,15 @@ def _sentence_path(game: TokenGame) -> SentencePath:
 
     if game.masking == "zero_embedding":
         _check_scale(game, path)
-    return SentencePath(path, game.other_inputs(), game.payoffs)
+    return SentencePath(path, game.other_inputs(), game.payoffs, game.whole_payoff)
 
 
-def _ends(game: TokenGame) -> tuple[Tensor, Tensor]:
+def _ends(game: TokenGame, *, check: bool = True) -> tuple[Tensor, Tensor]:
     """Return the embeddings (1, T, D) of the text and (b, T, D) of the baselines."""
     if game.n_players == 0:
         expected = "a sentence with at least one token that is not special"
         raise InputError("text", got=f"{len(game.encoded)} special tokens", expected=expected)
-    full, baselines = game.embeddings(), game.baseline_embeddings()
+    full, baselines = game.embeddings(check=check), game.baseline_embeddings()
     if bool((full == baselines).all()):
         raise InputError(
             "text",

@@ -91,8 +91,8 @@ class TokenGame:
         self._owner = self.players.owners(len(encoded))  # (T,)
         self._free: NDArray[np.bool_] = self._owner < 0  # (T,) positions that belong to no player
         first = self._replacements[0] if self._replacements else None
-        whole = self._logits(np.ones((1, len(encoded)), dtype=bool), first)[0]  # (C,) or (tokens, C)
-        self._target = wanted.checked(whole.reshape(-1, whole.shape[-1])[0])
+        self._whole = self._whole_logits(first)
+        self._target = wanted.checked(self._whole.reshape(-1, self._whole.shape[-1])[0])
         self.target, self.target_name = self._target.value, self._target.name(self._reader, tokenizer)
         if self.masking == "zero_embedding":
             self._check_embeddings()
@@ -126,13 +126,22 @@ class TokenGame:
         """The model with its logits."""
         return self._reader
 
-    def embeddings(self) -> torch.Tensor:
+    @property
+    def whole_payoff(self) -> float:
+        """Payoff of the whole sentence."""
+        return float(self.payoffs(self._whole[None])[0])
+
+    def embeddings(self, *, check: bool = True) -> torch.Tensor:
         """Return the word embeddings (1, T, D) of the whole sentence.
 
+        Args:
+            check: whether to compare the prediction for the embeddings with that for the tokens.
+
         Raises:
-            InputError: the prediction for the embeddings is not that for the tokens.
+            InputError: the predictions differ.
         """
-        self._check_embeddings()
+        if check:
+            self._check_embeddings()
         ids = self.encoded.inputs["input_ids"].to(self._reader.device)
         vectors: torch.Tensor = self._reader.embedding(ids)
         return vectors
@@ -190,6 +199,9 @@ class TokenGame:
         tokens = self._replacements or (None,)
         payoffs = [self.payoffs(self._logits(present, token)) for token in tokens]
         return payoffs[0] if len(payoffs) == 1 else torch.stack(payoffs).mean(dim=0)
+
+    def _whole_logits(self, token: int | None) -> torch.Tensor:  # (C,) or (tokens, C)
+        return self._logits(np.ones((1, len(self.encoded)), dtype=bool), token)[0]
 
     def _logits(self, present: NDArray[np.bool_], token: int | None = None) -> torch.Tensor:  # (m, T) -> (m, C)
         rows = torch.from_numpy(present).to(self._reader.device)

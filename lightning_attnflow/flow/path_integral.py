@@ -45,7 +45,6 @@ from lightning_attnflow.flow.path_points import (
     PathPoints,
     Payoff,
     evaluate_together,
-    same_when_padded,
 )
 from lightning_attnflow.flow.path_recording import record_layers
 
@@ -59,11 +58,15 @@ _MAX_PADDED, _FREE_PADDING = 1.25, 8  # longest sentence that shares a pass: thi
 
 
 class SentencePath(NamedTuple):
-    """Path of one sentence, the other inputs of the model (1, T), and the payoff; see `integrate_path`."""
+    """Path of one sentence, the other inputs of the model (1, T), and the payoff; see `integrate_path`.
+
+    `expected` is the payoff at the end of the path, if it is known from the tokens of the sentence.
+    """
 
     path: Callable[[Tensor], Tensor]
     inputs: Mapping[str, Tensor]
     payoff: Payoff
+    expected: float | None = None
 
     @property
     def n_positions(self) -> int:
@@ -135,7 +138,8 @@ def integrate_paths(
 ) -> list[PathIntegral]:
     """Integrate several sentences; those of similar length share forward passes, padded on the right.
 
-    Sentences share passes if the first points of all fit in one, and only where padding does not change the payoff.
+    Sentences share passes if the first points of all fit in one. If padding changes the payoff of one of them, as in
+    causal classifiers, those of different lengths are separated.
 
     Args:
         model, tolerance, max_steps, edges, batch_size: as for `integrate_path`.
@@ -148,7 +152,7 @@ def integrate_paths(
     check_integer("max_steps", max_steps, minimum=2 * _FIRST_INTERVALS)
     results: list[PathIntegral | None] = [None] * len(sentences)
     with eval_mode(model), gradients_enabled(model):
-        for group in track(_groups(model, sentences, batch_size), "conductance flows"):
+        for group in track(_groups(sentences, batch_size), "conductance flows"):
             found = _integrate_group(
                 model, [sentences[index] for index in group], tolerance, max_steps, edges, batch_size
             )
@@ -157,7 +161,7 @@ def integrate_paths(
     return [integral for integral in results if integral is not None]
 
 
-def _groups(model: PreTrainedModel, sentences: Sequence[SentencePath], batch_size: int | None) -> list[list[int]]:
+def _groups(sentences: Sequence[SentencePath], batch_size: int | None) -> list[list[int]]:
     """Return the indices of sentences that share passes, by length."""
     if batch_size == 1:
         return [[index] for index in range(len(sentences))]
@@ -170,17 +174,7 @@ def _groups(model: PreTrainedModel, sentences: Sequence[SentencePath], batch_siz
             group.append(index)
         else:
             groups.append([index])
-    return [part for group in groups for part in _without_padding_where_it_matters(model, sentences, group)]
-
-
-def _without_padding_where_it_matters(
-    model: PreTrainedModel, sentences: Sequence[SentencePath], group: list[int]
-) -> list[list[int]]:
-    """Split a group by length if padding changes the payoff, as in causal classifiers."""
-    shortest, longest = sentences[group[0]], sentences[group[-1]].n_positions
-    if shortest.n_positions == longest or same_when_padded(PathPoints(model, *shortest, batch_size=1), longest):
-        return [group]
-    return [list(part) for _, part in groupby(group, key=lambda index: sentences[index].n_positions)]
+    return groups
 
 
 def _integrate_group(
@@ -191,16 +185,43 @@ def _integrate_group(
     edges: bool,
     batch_size: int | None,
 ) -> list[PathIntegral]:
+    """Integrate sentences sorted by length, or those of each length alone if padding changes a payoff."""
+    try:
+        return _integrate_together(model, sentences, tolerance, max_steps, edges, batch_size)
+    except CaptureError:
+        if sentences[0].n_positions == sentences[-1].n_positions:
+            raise
+    parts = [list(part) for _, part in groupby(sentences, key=lambda sentence: sentence.n_positions)]
+    return [
+        integral
+        for part in parts
+        for integral in _integrate_together(model, part, tolerance, max_steps, edges, batch_size)
+    ]
+
+
+def _integrate_together(
+    model: PreTrainedModel,
+    sentences: Sequence[SentencePath],
+    tolerance: float,
+    max_steps: int,
+    edges: bool,
+    batch_size: int | None,
+) -> list[PathIntegral]:
     longest = max(sentence.n_positions for sentence in sentences)
     at_once = max(1, BATCH_POSITIONS // longest) if batch_size is None else batch_size
-    paths = [PathPoints(model, *sentence, at_once, MAX_BYTES // len(sentences)) for sentence in sentences]
-    expected = [points.plain_payoff(1.0) for points in paths] if edges else []
+    paths = [PathPoints(model, *sentence[:3], at_once, MAX_BYTES // len(sentences)) for sentence in sentences]
+    is_checked = edges or len(paths) > 1  # the recorded attention, or the padding
+    expected = [
+        points.plain_payoff(1.0) if sentence.expected is None and is_checked else sentence.expected
+        for sentence, points in zip(sentences, paths, strict=True)
+    ]
     recording: AbstractContextManager[list[AttentionRecord]] = record_layers(model) if edges else nullcontext([])
     with recording as records:
         for points in paths:
             points.records = records
         integrals = []
-        for points, intervals in zip(paths, _refined_together(paths, tolerance, max_steps, at_once), strict=True):
+        refined = _refined_together(paths, expected, tolerance, max_steps, at_once)
+        for points, intervals in zip(paths, refined, strict=True):
             values = _total(intervals)
             integrals.append(
                 PathIntegral(
@@ -212,15 +233,13 @@ def _integrate_group(
                 )
             )
             points.drop()
-    for points, payoff in zip(paths, expected, strict=bool(edges)):
-        check_recording(model, points.payoff(1.0), payoff)
     return integrals
 
 
 def _refined_together(
-    paths: Sequence[PathPoints], tolerance: float, max_steps: int, batch_size: int
+    paths: Sequence[PathPoints], expected: Sequence[float | None], tolerance: float, max_steps: int, batch_size: int
 ) -> list[list[_Interval]]:
-    """Refine the paths of several sentences, whose new points share forward passes."""
+    """Refine the paths of several sentences, whose new points share forward passes; check the payoffs of their ends."""
     refinements = [_refined(points, tolerance, max_steps) for points in paths]
     results: dict[int, list[_Interval]] = {}
     while len(results) < len(paths):
@@ -232,6 +251,9 @@ def _refined_together(
                 except StopIteration as finished:
                     results[index] = finished.value
         evaluate_together(wanted, batch_size)
+        for points, payoff in zip(paths, expected, strict=True):
+            if payoff is not None:
+                check_recording(points.model, points.payoff(1.0), payoff)
     return [results[index] for index in range(len(paths))]
 
 

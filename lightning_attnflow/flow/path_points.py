@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_attnflow.attention.capture import rounding
 from lightning_attnflow.attention.recording import AttentionRecord, attention_weights
 from lightning_attnflow.errors import CaptureError, InputError
 
@@ -158,17 +157,6 @@ def evaluate_together(wanted: Sequence[tuple[PathPoints, float]], batch_size: in
     new = [(points, position) for points, position in wanted if not points.has(position)]
     for start in range(0, len(new), batch_size):
         _evaluate_batch(new[start : start + batch_size])
-
-
-def same_when_padded(points: PathPoints, length: int) -> bool:
-    """Return whether padding on the right leaves the payoff unchanged, as in models that read the first position."""
-    with torch.no_grad():
-        model = points.model
-        alone, padded = (
-            float(points.payoffs(_forward(model, points.padded_inputs([1.0], n)).logits)[0])
-            for n in (points.n_positions, length)
-        )
-    return abs(alone - padded) <= rounding(model.dtype) * (1 + abs(alone))
 
 
 def check_payoffs(payoffs: Tensor) -> None:
