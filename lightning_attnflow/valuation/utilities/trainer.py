@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -18,9 +18,11 @@ from lightning_attnflow._checks import check_integer, check_seed
 from lightning_attnflow._state import seeded_rng
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.valuation.data import fingerprint, function_name
+from lightning_attnflow.valuation.utilities.direct_training import can_train_directly, train_directly
 from lightning_attnflow.valuation.utilities.trainer_fit import TRAINING_LOCK, fit, make_trainer, quiet, training_loader
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
 Predict = Callable[[pl.LightningModule, Any], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -30,6 +32,11 @@ class TrainerUtility:
     Every training starts from the same initial weights. Its randomness (shuffling, dropout) depends on the seed and the
     coalition only; the global random number generators are restored. The payoff of the empty coalition is the score of
     the initial weights. Coalitions of one class are trained like all others.
+
+    A module with one optimizer, no schedule and no hooks besides ``training_step`` is trained without ``Trainer.fit``,
+    whose overhead is larger than a step of a small model. The first training is done in both ways; if the weights or
+    scores differ in any bit, or the module asks for its Trainer, ``Trainer.fit`` trains all coalitions. ``self.log``
+    has no effect.
 
     Args:
         make_module: returns the LightningModule. It is called once; each coalition trains a copy.
@@ -113,8 +120,11 @@ class TrainerUtility:
                     expected="a function that returns a lightning.pytorch.LightningModule",
                     remedy="Note that pytorch_lightning is a different package.",
                 )
-            # A copy for each coalition costs half of a new Trainer and carries over no state of the callbacks.
+            # A copy for each coalition costs less than a new Trainer and carries over no state of the callbacks.
             self._initial_trainer = make_trainer(self.trainer)
+        # True, False, or "unchecked": the first training is done in both ways and compared
+        is_possible = can_train_directly(self._initial_trainer, self.trainer, self._initial)
+        self._is_direct: bool | Literal["unchecked"] = "unchecked" if is_possible else False
         self._validation_batches: list[Any] | None = None
         self._variance_sum, self._variance_count = 0.0, 0
 
@@ -151,7 +161,7 @@ class TrainerUtility:
             "training_seeds": self.training_seeds,
         }
 
-    def _payoff(self, members: NDArray[np.intp]) -> float:
+    def _payoff(self, members: IntArray) -> float:
         trainings = self.training_seeds if len(members) else 1
         try:
             scores = [self._train_and_score(members, number) for number in range(trainings)]
@@ -170,20 +180,43 @@ class TrainerUtility:
             self._variance_count += 1
         return float(np.mean(scores))
 
-    def _train_and_score(self, members: NDArray[np.intp], number: int) -> float:
+    def _train_and_score(self, members: IntArray, number: int) -> float:
+        with TRAINING_LOCK:
+            if not len(members) or not self._is_direct:
+                return self._score_with(fit, members, number)[0]
+            is_unchecked = self._is_direct == "unchecked"
+            if is_unchecked and len(members) < min(self.n_players, self.batch_size + 1):  # one batch would show little
+                return self._score_with(fit, members, number)[0]
+            try:
+                score, module = self._score_with(train_directly, members, number)
+            except Exception:  # the Trainer raises it again, unless only train_directly fails
+                self._is_direct = False
+                return self._score_with(fit, members, number)[0]
+            if is_unchecked:
+                expected, its_module = self._score_with(fit, members, number)
+                hashes = [fingerprint(trained.state_dict()) for trained in (module, its_module)]
+                self._is_direct = score == expected and hashes[0] == hashes[1]
+                return expected
+            return score
+
+    def _score_with(
+        self, train: Callable[[pl.Trainer, pl.LightningModule, DataLoader[Any]], None], members: IntArray, number: int
+    ) -> tuple[float, pl.LightningModule]:
+        """Score of a trained module, and the module."""
         sequence = np.random.SeedSequence([self.seed, number, *members.tolist()])
-        with TRAINING_LOCK, seeded_rng(sequence), quiet():
+        with seeded_rng(sequence), quiet():
             module = copy.deepcopy(self._initial)
             if len(members):
                 loader = training_loader(self.train, members, self.batch_size, self.collate_fn)
-                fit(copy.deepcopy(self._initial_trainer), module, loader)
+                trainer = self._initial_trainer if train is train_directly else copy.deepcopy(self._initial_trainer)
+                train(trainer, module, loader)
             invalid = [name for name, weight in module.named_parameters() if not torch.isfinite(weight).all()]
             if invalid:
                 raise _not_finite("weights after training", members, f"NaN or infinity in {invalid[0]}")
             score = self._score(module)
         if not math.isfinite(score):
             raise _not_finite("metric", members, score)
-        return score
+        return score, module
 
     def _score(self, module: pl.LightningModule) -> float:
         predictions, targets = [], []
@@ -224,7 +257,7 @@ def _predict(module: pl.LightningModule, batch: Any) -> tuple[torch.Tensor, torc
     return getattr(output, "logits", output), targets
 
 
-def _not_finite(what: str, members: NDArray[np.intp], got: object) -> GameError:
+def _not_finite(what: str, members: IntArray, got: object) -> GameError:
     return GameError.of_coalition(
         what,
         members.tolist(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import warnings
@@ -14,7 +15,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
 from lightning_attnflow.errors import InputError
 
@@ -37,7 +38,8 @@ def training_loader(
 ) -> DataLoader[Any]:
     """Shuffling loader of the items ``members``; rows of a TensorDataset are indexed by the batch."""
     if type(train) is TensorDataset and collate_fn is None:
-        return DataLoader(_TensorRows(train, members), batch_size, shuffle=True, collate_fn=_identity)
+        rows = _TensorRows(train, members)
+        return DataLoader(rows, None, sampler=_ShuffledBatches(len(rows), batch_size), collate_fn=_identity)
     return DataLoader(Subset(train, members.tolist()), batch_size, shuffle=True, collate_fn=collate_fn)
 
 
@@ -50,9 +52,23 @@ class _TensorRows(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._columns[0])
 
-    def __getitems__(self, indices: list[int]) -> list[torch.Tensor]:
-        index = torch.tensor(indices)
+    def __getitem__(self, index: torch.Tensor) -> list[torch.Tensor]:
         return [column.index_select(0, index) for column in self._columns]
+
+
+class _ShuffledBatches(Sampler[torch.Tensor]):
+    """The batches of ``DataLoader(shuffle=True)``, from the same random numbers, as tensors of indices."""
+
+    def __init__(self, n: int, batch_size: int) -> None:
+        self._n, self._batch_size = n, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(self._n / self._batch_size)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        seed = int(torch.empty((), dtype=torch.int64).random_())  # as torch.utils.data.RandomSampler
+        shuffled = torch.randperm(self._n, generator=torch.Generator().manual_seed(seed))
+        yield from torch.split(shuffled, self._batch_size)
 
 
 def _identity(batch: list[torch.Tensor]) -> list[torch.Tensor]:
