@@ -26,15 +26,22 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Arrays = dict[str, NDArray[Any]]
+_SHOWN_ITEMS = 12  # of an array or a sequence, in a repr
 
 
 class SavedResult:
     """Base of result dataclasses: stores array fields as arrays and the others as JSON.
 
-    Classes with other fields override `_to_parts` and `_from_parts`.
+    Classes with other fields override `_to_parts` and `_from_parts`. They are dataclasses with ``repr=False``, so that
+    a result with many examples or layers is printed in a few lines.
     """
 
     _format_version: ClassVar[int] = 1
+
+    def __repr__(self) -> str:
+        shown = ((field.name, getattr(self, field.name)) for field in fields(cast("Any", self)) if field.repr)
+        parts = [f"{name}={_short(value)}" for name, value in shown if value is not None]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def save(self, path: str | Path) -> Path:
         """Write the result to a NumPy ``.npz`` file without pickle and return the path of the file.
@@ -97,6 +104,17 @@ class SavedResult:
     def _from_parts(cls, arrays: Arrays, metadata: dict[str, Any]) -> Self:
         """The inverse of `_to_parts`; lists become tuples."""
         return cls(**arrays, **{name: _to_tuple(value) for name, value in metadata.items()})
+
+
+def _short(value: object) -> str:
+    """Return the repr of a field; long arrays by type and shape, long sequences by their length."""
+    if isinstance(value, np.ndarray) and value.size > _SHOWN_ITEMS:
+        return f"<{value.dtype} {value.shape}>"
+    if isinstance(value, np.ndarray):
+        return np.array2string(value, precision=4, separator=", ").replace("\n", "")
+    if isinstance(value, tuple | list | Mapping) and len(value) > _SHOWN_ITEMS:
+        return f"<{len(value)} items>"
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
 
 
 def _to_json(value: object) -> object:

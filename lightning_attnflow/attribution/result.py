@@ -23,7 +23,7 @@ _ARRAYS = ("values", "stderr", "low", "high")
 MAXIMUM_FLOWS, BOUNDS_ON_MAXIMUM_FLOWS = "range over maximum flows", "bounds of the range over maximum flows"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TokenAttribution(SavedResult):
     """Values of the n players of one sentence.
 

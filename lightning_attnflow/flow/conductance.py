@@ -45,7 +45,7 @@ class ConservationWarning(UserWarning):
     """The flow is not conserved to the requested tolerance within the maximum number of steps."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConductanceFlow(SavedResult):
     """Conductance of every layer and position, and of the attention edges between them.
 

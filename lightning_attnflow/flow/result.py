@@ -21,7 +21,7 @@ SATURATION_THRESHOLD = 0.5
 """A layer whose saturation is at least this large is saturated."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttentionFlow(SavedResult):
     """Attention flow of a sentence. Rows are the layers in ``layers``, columns the players: positions or groups.
 

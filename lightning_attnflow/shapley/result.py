@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ShapleyResult(SavedResult):
     """Values of the players of one game, with standard errors and the state needed to merge runs.
 

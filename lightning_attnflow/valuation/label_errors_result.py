@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LabelErrors(SavedResult):
     """Training examples with a score of how likely their label is right; low scores are likely wrong.
 
@@ -197,6 +197,9 @@ class LabelErrors(SavedResult):
             low, high = self.share_interval
             parts.append(f"estimated share of wrong labels {self.share:.1%} (95% interval {low:.1%} to {high:.1%})")
         return "; ".join([*parts, *self.notes]) + "."
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def _columns(self, chosen: NDArray[np.intp]) -> dict[str, list[Any]]:
         """Columns of the examples ``chosen``; columns without content are omitted."""

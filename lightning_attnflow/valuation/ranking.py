@@ -67,7 +67,7 @@ class RankingRow(NamedTuple):
     mean_margin: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking(SavedResult, Sequence[RankingRow]):
     """Training examples sorted by value, the highest first; ties by index.
 

@@ -28,7 +28,7 @@ _STYLES = {  # colour (Okabe & Ito) and dash of each line
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RemovalCurve(SavedResult):
     """Scores after removing fractions of the players.
 

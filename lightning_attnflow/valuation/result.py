@@ -57,7 +57,7 @@ class TruncationAudit:
         return float(self.bias.sum())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DataShapleyResult(ShapleyResult):
     """Shapley values of training examples, with intervals that include the bias of truncation.
 

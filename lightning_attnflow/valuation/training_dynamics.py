@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 _EARLY = 0.2  # share of the epochs that EL2N uses by default
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingDynamics(SavedResult):
     """What a model output for each of its n training examples in E epochs of its training.
 

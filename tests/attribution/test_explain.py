@@ -25,6 +25,7 @@ from lightning_attnflow.attribution import (
     explain,
     explain_all,
 )
+from lightning_attnflow.attribution.methods.game import _default_budget
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow import attention_flow
 from lightning_attnflow.shapley import exact_shapley
@@ -276,7 +277,8 @@ def test_saturated_layers_give_a_warning(encoder, tokenizer, attentions):
     saturation = attention_flow(network, method="pairwise").saturation
     layer = int(saturation.argmax())
     assert saturation[layer] > 0.5
-    for call in (explain, lightning_attnflow.explain, partial(explain_all, methods=["flow"])):
+    explain_flow, explain_flow_lazily = (partial(one, method="flow") for one in (explain, lightning_attnflow.explain))
+    for call in (explain_flow, explain_flow_lazily, partial(explain_all, methods=["flow"])):
         with pytest.warns(SaturatedFlowWarning, match=f"layer {layer} of 4") as found:
             call(encoder, tokenizer, TEXT, layer=layer)
         assert found[0].filename == __file__
@@ -284,15 +286,23 @@ def test_saturated_layers_give_a_warning(encoder, tokenizer, attentions):
 
 def test_ranges_of_summed_tokens_are_marked_as_bounds(encoder, tokenizer):
     ranges = {
-        grouping: explain(encoder, tokenizer, TEXT, players="words", grouping=grouping, layer=1)
+        grouping: explain(encoder, tokenizer, TEXT, method="flow", players="words", grouping=grouping, layer=1)
         for grouping in ("sum", "quotient")
     }
     assert ranges["sum"].interval == "bounds of the range over maximum flows"
     assert ranges["quotient"].interval == "range over maximum flows"
     assert (ranges["sum"].low <= ranges["quotient"].low + 1e-9).all()
     assert (ranges["sum"].high >= ranges["quotient"].high - 1e-9).all()
-    alone = explain(encoder, tokenizer, "a fine film", players="words", grouping="sum", layer=1)
+    alone = explain(encoder, tokenizer, "a fine film", method="flow", players="words", grouping="sum", layer=1)
     assert alone.interval == "range over maximum flows"  # every word is one token
+
+
+def test_shapley_values_are_the_default_and_their_budget_is_bounded(encoder, tokenizer):
+    default = explain(encoder, tokenizer, TEXT)
+    assert default.method == "shapley"
+    np.testing.assert_array_equal(default.values, explain(encoder, tokenizer, TEXT, method="shapley").values)
+    budgets = [_default_budget(n_players) for n_players in (1, 11, 101, 401, 1001)]
+    assert budgets == [82, 802, 2002, 2002, 4002]
 
 
 @pytest.mark.parametrize("method", ["flow", "rollout", "leave_one_out", "saliency"])

@@ -29,10 +29,10 @@ def minilm():
 
 def test_input_layer_is_saturated_and_default_layer_is_not(minilm):
     with pytest.warns(SaturatedFlowWarning, match=r"layer 0 of 6: .* layer=\d is not saturated"):
-        saturated = explain(*minilm, LONGER, layer=0)
+        saturated = explain(*minilm, LONGER, method="flow", layer=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        default = explain(*minilm, LONGER)
+        default = explain(*minilm, LONGER, method="flow")
     assert default.layer == 3
     assert saturated.details["saturation"] > default.details["saturation"]
     words = saturated.without_special().values

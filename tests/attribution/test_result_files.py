@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_attnflow import explain
+from lightning_attnflow import explain, plots, valuation  # noqa: F401 - all result classes
+from lightning_attnflow._results import SavedResult
 from lightning_attnflow.attribution import TokenAttribution
 from lightning_attnflow.errors import InputError
 
@@ -54,3 +55,21 @@ def test_to_html_writes_one_escaped_page(tmp_path):
     assert "<title>&lt;b&gt; é $x</title>" in page
     assert page.count("<b>") == 0
     assert "\\u003cb> é $x" in page
+
+
+def every_result_class(base=SavedResult):
+    for one in base.__subclasses__():
+        yield one
+        yield from every_result_class(one)
+
+
+@pytest.mark.parametrize("kind", list(every_result_class()))
+def test_results_have_the_short_repr(kind):
+    assert kind.__repr__ is SavedResult.__repr__
+
+
+def test_repr_shows_long_arrays_by_their_shape():
+    attribution = TokenAttribution(tuple("abc"), np.array([0.5, -0.123456, 0]), "shapley", ((1,), (2,), (3,)))
+    assert "tokens=('a', 'b', 'c'), values=[ 0.5   , -0.1235,  0.    ], method='shapley'" in repr(attribution)
+    long = TokenAttribution(tuple("ab" * 100), np.zeros(200), "shapley", tuple((i,) for i in range(200)))
+    assert "tokens=<200 items>, values=<float64 (200,)>, method='shapley'" in repr(long)

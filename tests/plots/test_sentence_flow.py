@@ -27,7 +27,8 @@ def test_each_row_is_the_flow_of_one_layer(model, players):
     flow = sentence_flow(model, models.tokenizer(), TEXT, players=players)
     assert flow.special.tolist() == [True] + [False] * (len(flow.labels) - 2) + [True]
     for layer in range(models.N_LAYERS + 1):
-        row = explain(model, models.tokenizer(), TEXT, layer=layer, players=players, special_tokens="players")
+        options = {"layer": layer, "players": players, "special_tokens": "players"}
+        row = explain(model, models.tokenizer(), TEXT, method="flow", **options)
         assert flow.labels == row.tokens
         np.testing.assert_allclose(flow.values[layer], row.values, atol=1e-9)
         np.testing.assert_allclose(flow.upper[layer], row.high, atol=1e-9)

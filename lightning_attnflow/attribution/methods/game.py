@@ -29,7 +29,9 @@ from lightning_attnflow.shapley.game import evaluate_empty_and_full
 
 Values = ShapleyResult | NDArray[np.float64]  # a result, or values (n,)
 Estimator = Callable[[Game, int, int], Values]  # (game, budget in evaluations, seed)
-_DEFAULT_PAIRS = 40  # antithetic pairs of permutations in the default budget
+_EVALUATIONS_PER_PLAYER = 80  # of the default budget, for few players
+_MAX_EVALUATIONS = 2000  # of the default budget, unless that is less than the minimum for every player
+_MIN_EVALUATIONS_PER_PLAYER = 4
 
 ESTIMATORS: dict[str, Estimator] = {}
 """Estimators of the game family by method name; exact ones ignore budget and seed."""
@@ -93,7 +95,9 @@ def _register_sampled(solve: Callable[[Game, int, int], ShapleyResult], name: st
 
 
 def _default_budget(n_players: int) -> int:
-    return 2 + 2 * _DEFAULT_PAIRS * max(1, n_players - 1)
+    others = max(1, n_players - 1)
+    limit = max(_MAX_EVALUATIONS, _MIN_EVALUATIONS_PER_PLAYER * others)
+    return 2 + min(_EVALUATIONS_PER_PLAYER * others, limit)
 
 
 def _solve(
