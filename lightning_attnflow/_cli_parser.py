@@ -74,12 +74,19 @@ def build_parser() -> ArgumentParser:
     )
     _add_sentences(rank)
     rank.add_argument("--out", default="ranking", metavar="DIR", help="directory of the written files")
-    rank.add_argument("--train-size", type=int, metavar="N", help="sentences to rank; by default at most 500")
-    rank.add_argument("--validation-size", type=int, metavar="N", help="sentences for the metric; by default a third")
+    rank.add_argument("--train-size", type=int, metavar="N", help="sentences to rank; by default all others")
+    rank.add_argument(
+        "--validation-size", type=int, metavar="N", help="sentences for the metric; by default a third, at most 500"
+    )
     rank.add_argument(
         "--metric", default="log_loss", metavar="NAME", help="log_loss, accuracy, balanced_accuracy, f1 or auc"
     )
-    rank.add_argument("--permutations", type=int, default=1000, metavar="N", help="maximum number of permutations")
+    rank.add_argument(
+        "--permutations",
+        type=int,
+        metavar="N",
+        help="maximum number of permutations; by default 1000, fewer above 1000 sentences",
+    )
     rank.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split and the permutations")
     rank.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes")
     rank.add_argument("--dynamics", metavar="FILE.npz", help="saved result of TrainingDynamicsMonitor, as a column")

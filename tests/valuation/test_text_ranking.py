@@ -19,6 +19,7 @@ from lightning_attnflow.valuation import (
     rank_texts,
     split_sentences,
 )
+from lightning_attnflow.valuation.text_ranking import default_permutations
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +120,7 @@ def test_a_text_that_is_too_long_is_named_by_its_row_and_cut_on_request(parts, e
     shortened = LabelledTexts((*texts[:2], "good " * 38, *texts[3:]), train.labels, train.classes, train.rows)
     expected = rank_texts(shortened, validation, **encoder, permutations=4)
     np.testing.assert_allclose(ranked.result.values, expected.result.values)
+
+
+def test_fewer_permutations_of_many_sentences_by_default() -> None:
+    assert [default_permutations(n) for n in (1, 1000, 4000, 10_000, 1_000_000)] == [1000, 1000, 250, 100, 20]
