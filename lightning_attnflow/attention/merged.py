@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,14 @@ class MergedAttention:
         kept: the n positions that are no padding.
         length: T, number of positions with padding.
         is_causal: whether no token attends to a later one.
+        by_head: L arrays (H, n, n), if they were asked for.
     """
 
     layers: Floats
     kept: np.ndarray[Any, np.dtype[np.intp]]
     length: int
     is_causal: bool
+    by_head: list[np.ndarray[Any, Any]] | None = None
 
     def network(self, *, residual: float, readout: Readout, copy: bool = True) -> AttentionNetwork:
         """Return the attention network, see `AttentionNetwork.from_attentions`; it uses ``layers`` unless `copy`."""
@@ -46,27 +48,36 @@ class MergedAttention:
 
 
 def capture_merged(
-    model: nn.Module, inputs: Mapping[str, Any], masks: Tensor, *, heads: Heads = "mean"
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    masks: Tensor,
+    *,
+    heads: Heads = "mean",
+    by_head: Sequence[bool] = (),
+    check: bool = True,
 ) -> Iterator[MergedAttention]:
     """Yield the attention of every sentence of a batch.
 
     Long sentences are captured one by one, so that neither the attention of several of them nor that of several layers
-    and heads is in memory at once. The outputs are compared with those of the model as it is for the first sentences.
+    and heads is in memory at once.
 
     Args:
         model: as for `capture_attention`.
         inputs: keyword arguments of its forward for a batch.
         masks: bool (B, T), true for real tokens, on the CPU.
         heads: as for `AttentionNetwork.from_attentions`.
+        by_head: B sentences of which the attention of every head is kept too; default: none.
+        check: whether to compare the outputs with those of the model as it is.
     """
     n_rows, length = masks.shape
     config: Any = find_transformer(model).config.get_text_config()
     n_heads = getattr(config, "num_attention_heads", None)
     row_bytes = 4 * (n_heads if isinstance(n_heads, int) else _HEADS) * length**2
     n_together = max(1, _MAX_LAYER_BYTES // row_bytes)
+    wanted = list(by_head) or [False] * n_rows
     for start in range(0, n_rows, n_together):
         rows = slice(start, start + n_together)
-        yield from _captured(model, row_inputs(inputs, rows, n_rows), masks[rows], heads)
+        yield from _captured(model, row_inputs(inputs, rows, n_rows), masks[rows], heads, wanted[rows], check)
 
 
 def row_inputs(inputs: Mapping[str, Any], rows: slice, n_rows: int) -> dict[str, Any]:
@@ -77,26 +88,33 @@ def row_inputs(inputs: Mapping[str, Any], rows: slice, n_rows: int) -> dict[str,
     }
 
 
-def _captured(model: nn.Module, inputs: Mapping[str, Any], masks: Tensor, heads: Heads) -> list[MergedAttention]:
+def _captured(
+    model: nn.Module, inputs: Mapping[str, Any], masks: Tensor, heads: Heads, wanted: Sequence[bool], check: bool
+) -> list[MergedAttention]:
     length = masks.shape[1]
     kept = [kept_positions(mask, length) for mask in masks]
 
-    def reduce(layer: Tensor) -> list[tuple[Floats, bool]]:
+    def reduce(layer: Tensor) -> list[tuple[Floats, bool, np.ndarray[Any, Any] | None]]:
         return [
-            (merge_heads(_array(sentence), 0, length, positions, heads), is_causal([sentence], mask))
-            for sentence, positions, mask in zip(layer, kept, masks, strict=True)
+            (
+                merge_heads(array := _array(sentence), 0, length, positions, heads),
+                is_causal([sentence], mask),
+                array[:, positions[:, None], positions] if each else None,
+            )
+            for sentence, positions, mask, each in zip(layer, kept, masks, wanted, strict=True)
         ]
 
-    by_layer: list[Any] = capture_layers(model, inputs, reduce)
+    by_layer: list[Any] = capture_layers(model, inputs, reduce, check=check)
     found = []
     for row, positions in enumerate(kept):
         merged = np.empty((len(by_layer), len(positions), len(positions)))
-        causal = length > 1
+        causal, each_head = length > 1, []
         for number, layer in enumerate(by_layer):
-            merged[number], of_layer = layer[row]
+            merged[number], of_layer, each = layer[row]
             layer[row] = None  # to save memory
             causal &= of_layer
-        found.append(MergedAttention(merged, positions, length, causal))
+            each_head.append(each)
+        found.append(MergedAttention(merged, positions, length, causal, each_head if wanted[row] else None))
     return found
 
 

@@ -93,8 +93,9 @@ def conductance_flow(
         >>> flow.values.shape, flow.edges.shape, flow.is_conserved
         ((7, 6), (6, 6, 6), True)
     """
-    options: dict[str, Any] = {"tolerance": tolerance, "max_steps": max_steps, "edges": edges, "seed": seed}
-    return _flows(model, tokenizer, [text], [target], payoff, baseline, path, truncate, **options)[0]
+    return _flows(
+        model, tokenizer, [text], [target], payoff, baseline, path, truncate, tolerance, max_steps, edges, seed
+    )[0]
 
 
 def conductance_flows(
@@ -149,8 +150,7 @@ def conductance_flows(
     targets = [None] * len(texts) if targets is None else list(targets)
     if len(targets) != len(texts):
         raise InputError("targets", got=f"{len(targets)} targets", expected=f"one for each of {len(texts)} texts")
-    options: dict[str, Any] = {"tolerance": tolerance, "max_steps": max_steps, "edges": edges, "seed": seed}
-    return _flows(model, tokenizer, texts, targets, payoff, baseline, path, truncate, **options)
+    return _flows(model, tokenizer, texts, targets, payoff, baseline, path, truncate, tolerance, max_steps, edges, seed)
 
 
 def _flows(
@@ -162,7 +162,6 @@ def _flows(
     baseline: MaskingArgument | None,
     path: str | None,
     truncate: bool,
-    *,
     tolerance: float,
     max_steps: int | None,
     edges: bool,
@@ -170,6 +169,7 @@ def _flows(
 ) -> list[ConductanceFlow]:
     get_payoff(payoff, differentiable=True)
     check_seed(seed)
+    check_positive("tolerance", tolerance)
     reader = LogitReader(model)
     path = ("coalitions" if reader.is_causal_lm else "straight") if path is None else path
     check_choice("path", path, PATHS)
@@ -177,9 +177,34 @@ def _flows(
     games = [
         path_game(model, tokenizer, text, target=target, **options) for text, target in zip(texts, targets, strict=True)
     ]
+    flows = flows_of_games(games, path, tolerance=tolerance, max_steps=max_steps, edges=edges, seed=seed)
+    worst = max(flows, key=lambda flow: flow.conservation_error.max(), default=None)
+    if worst is not None and not worst.is_conserved:
+        warnings.warn(
+            f"the flow is conserved up to {worst.conservation_error.max():.1%} of its total variation after "
+            f"{worst.n_steps} steps, not {tolerance:.1%}; {_REMEDIES[path]}",
+            ConservationWarning,
+            stacklevel=3,
+        )
+    return flows
+
+
+def flows_of_games(
+    games: Sequence[TokenGame],
+    path: str | None = None,
+    *,
+    tolerance: float,
+    max_steps: int | None = None,
+    edges: bool = True,
+    seed: int = 0,
+) -> list[ConductanceFlow]:
+    """Return the flows of games of one model, see `path_game`; the other arguments are those of `conductance_flows`."""
+    if not games:
+        return []
+    reader = games[0].reader
+    path = ("coalitions" if reader.is_causal_lm else "straight") if path is None else path
     steps = _MAX_STEPS[path] if max_steps is None else max_steps
     if path == "coalitions":
-        check_positive("tolerance", tolerance)
         rounds = track(games, "conductance flows")
         integrals = [_along_coalitions(game, max_steps=steps, edges=edges, seed=seed) for game in rounds]
     else:
@@ -196,16 +221,7 @@ def _flows(
             for game in games:
                 game.embeddings()  # raises if the embeddings are the reason
             raise
-    flows = [_result(game, integral, tolerance) for game, integral in zip(games, integrals, strict=True)]
-    worst = max(flows, key=lambda flow: flow.conservation_error.max(), default=None)
-    if worst is not None and not worst.is_conserved:
-        warnings.warn(
-            f"the flow is conserved up to {worst.conservation_error.max():.1%} of its total variation after "
-            f"{worst.n_steps} steps, not {tolerance:.1%}; {_REMEDIES[path]}",
-            ConservationWarning,
-            stacklevel=3,
-        )
-    return flows
+    return [_result(game, integral, tolerance) for game, integral in zip(games, integrals, strict=True)]
 
 
 def path_game(
@@ -218,15 +234,35 @@ def path_game(
     baseline: MaskingArgument | None = None,
     path: str | None = None,
     truncate: bool = False,
+    logits: Tensor | None = None,
 ) -> TokenGame:
-    """Return the token game whose empty coalition is the baseline of the flow; the arguments are those of the flow."""
+    """Return the token game whose empty coalition is the baseline of the flow.
+
+    Args:
+        model, tokenizer, text, target, payoff, baseline, path, truncate: as for `conductance_flow`.
+        logits: (C,) of the text, if they are known.
+    """
     is_causal_lm = LogitReader(model).is_causal_lm
     text = encode_for_model(transformer_of(model), tokenizer, text, truncate=truncate)
     if baseline is None and is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
         baseline = neutral_tokens(tokenizer)
     if is_causal_lm and path != "straight":
         text = fix_ends(text)
-    return TokenGame(model, tokenizer, text, target=target, payoff=payoff, masking=baseline, truncate=truncate)
+    options: dict[str, Any] = {"target": target, "payoff": payoff, "masking": baseline, "truncate": truncate}
+    if logits is not None:
+        return _KnownGame(logits, model, tokenizer, text, **options)
+    return TokenGame(model, tokenizer, text, **options)
+
+
+class _KnownGame(TokenGame):
+    """A token game of a text with known logits (C,)."""
+
+    def __init__(self, logits: Tensor, *arguments: Any, **options: Any) -> None:
+        self._known = logits
+        super().__init__(*arguments, **options)
+
+    def _whole_logits(self, token: int | None) -> Tensor:  # noqa: ARG002
+        return self._known
 
 
 def _result(game: TokenGame, integral: PathIntegral, tolerance: float) -> ConductanceFlow:

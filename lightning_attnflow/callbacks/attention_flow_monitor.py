@@ -176,6 +176,7 @@ class AttentionFlowMonitor(GuardedCallback):
                 remedy='Pass name="second" to one of them.',
             )
         self._failure, self._disabled = None, trainer.barebones
+        self._sentences.start()
         if trainer.barebones and stage == "fit":
             rank_zero_info("AttentionFlowMonitor: off, because Trainer(barebones=True) logs nothing.")
         if self._module is None or self._module() is not pl_module:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +16,15 @@ from lightning_attnflow.attention.merged import capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Readout
 from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.tokens import EncodedText
-from lightning_attnflow.attribution.conductance import conductance_flows
+from lightning_attnflow.attribution.conductance import flows_of_games, path_game
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
 from lightning_attnflow.attribution.target import LogitReader, class_probabilities
 from lightning_attnflow.callbacks.batches import real_tokens, sentence_keys
-from lightning_attnflow.callbacks.heads import WordHeads, word_heads
+from lightning_attnflow.callbacks.heads import WordHeads, heads_wanted, word_heads
 from lightning_attnflow.callbacks.readouts import Readouts
 from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
-from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
+from lightning_attnflow.flow.conductance import ConductanceFlow
 from lightning_attnflow.plots.sentence_flow import SentenceFlow
 
 if TYPE_CHECKING:
@@ -107,6 +106,29 @@ class Measured:
     notes: dict[str, str]
 
 
+@dataclass
+class ModelFacts:
+    """What the first measurement of a model finds out for later ones, because training does not change it.
+
+    Args:
+        readout: a readout with a name and the reason for it.
+        is_checked: whether the outputs with the attention that is captured are those of the model as it is.
+    """
+
+    readout: tuple[str, str] | None = None
+    is_checked: bool = False
+
+
+class _Prediction(NamedTuple):
+    """The predicted class or token, its name and probability, those of few classes, and the logits (C,)."""
+
+    target: int | None
+    name: str
+    probability: float
+    classes: dict[str, float]
+    logits: torch.Tensor | None
+
+
 def measure(
     transformer: PreTrainedModel,
     batches: Sequence[Mapping[str, Any]],
@@ -115,6 +137,7 @@ def measure(
     texts: Mapping[tuple[int, ...], str] | None = None,
     *,
     edges: bool = True,
+    facts: ModelFacts | None = None,
 ) -> Measured:
     """Compute the flows and predictions of all sentences.
 
@@ -124,8 +147,10 @@ def measure(
         tokenizer: names the tokens; without it there is no conductance flow, which needs the mask token.
         settings: which flows.
         texts: known texts by token ids.
-        edges: whether to compute the edges of the conductance flow too.
+        edges: whether to compute what only the page of the run shows: edges, and the attention of every head.
+        facts: of earlier measurements; updated.
     """
+    facts = ModelFacts() if facts is None else facts
     masks = [real_tokens(batch) for batch in batches]
     players: list[Players] = []
     keys: list[str] = []
@@ -138,24 +163,37 @@ def measure(
     notes: dict[str, str] = {}
     attention: Sequence[SentenceFlow | None] = [None] * len(keys)
     conductance: Sequence[ConductanceFlow | None] = [None] * len(keys)
+    heads: Sequence[WordHeads] = [""] * len(keys)
     if settings.flow != "conductance":
-        attention, notes["readout"] = _attention_flows(transformer, batches, masks, players, keys, settings, edges)
+        attention, heads, notes["readout"] = _attention_flows(
+            transformer, batches, masks, players, keys, settings, edges, facts
+        )
     predictions = _predictions(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
-    if settings.flow != "attention" and predictions[0][0] is not None:
-        targets = [prediction[0] for prediction in predictions]
-        conductance = _conductance_flows(transformer, batches, players, tokenizer, targets, settings, notes, edges)
+    if settings.flow != "attention" and predictions[0].target is not None:
+        conductance = _conductance_flows(transformer, batches, players, tokenizer, predictions, settings, notes, edges)
     if settings.words and tokenizer is not None and any(one.kind != "words" for one in players):
         notes["words"] = (
             "some sentences are shown token by token: the tokenizer is not a fast one, or does not reproduce the "
             "tokens of the decoded text."
         )
     sentences = [
-        MonitoredSentence(one.text.strip(), one.names, one.is_special, key, flow, signed, *prediction)
-        for one, key, flow, signed, prediction in zip(players, keys, attention, conductance, predictions, strict=True)
+        MonitoredSentence(
+            text=one.text.strip(),
+            labels=one.names,
+            special=one.is_special,
+            key=key,
+            attention=flow,
+            conductance=signed,
+            target=prediction.target,
+            prediction=prediction.name,
+            probability=prediction.probability,
+            classes=prediction.classes,
+            heads=of_heads,
+        )
+        for one, key, flow, signed, prediction, of_heads in zip(
+            players, keys, attention, conductance, predictions, heads, strict=True
+        )
     ]
-    if edges and settings.flow != "conductance":
-        heads = word_heads(transformer, batches, masks, players)
-        sentences = [replace(one, heads=of_heads) for one, of_heads in zip(sentences, heads, strict=True)]
     return Measured(sentences, notes)
 
 
@@ -167,10 +205,13 @@ def _attention_flows(
     keys: Sequence[str],
     settings: FlowSettings,
     edges: bool,
-) -> tuple[list[SentenceFlow], str]:
-    """Return the attention flow of every sentence, and the readout with the reason for it."""
-    readouts = Readouts(transformer, batches, masks, settings.readout)
+    facts: ModelFacts,
+) -> tuple[list[SentenceFlow], list[WordHeads], str]:
+    """Return the attention flow and the heads of every sentence, and the readout with the reason for it."""
+    readouts = Readouts(transformer, batches, masks, settings.readout, facts.readout)
+    wanted = heads_wanted(transformer, players) if edges else [False] * len(players)
     sentences: list[SentenceFlow] = []
+    heads: list[WordHeads] = []
     pending: list[AttentionNetwork] = []
 
     def add_flows() -> None:
@@ -184,14 +225,19 @@ def _attention_flows(
         pending.clear()
 
     for batch, real in zip(batches, masks, strict=True):
-        for row, merged in enumerate(capture_merged(transformer, batch, real, heads=settings.heads)):
+        rows = slice(len(heads), len(heads) + len(real))
+        options: dict[str, Any] = {"heads": settings.heads, "by_head": wanted[rows], "check": not facts.is_checked}
+        for row, merged in enumerate(capture_merged(transformer, batch, real, **options)):
             readout = readouts.of(batch, row, real[row], causal=merged.is_causal)
+            heads.append(word_heads(transformer, merged, players[len(heads)]) if edges else "")
             pending.append(merged.network(residual=settings.residual, readout=readout, copy=False))
             del merged  # to save memory while the next sentence is captured
             if sum(network.capacities.nbytes for network in pending) > _MAX_NETWORK_BYTES:
                 add_flows()  # of few long sentences, or of many short ones in parallel
+        facts.is_checked = True
     add_flows()
-    return sentences, readouts.note
+    facts.readout = facts.readout or readouts.named
+    return sentences, heads, readouts.note
 
 
 def _predictions(
@@ -201,8 +247,8 @@ def _predictions(
     notes: dict[str, str],
     *,
     required: bool,
-) -> list[tuple[int | None, str, float, dict[str, float]]]:
-    """Return the predicted class or token of every sentence, its name and probability, and those of all classes."""
+) -> list[_Prediction]:
+    """Return the prediction for every sentence."""
     reader = LogitReader(transformer)
     try:
         with eval_mode(transformer), torch.no_grad():
@@ -211,20 +257,24 @@ def _predictions(
         if required:
             raise
         notes["prediction"] = f"no prediction and no conductance flow: {error}"
-        return [(None, "", float("nan"), {})] * sum(len(batch["input_ids"]) for batch in batches)
-    probabilities = torch.cat([class_probabilities(batch, reader.problem) for batch in logits])
+        return [_Prediction(None, "", float("nan"), {}, None)] * sum(len(batch["input_ids"]) for batch in batches)
+    rows = torch.cat(logits)
+    probabilities = class_probabilities(rows, reader.problem)
     best = probabilities.max(dim=-1)
     n_classes = probabilities.shape[-1]
     few = reader.problem != "score" and not reader.is_causal_lm and n_classes <= _MOST_CLASSES
     names = [reader.name_of(target, tokenizer) for target in range(n_classes if few else 0)]
     return [
-        (
+        _Prediction(
             target,
             reader.name_of(target, tokenizer),
             probability,
             dict(zip(names, row.tolist(), strict=True)) if few else {},
+            own,
         )
-        for target, probability, row in zip(best.indices.tolist(), best.values.tolist(), probabilities, strict=True)
+        for target, probability, row, own in zip(
+            best.indices.tolist(), best.values.tolist(), probabilities, rows.cpu(), strict=True
+        )
     ]
 
 
@@ -233,7 +283,7 @@ def _conductance_flows(
     batches: Sequence[Mapping[str, Any]],
     players: Sequence[Players],
     tokenizer: PreTrainedTokenizerBase | None,
-    targets: Sequence[int | None],
+    predictions: Sequence[_Prediction],
     settings: FlowSettings,
     notes: dict[str, str],
     edges: bool,
@@ -244,11 +294,11 @@ def _conductance_flows(
     flows: list[ConductanceFlow | None] = []
     failures: list[AttnFlowError] = []
     try:
-        flows += _flows_together(transformer, tokenizer, texts, targets, edges)
-    except AttnFlowError:  # of at least one sentence
-        for text, target in zip(texts, targets, strict=True):
+        flows += _flows_together(transformer, tokenizer, texts, predictions, edges)
+    except AttnFlowError:  # of at least one sentence, or it has other logits without padding
+        for text, prediction in zip(texts, predictions, strict=True):
             try:
-                flows += _flows_together(transformer, tokenizer, [text], [target], edges)
+                flows += _flows_together(transformer, tokenizer, [text], [prediction._replace(logits=None)], edges)
             except AttnFlowError as error:  # such as a collapsed model, whose prediction does not depend on the words
                 flows.append(None)
                 failures.append(error)
@@ -277,18 +327,20 @@ def _flows_together(
     transformer: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
     texts: Sequence[EncodedText],
-    targets: Sequence[int | None],
+    predictions: Sequence[_Prediction],
     edges: bool,
 ) -> list[ConductanceFlow]:
     """Return the conductance flows of sentences that share forward passes, without edges where there are none."""
     if tokenizer is None:
         raise InputError("tokenizer", got="None", expected="the model's tokenizer, for its mask token")
-    options: dict[str, Any] = {"targets": targets, "tolerance": CONDUCTANCE_TOLERANCE, "max_steps": 64}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConservationWarning)  # stated once, for all sentences
-        try:
-            return conductance_flows(transformer, tokenizer, texts, edges=edges, **options)
-        except CaptureError:  # the attention cannot be recorded
-            if not edges:
-                raise
-            return conductance_flows(transformer, tokenizer, texts, edges=False, **options)
+    games = [
+        path_game(transformer, tokenizer, text, target=one.target, logits=one.logits)
+        for text, one in zip(texts, predictions, strict=True)
+    ]
+    options: dict[str, Any] = {"tolerance": CONDUCTANCE_TOLERANCE, "max_steps": 64}
+    try:
+        return flows_of_games(games, edges=edges, **options)
+    except CaptureError:  # the attention cannot be recorded
+        if not edges:
+            raise
+        return flows_of_games(games, edges=False, **options)

@@ -23,9 +23,7 @@ class Readouts:
         batches: its keyword arguments.
         masks: bool (B, T) of each batch, true for real tokens.
         readout: of the user, or "auto"; see `choose_readout`.
-
-    Attributes:
-        note: the readout and the reason for it.
+        known: `named` of an earlier measurement of the same model.
     """
 
     def __init__(
@@ -34,14 +32,29 @@ class Readouts:
         batches: Sequence[Mapping[str, Any]],
         masks: Sequence[Tensor],
         readout: Readout | Literal["auto"],
+        known: tuple[str, str] | None = None,
     ) -> None:
         self._transformer, self._readout = transformer, readout
         self._is_auto = isinstance(readout, str) and readout == "auto"
         rows = [(batch, row, mask) for batch, real in zip(batches, masks, strict=True) for row, mask in enumerate(real)]
         self._longest = max(rows, key=lambda sentence: int(sentence[2].sum()))
-        self._chosen: tuple[Any, str] | None = None  # of the longest
+        self._chosen: tuple[Any, str] | None = known  # of the longest
         self._padding = getattr(transformer.config.get_text_config(), "pad_token_id", None)
-        self.note = f"readout {readout!r}: set by the user."
+
+    @property
+    def note(self) -> str:
+        """The readout and the reason for it."""
+        if self._chosen is None:
+            return f"readout {self._readout!r}: set by the user."
+        name = repr(self._chosen[0]) if isinstance(self._chosen[0], str) else "by weights"
+        return f"readout {name}: {self._chosen[1]}."
+
+    @property
+    def named(self) -> tuple[str, str] | None:
+        """The readout and the reason for it, if it has a name and more than one token decided it."""
+        if self._chosen is None or not isinstance(self._chosen[0], str) or int(self._longest[2].sum()) < 2:
+            return None
+        return self._chosen
 
     def of(self, batch: Mapping[str, Any], row: int, mask: Tensor, *, causal: bool) -> Readout:
         """Return the readout of a sentence, bool (T,) true for its real tokens."""
@@ -49,8 +62,6 @@ class Readouts:
             return self._readout  # type: ignore[return-value]
         if self._chosen is None:
             self._chosen = self._choose(*self._longest, causal)
-            name = repr(self._chosen[0]) if isinstance(self._chosen[0], str) else "by weights"
-            self.note = f"readout {name}: {self._chosen[1]}."
         # a decoder classifier finds its last token by the padding token, which may occur in a text
         has_padding = self._padding in batch["input_ids"][row].cpu()[mask].tolist()
         own = has_padding or not isinstance(self._chosen[0], str)

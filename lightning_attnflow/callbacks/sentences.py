@@ -26,7 +26,7 @@ from lightning_attnflow.callbacks.batches import (
     take,
 )
 from lightning_attnflow.callbacks.budget import OverheadBudget
-from lightning_attnflow.callbacks.measure import FlowSettings, Measured, MonitoredSentence, measure
+from lightning_attnflow.callbacks.measure import FlowSettings, Measured, ModelFacts, MonitoredSentence, measure
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ class ValidationSentences:
             encode_probe(tokenizer, text, f"probes[{index}]") for index, text in enumerate(probes) if tokenizer
         ]
         self._texts = {tuple(one["input_ids"]): text for one, text in zip(self._encodings, probes, strict=True)}
+        self.start()
+
+    def start(self) -> None:
+        """Start a run, perhaps with another model."""
+        self._facts = ModelFacts()
         self.clear()
 
     def clear(self) -> None:
@@ -139,7 +144,8 @@ class ValidationSentences:
     def _timed(self, transformer: PreTrainedModel, batches: list[dict[str, Any]], *, is_shown: bool) -> Measured:
         """Measure sentences, and let the budget learn their cost."""
         started = time.perf_counter()
-        measured = measure(transformer, batches, self._tokenizer, self._settings, self._texts, edges=is_shown)
+        options: dict[str, Any] = {"edges": is_shown, "facts": self._facts}
+        measured = measure(transformer, batches, self._tokenizer, self._settings, self._texts, **options)
         self._budget.observe(time.perf_counter() - started, _lengths(batches), is_validation=not is_shown)
         sentences = [
             replace(one, label=class_label(transformer, self._labels[one.key])) if one.key in self._labels else one

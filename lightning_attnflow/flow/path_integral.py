@@ -41,6 +41,7 @@ from lightning_attnflow.flow.conductance import total_variation
 from lightning_attnflow.flow.path_points import (
     BATCH_POSITIONS,
     MAX_BYTES,
+    AttentionPoint,
     PathPoint,
     PathPoints,
     Payoff,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _FIRST_INTERVALS = 2  # of two steps each: five points
+_EDGE_BYTES = 2**24  # of the attention of all heads at the points whose edges are computed together
 _MAX_PADDED, _FREE_PADDING = 1.25, 8  # longest sentence that shares a pass: this multiple of the shortest, and 8 more
 
 
@@ -325,19 +327,46 @@ def _values(left: PathPoint, middle: PathPoint, right: PathPoint) -> Tensor:
 
 
 def _edges(points: PathPoints, intervals: Sequence[_Interval], values: Floats) -> Floats:
-    """Edges (L, T, T) of all intervals."""
+    """Edges (L, T, T) of all intervals, which are sorted."""
     matrices = np.zeros((len(values) - 1, values.shape[1], values.shape[1]))
-    for interval in intervals:
-        ends = [points[position].attention for position in (interval.start, interval.middle, interval.end)]
-        for layer, three in enumerate(zip(*ends, strict=True)):
-            by_key = _tangents(*(point.key for point in three))
-            by_value = _tangents(*(point.value for point in three))
-            for point, key_change, value_change in zip(three, by_key, by_value, strict=True):
-                weights, factor = point.edge_factors()
-                flows = (point.gradient @ value_change.mT).mul_(weights)  # (heads, T, T)
-                flows += point.score_changes(key_change).mul_(factor)
-                matrices[layer] += flows.sum(dim=0, dtype=torch.float64).cpu().numpy()
+    at_once = (
+        len(intervals) if points.has(*(end for one in intervals for end in (one.start, one.middle, one.end))) else 1
+    )
+    for start in range(0, len(intervals), at_once):
+        run = intervals[start : start + at_once]
+        positions = [run[0].start, *(position for one in run for position in (one.middle, one.end))]
+        attention = [points[position].attention for position in positions]
+        for layer, of_points in enumerate(zip(*attention, strict=True)):
+            matrices[layer] += _edges_of_layer(of_points)
     return with_diagonal(matrices, values)
+
+
+def _edges_of_layer(points: Sequence[AttentionPoint]) -> Floats:
+    """Edges (T, T) of a run of intervals, from the points of one layer: ends and midpoints in turn."""
+    by_key, by_value = (
+        _tangents_of_run(torch.stack(of_points)) for of_points in zip(*((p.key, p.value) for p in points), strict=True)
+    )
+    heads, length = points[0].query.shape[:2]
+    at_once = max(1, _EDGE_BYTES // (points[0].query.element_size() * heads * length**2))
+    edges = np.zeros((length, length))
+    for start in range(0, len(points), at_once):
+        rows = slice(start, start + at_once)
+        point = AttentionPoint.stacked(points[rows])
+        weights, factor = point.edge_factors()
+        flows = (point.gradient @ by_value[rows].mT).mul_(weights)  # (points, heads, T, T)
+        flows += point.score_changes(by_key[rows]).mul_(factor)
+        edges += flows.sum(dim=(0, 1), dtype=torch.float64).cpu().numpy()
+    return edges
+
+
+def _tangents_of_run(points: Tensor) -> Tensor:
+    """Sum the tangents (points, ...) of the intervals of a run at each point, from values at ends and midpoints."""
+    left, middle, right = _tangents(points[:-1:2], points[1::2], points[2::2])
+    tangents = torch.zeros_like(points)
+    tangents[:-1:2] += left
+    tangents[1::2] = middle
+    tangents[2::2] += right
+    return tangents
 
 
 def with_diagonal(matrices: Floats, values: Floats) -> Floats:

@@ -37,6 +37,20 @@ class AttentionPoint(NamedTuple):
     softcap: float | None
     position_scores: Callable[[Tensor], Tensor] | None = None
 
+    @classmethod
+    def stacked(cls, points: Sequence[AttentionPoint]) -> AttentionPoint:
+        """Return the points (m, heads, T, d) of one layer and sentence together."""
+        query, key, value, gradient = (
+            torch.stack(tensors) for tensors in zip(*(point[:4] for point in points), strict=True)
+        )
+        masks = [point.mask for point in points]
+        known = next((mask for mask in masks if mask is not None), None)
+        if known is None:
+            return AttentionPoint(query, key, value, gradient, None, *points[0][5:])
+        zero = torch.zeros_like(known)  # transformers omits the mask of a batch without padding
+        mask = torch.stack([zero if mask is None else mask for mask in masks])
+        return AttentionPoint(query, key, value, gradient, mask, *points[0][5:])
+
     def score_changes(self, key_change: Tensor) -> Tensor:
         """Return the changes (heads, T, T) of the scores by the change of the keys, divided by the scaling."""
         changes = self.query @ key_change.mT
@@ -114,9 +128,9 @@ class PathPoints:
         """Evaluate the points that are not kept, in batches of bounded size."""
         evaluate_together([(self, position) for position in positions], self._batch_size)
 
-    def has(self, position: float) -> bool:
-        """Return whether the point is kept."""
-        return position in self._points
+    def has(self, *positions: float) -> bool:
+        """Return whether the points are kept."""
+        return all(position in self._points for position in positions)
 
     @property
     def n_positions(self) -> int:
