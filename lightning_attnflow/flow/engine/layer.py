@@ -161,6 +161,9 @@ class LayerSolver:
             inflow = above.constant + int(above.weights.sum()) - int(above.weights[above.readout_position])
             constants = np.concatenate([[inflow], constants])
             weights = np.concatenate([players.sent[None, :, above.readout_position], weights])
+        if values.leave_one_out.any():  # v(S) <= v(N) - sum of the leave-one-out values of all players not in S
+            constants = np.append(constants, values.total - values.leave_one_out.sum())
+            weights = np.vstack([weights, values.leave_one_out])
         weights = np.minimum(weights, values.alone)  # v(S) <= v(A) + sum of v({i}) over S - A, for any subset A
         full = np.flatnonzero(values.alone == values.total)
         full_player = int(full[0]) if len(full) == 1 else NO_POSITION
