@@ -52,8 +52,11 @@ class LayerGame(NamedTuple):
 
 def make_players(layer: int, members: Bools, edges: Ints) -> Players:
     """Return players with positions bool (n, T), given the edges of the layer, int64 (T, T) ``[key, query]``."""
-    single = members.shape[0] == members.shape[1] and bool((members == np.eye(len(members), dtype=bool)).all())
-    return Players(layer, members, edges if single else members @ edges)
+    player, position = np.nonzero(members)
+    if len(members) == len(position) and (player == position).all():
+        return Players(layer, members, edges)
+    # much faster than a product of matrices of integers
+    return Players(layer, members, np.add.reduceat(edges[position], np.searchsorted(player, np.arange(len(members)))))
 
 
 def modular_values(payoffs: Ints) -> LayerValues:
@@ -121,13 +124,13 @@ class LayerSolver:
 
     def layer_values(self, total: int | None) -> LayerValues:
         """Return the values alone, of all players, and leave-one-out; ``total`` is v(N) if it is known."""
-        n = len(self.players.sent)
-        alone = self.values(self.players.sent)
+        sent = self.players.sent
+        alone, everything = self.values(sent), sent.sum(axis=0)
         if total is None:
-            total = int(self.of_coalitions(np.ones((1, n), dtype=bool))[0])
-        leave_one_out = np.zeros(n, dtype=np.int64)
+            total = int(self.values(everything[None])[0])
+        leave_one_out = np.zeros(len(sent), dtype=np.int64)
         needed = self._needed(alone, total)
-        leave_one_out[needed] = total - self.of_coalitions(~np.eye(n, dtype=bool)[needed])
+        leave_one_out[needed] = total - self.values(everything - sent[needed])
         return LayerValues(alone, total, leave_one_out)
 
     def _needed(self, alone: Ints, total: int) -> NDArray[np.intp]:
@@ -144,9 +147,7 @@ class LayerSolver:
         """Return a leading part of ``candidates`` with value v(N), or none if not even all of them have it."""
         size = 1 + int(np.searchsorted(np.cumsum(alone[candidates]), total))  # v is at most the sum of the values alone
         while size <= len(candidates):
-            coalition = np.zeros((1, len(alone)), dtype=bool)
-            coalition[0, candidates[:size]] = True
-            if self.of_coalitions(coalition)[0] == total:
+            if self.values(self.players.sent[candidates[:size]].sum(axis=0)[None])[0] == total:
                 return candidates[:size]
             size = len(candidates) if size < len(candidates) < 2 * size else 2 * size
         return candidates[:0]
