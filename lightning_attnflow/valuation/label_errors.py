@@ -1,4 +1,4 @@
-"""Find wrong labels from frozen features: leave-one-out margins of a linear head, in closed form."""
+"""Find wrong labels from frozen features: leave-one-out predictions of a linear head, and label noise by class."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from lightning_attnflow._checks import check_seed
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.data import check_features, check_validation
 from lightning_attnflow.valuation.label_errors_result import LabelErrors
-from lightning_attnflow.valuation.label_noise import estimate_share
+from lightning_attnflow.valuation.label_noise import LabelNoise, estimate_noise
 from lightning_attnflow.valuation.label_scores import design, head_scores
 from lightning_attnflow.valuation.labels import encode_labels
+
+_REPORTED_CLASSES = 5
+_VALIDATION_SHARE = 0.02  # smaller estimated shares of wrong validation labels are not reported
 
 
 def find_label_errors(
@@ -30,26 +33,27 @@ def find_label_errors(
 ) -> LabelErrors:
     """Rank training examples by how likely their label is wrong.
 
-    A logistic regression is trained on the features of all examples, those of the validation set included. The score
-    of an example is its leave-one-out margin: the logit of its given label minus the largest other logit, predicted by
-    the model trained without the example. It is computed in closed form for all examples at once. The suggested label
-    is the class with the largest leave-one-out probability.
+    A logistic regression is trained on the features of all examples, those of the validation set included. It predicts
+    the label of each example without having seen it (leave-one-out, computed in closed form for all examples at once).
+    From these predictions the label noise of each class is estimated, see
+    :func:`~lightning_attnflow.valuation.label_noise.estimate_noise`. The score of an example is the log-odds that its
+    label is correct: if most wrong labels are in one class, examples of that class move up in the ranking. The
+    suggested label is the class with the largest leave-one-out probability.
 
-    The share of wrong labels is estimated from how often labels disagree with confident leave-one-out predictions; see
-    :func:`~lightning_attnflow.valuation.label_noise.estimate_share` for its assumptions. Clean validation labels make
-    it accurate; without them its interval is wide.
+    The estimated share of wrong labels and its interval assume that labels are wrong at random within a class. Labels
+    that are wrong because the examples are unclear cannot be told from correct labels of unclear examples, so with them
+    the share is a lower bound. Validation labels may be wrong too; the result says if they seem to be.
 
     Components of the result, each low where the label is likely wrong: ``p_correct``, the probability that the label
-    is correct if the estimated share of labels is wrong; ``aum``, the mean margin over a gradient descent;
-    ``self_influence``, minus the influence of the example on its own loss; and with a validation set ``influence``, the
-    change of the validation log-likelihood due to the example.
+    is correct; ``margin``, the leave-one-out logit of the given label minus the largest other one; ``aum``, the mean
+    margin over a gradient descent; ``self_influence``, minus the influence of the example on its own loss; and with a
+    validation set ``influence``, the change of the validation log-likelihood due to the example.
 
     Args:
         features: float (n, d), one row for each training example.
         labels: n labels: strings, numbers or booleans, in a list, array, tensor or pandas column.
         validation_features: float (m, d). Default: no validation set.
-        validation_labels: m labels, of classes that occur in ``labels``. The estimated share of wrong labels is right
-            only if they are correct.
+        validation_labels: m labels, of classes that occur in ``labels``.
         ids: n different identifiers; default: the indices.
         texts: n texts, for the tables.
         rows: n row numbers in the user's file; default: the indices.
@@ -62,8 +66,8 @@ def find_label_errors(
     Source: closed-form leave-one-out of logistic regression: Pregibon (1981).
 
     Example:
-        >>> features = [[0.0], [0.1], [0.2], [1.0], [1.1], [1.2]]
-        >>> errors = find_label_errors(features, ["neg", "neg", "pos", "pos", "pos", "pos"])
+        >>> features = [[0.0], [0.1], [0.2], [0.3], [1.0], [1.1], [1.2], [1.3]]
+        >>> errors = find_label_errors(features, ["neg", "neg", "pos", "neg", "pos", "pos", "pos", "pos"])
         >>> int(errors.order[0]), errors.labels[2], errors.suggested[2]
         (2, 'pos', 'neg')
     """
@@ -79,17 +83,18 @@ def find_label_errors(
         held_out, truth = check_validation(validation_features, validation_labels, train.shape[1], classes)
         everything, every_label = np.concatenate([train, held_out]), np.concatenate([given, truth])
     scores = head_scores(design(everything, n), every_label, len(classes), n_train=n)
-    noise = estimate_share(scores.probabilities, every_label, n)
+    noise = estimate_noise(scores.probabilities, every_label, n)
     components = {
         "p_correct": noise.correct,
+        "margin": scores.margin[:n],
         "aum": scores.aum[:n],
         "self_influence": scores.self_influence[:n],
     }
     if scores.influence is not None:
         components["influence"] = scores.influence
     return LabelErrors(
-        scores.margin[:n],
-        score_name="leave-one-out margin",
+        noise.log_odds,
+        score_name="log-odds of a correct label",
         component_values=np.array(list(components.values())),
         component_names=tuple(components),
         labels=tuple(classes[index] for index in given),
@@ -99,8 +104,18 @@ def find_label_errors(
         ids=() if ids is None else tuple(ids),
         texts=() if texts is None else tuple(texts),
         rows=() if rows is None else tuple(rows),
-        notes=_remarks(train, given),
+        notes=_noise_remarks(noise, classes) + _remarks(train, given),
     )
+
+
+def _noise_remarks(noise: LabelNoise, classes: Sequence[Any]) -> tuple[str, ...]:
+    """The shares of wrong labels of at most five classes, the largest first, and that of the validation labels."""
+    largest = np.argsort(-noise.by_class, kind="stable")[:_REPORTED_CLASSES]
+    shares = ", ".join(f"{noise.by_class[index]:.1%} of {classes[index]}" for index in largest)
+    remarks = [f"by given label {shares}"]
+    if noise.validation_share > _VALIDATION_SHARE:
+        remarks.append(f"about {noise.validation_share:.0%} of the validation labels seem to be wrong")
+    return tuple(remarks)
 
 
 def _remarks(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[str, ...]:

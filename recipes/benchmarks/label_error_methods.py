@@ -53,7 +53,8 @@ def without_validation(features: np.ndarray, labels: np.ndarray, seed: int, oob_
     yield f"{DEFAULT}, training set only", errors.scores, seconds
     yield "AUM of the head", errors.components["aum"], seconds
     yield "self-influence", errors.components["self_influence"], seconds
-    yield "mean rank of margin and AUM", _mean_rank(errors.scores, errors.components["aum"]), seconds
+    yield "leave-one-out margin", errors.components["margin"], seconds
+    yield "mean rank of margin and AUM", _mean_rank(errors.components["margin"], errors.components["aum"]), seconds
     start = time.perf_counter()
     probabilities = _cross_validated(features, labels, seed)
     yield from _cleanlab(probabilities, labels, len(labels), time.perf_counter() - start, "")
@@ -79,7 +80,8 @@ def with_validation(
     yield DEFAULT, errors.scores, seconds
     yield "AUM of the head, with validation", errors.components["aum"], seconds
     yield "self-influence, with validation", errors.components["self_influence"], seconds
-    joint = _mean_rank(errors.scores, errors.components["aum"])
+    yield "leave-one-out margin, with validation", errors.components["margin"], seconds
+    joint = _mean_rank(errors.components["margin"], errors.components["aum"])
     yield "mean rank of margin and AUM, with validation", joint, seconds
     everything, every_label = np.concatenate([features, held_out]), np.concatenate([labels, truth])
     start = time.perf_counter()

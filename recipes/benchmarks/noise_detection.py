@@ -10,6 +10,9 @@ t interval of the paired difference, and the coverage of its estimated share of 
     python recipes/benchmarks/noise_detection.py --sizes 300 --draws 10
     python recipes/benchmarks/noise_detection.py --sizes 1000 5000 --draws 10 --games 0
     python recipes/benchmarks/noise_detection.py --sizes 300 --draws 3 --games 2 --oob-python ENV/bin/python
+    python recipes/benchmarks/noise_detection.py --sizes 1000 --draws 10 --reliability
+
+The last command prints how often the labels with a given probability of being correct (`p_correct`) are correct.
 
 Results are appended to a file after every draw (--results), so that a run can be interrupted and continued.
 """
@@ -31,6 +34,7 @@ from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 from transformers import AutoModel, AutoTokenizer
 
+from lightning_attnflow import find_label_errors
 from lightning_attnflow.valuation import encode_texts
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -54,20 +58,28 @@ def flipped_rows(kind: str, labels: np.ndarray, ratings: np.ndarray, rng: np.ran
     return rng.permutation(pools[kind])[: round(FLIPPED * len(labels))]
 
 
+def with_flips(
+    ratings: np.ndarray, n: int, kind: str, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A random order of all rows, the first n for training, and their true labels; the training labels and flips."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(ratings))
+    truth, wrong = (ratings[order] > 0).astype(np.int64), np.zeros(n, dtype=bool)
+    wrong[flipped_rows(kind, truth[:n], ratings[order[:n]], rng)] = True
+    return order, truth, np.where(wrong, 1 - truth[:n], truth[:n]), wrong
+
+
 def one_draw(
     features: np.ndarray, ratings: np.ndarray, n: int, kind: str, seed: int, games: int, oob_python: str | None
 ) -> dict[str, dict[str, Sequence[float]]]:
     """For each validation set and method: area under the ROC curve and seconds; also the estimated share."""
-    rng = np.random.default_rng(seed)
-    order, truth = rng.permutation(len(ratings)), (ratings > 0).astype(np.int64)
-    train, labels, wrong = order[:n], truth[order[:n]], np.zeros(n, dtype=bool)
-    wrong[flipped_rows(kind, labels, ratings[train], rng)] = True
-    labels = np.where(wrong, 1 - labels, labels)
+    order, truth, labels, wrong = with_flips(ratings, n, kind, seed)
+    train = order[:n]
     alone = list(without_validation(features[train], labels, seed, oob_python))
     found = {}
     for size, share in VALIDATIONS:
         held = order[n : n + size]
-        held_labels = truth[held].copy()
+        held_labels = truth[n : n + size].copy()
         held_labels[: round(share * size)] = 1 - held_labels[: round(share * size)]  # the order is random
         scored = list(alone)
         if size:
@@ -183,6 +195,30 @@ def coverage(shares: dict) -> None:
         print(f"  n = {n:<6} {kind:12} validation {validation:8} {share.mean():.3f} {covered:6.2f} {len(rows):6}")
 
 
+def reliability(data: dict, n: int, draws: int) -> None:
+    """Print how many labels are correct in each tenth of ``p_correct``, with labels flipped at random."""
+    for source, (features, ratings) in data.items():
+        for size in (0, 400):
+            stated, actual = [], []
+            for seed in range(draws):
+                order, truth, labels, wrong = with_flips(ratings, n, "random", seed)
+                held = order[n : n + size]
+                validation = (features[held], truth[n : n + size]) if size else ()
+                stated.append(find_label_errors(features[order[:n]], labels, *validation).components["p_correct"])
+                actual.append(~wrong)
+            correct, is_right = np.concatenate(stated), np.concatenate(actual)
+            tenth = np.minimum((10 * correct).astype(int), 9)
+            error = sum(abs((correct - is_right)[tenth == bin_].sum()) for bin_ in range(10)) / len(correct)
+            print(
+                f"\n{source}, n = {n}, {size} validation labels, {draws} draws: expected calibration error {error:.3f}"
+            )
+            print("  p_correct   labels   mean p_correct   share correct")
+            for bin_ in np.unique(tenth):
+                chosen = tenth == bin_
+                numbers = f"{chosen.sum():8}{correct[chosen].mean():17.3f}{is_right[chosen].mean():16.3f}"
+                print(f"  {bin_ / 10:.1f} to {(bin_ + 1) / 10:.1f}{numbers}")
+
+
 def encoded(source: str) -> tuple[np.ndarray, np.ndarray]:
     """Features and ratings of the sentences with an absolute rating of at least 1."""
     texts, ratings = zip(*[pair for pair in load_movie_reviews(source=source) if abs(pair[1]) >= 1], strict=True)
@@ -201,11 +237,16 @@ if __name__ == "__main__":
         "--games", type=int, default=1, help="0: no Data Shapley; 1: two permutations; 2: also twenty, and others"
     )
     parser.add_argument("--oob-python", help="Python of an environment with pyDVL and numpy < 2")
+    parser.add_argument("--reliability", action="store_true", help="print the calibration of p_correct instead")
     parser.add_argument("--results", type=Path, default=Path("noise_detection.jsonl"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     done = {(draw["n"], draw["source"], draw["flips"], draw["seed"]) for draw in read(arguments.results)}
     data = {source: encoded(source) for source in arguments.sources} if arguments.sizes else {}
+    if arguments.reliability:
+        for n in arguments.sizes:
+            reliability(data, n, arguments.draws)
+        sys.exit()
     for n in arguments.sizes:
         for seed in range(arguments.draws):
             for source, (features, ratings) in data.items():

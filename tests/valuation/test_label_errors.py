@@ -17,7 +17,7 @@ from scipy.special import expit, log_expit
 from lightning_attnflow import find_label_errors
 from lightning_attnflow._ranks import spearman
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.label_noise import estimate_share
+from lightning_attnflow.valuation.label_noise import estimate_noise
 from lightning_attnflow.valuation.label_scores import design, head_scores
 
 
@@ -44,7 +44,7 @@ def trained(rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_score_is_the_margin_of_a_model_retrained_without_the_example(classes: int) -> None:
+def test_the_margin_is_that_of_a_model_retrained_without_the_example(classes: int) -> None:
     features, labels = examples(classes=classes)
     rows = design(features, len(features))
     expected = np.empty(len(labels))
@@ -54,13 +54,13 @@ def test_the_score_is_the_margin_of_a_model_retrained_without_the_example(classe
         if classes == 2:
             logits[0] = 0.0
         expected[left_out] = logits[labels[left_out]] - np.delete(logits, labels[left_out]).max()
-    scores = find_label_errors(features, labels).scores
-    np.testing.assert_allclose(scores, expected, atol=0.1)  # one Newton step instead of retraining
-    assert spearman(scores, expected) > 0.999
+    margin = find_label_errors(features, labels).components["margin"]
+    np.testing.assert_allclose(margin, expected, atol=0.1)  # one Newton step instead of retraining
+    assert spearman(margin, expected) > 0.999
     assert expected.std() > 1
 
 
-def test_the_score_is_exactly_that_of_one_newton_step_without_the_example() -> None:
+def test_the_margin_is_exactly_that_of_one_newton_step_without_the_example() -> None:
     features, labels = examples()
     rows = design(features, len(features))
     optimum, expected = trained(rows, labels), np.empty(len(labels))
@@ -71,7 +71,7 @@ def test_the_score_is_exactly_that_of_one_newton_step_without_the_example() -> N
         hessian = (kept * (probability * (1 - probability))[:, None]).T @ kept + np.eye(rows.shape[1])
         logit_without = rows[left_out] @ (optimum + np.linalg.solve(hessian, gradient))
         expected[left_out] = logit_without if labels[left_out] else -logit_without
-    np.testing.assert_allclose(find_label_errors(features, labels).scores, expected, atol=1e-5)
+    np.testing.assert_allclose(find_label_errors(features, labels).components["margin"], expected, atol=1e-5)
 
 
 def test_validation_examples_are_trained_on_but_not_ranked() -> None:
@@ -124,11 +124,14 @@ def test_aum_is_the_mean_margin_of_the_steps_of_gradient_descent() -> None:
     np.testing.assert_allclose(find_label_errors(features, labels).components["aum"], total / 60, rtol=1e-3)
 
 
-def test_the_order_is_that_of_cleanlab_with_the_same_probabilities() -> None:
+def test_the_order_within_a_class_is_that_of_cleanlab_with_the_same_probabilities() -> None:
     features, labels = examples()
-    scores = head_scores(design(features, 60), labels, 2, n_train=60)
-    peer = get_label_quality_scores(labels, scores.probabilities, method="normalized_margin")
-    assert find_label_errors(features, labels).order.tolist() == np.argsort(peer, kind="stable").tolist()
+    probabilities = head_scores(design(features, 60), labels, 2, n_train=60).probabilities
+    peer = get_label_quality_scores(labels, probabilities, method="normalized_margin")
+    scores = find_label_errors(features, labels).scores
+    for label in (0, 1):
+        chosen = labels == label
+        assert np.argsort(scores[chosen]).tolist() == np.argsort(peer[chosen], kind="stable").tolist()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,7 @@ def test_the_share_of_random_wrong_labels_is_in_its_interval(classes: int, trust
     labels = np.array([rng.choice(classes, p=row) for row in probabilities])
     wrong = rng.random(6000) < 0.2
     labels[:6000][wrong] = (labels[:6000][wrong] + rng.integers(1, classes, size=wrong.sum())) % classes
-    noise = estimate_share(probabilities, labels, 6000)
+    noise = estimate_noise(probabilities, labels, 6000)
     low, high = noise.interval
     assert low <= wrong.mean() <= high
     assert high - low < 0.06
@@ -195,14 +198,14 @@ def test_the_probability_that_a_label_is_correct_is_calibrated() -> None:
     labels = (rng.random(20000) < positive).astype(np.int64)
     wrong = rng.random(20000) < 0.1
     labels[wrong] = 1 - labels[wrong]
-    correct = estimate_share(np.array([1 - positive, positive]).T, labels, 20000).correct
+    correct = estimate_noise(np.array([1 - positive, positive]).T, labels, 20000).correct
     for low, high in ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 0.9)):
         chosen = (correct >= low) & (correct < high)
         assert (~wrong[chosen]).mean() == pytest.approx(correct[chosen].mean(), abs=0.06)
 
 
 def test_the_interval_contains_every_share_if_nothing_is_known() -> None:
-    noise = estimate_share(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), 4)
+    noise = estimate_noise(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), 4)
     assert noise.interval == (0.0, 0.5)
 
 
