@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightning_attnflow.attention.heads import word_attention
 from lightning_attnflow.attention.merged import MergedAttention
 from lightning_attnflow.attention.players import Players
-from lightning_attnflow.viewer.record import heads_fit, too_many_heads
+from lightning_attnflow.viewer.packing import heads_fit, too_many_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

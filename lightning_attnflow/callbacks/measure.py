@@ -38,6 +38,7 @@ CONDUCTANCE_TOLERANCE = 0.03
 
 _MAX_NETWORK_BYTES = 2**24  # of the attention networks of sentences whose flows are computed together
 _MOST_CLASSES = 20  # whose probabilities are kept
+_MOST_WORDS = 128  # of validation sentences whose attention is kept, which takes memory with the square of their number
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _attention_flows(
         groups = [one.positions for one in players[rows]]
         flows = attention_flow(pending, method=settings.method, seed=settings.seed, groups=groups)
         sentences.extend(
-            SentenceFlow.from_flow(*row[:3], key=row[3], edges=edges)
+            SentenceFlow.from_flow(*row[:3], key=row[3], edges=edges or len(row[2].names) <= _MOST_WORDS)
             for row in zip(pending, flows, players[rows], keys[rows], strict=True)
         )
         pending.clear()

@@ -14,7 +14,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning_attnflow.callbacks.measure import MonitoredSentence
 from lightning_attnflow.callbacks.summary import (
     RELATIVE_TO_LAST,
-    SCALARS,
     Reference,
     layer_scalars,
     mean_of_layers,
@@ -33,14 +32,18 @@ from lightning_attnflow.viewer import (
     sentence_record,
     step_record,
 )
+from lightning_attnflow.viewer.numbers import SCALARS
+from lightning_attnflow.viewer.packing import MAX_EDGES
 from lightning_attnflow.viewer.record import Record, to_bytes
 from lightning_attnflow.viewer.results import conductance_part
 from lightning_attnflow.viewer.run_log import FILE_NAME
 from lightning_attnflow.viewer.summary import described_scalars, layer_layout, record_summary
 
 RUN_TITLE = "run"
+_NO_HEADS = "The record holds the single heads of probes only."
 _MOST_SENTENCES = 64  # of a shuffled validation set, which has other sentences every time
 _MOST_EDGE_BYTES = 256 * 2**20
+_VALIDATION_EDGES = 2000  # of a sentence that is not a probe, about 20 kB: there may be many of them
 
 
 class RunRecorder:
@@ -209,6 +212,7 @@ def write_verdicts(verdicts: Sequence[Verdict], step: int, loggers: Sequence[Any
 
 def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, start: Reference) -> Record:
     flows: dict[str, FlowPart] = {}
+    is_brief = one.attention is not None and isinstance(one.heads, str) and not one.heads  # not a probe
     if one.conductance is not None:
         flows["conductance"] = conductance_part(one.conductance, one.prediction or None)
     if one.attention is not None:
@@ -220,6 +224,7 @@ def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, sta
         if flow.attention is not None:
             received = np.concatenate([flow.attention.mean(axis=1), flows["rollout"].values[-1:]])
             heads, reason = (None, one.heads) if isinstance(one.heads, str) else (one.heads, "")
+            reason = _NO_HEADS if is_brief else reason
             flows["attention"] = FlowPart(received, edges=flow.attention, heads=heads, without_heads=reason)
     drifts = {"drift": sentence_drift(one, last), "drift_from_start": sentence_drift(one, start)}
     known = one.target is not None and math.isfinite(one.probability)
@@ -233,6 +238,7 @@ def _sentence(step: int, name: str, one: MonitoredSentence, last: Reference, sta
         prediction=Prediction(one.prediction, one.probability, one.classes) if known else None,
         label=one.label or None,
         numbers={key: value for key, value in drifts.items() if math.isfinite(value)},
+        max_edges=_VALIDATION_EDGES if is_brief else MAX_EDGES,
     )
 
 

@@ -21,28 +21,9 @@ from lightning_attnflow.plots.summaries import (
     signed_drift,
     special_share,
 )
+from lightning_attnflow.viewer.numbers import SCALARS
 
 Floats = NDArray[np.float64]
-
-SCALARS = {
-    "probability": "Probability of the predicted class, averaged over the monitored sentences.",
-    "flips": "Share of sentences whose predicted class changed since the last validation.",
-    "special_share": "Share of the conductance flow that special tokens such as [CLS] and [SEP] hold, averaged over "
-    "the layers between the input and the readout.",
-    "handover_layer": "Layer at which the words have handed over half of the conductance flow to the readout.",
-    "words_for_80_percent": "Number of words that carry 80% of the conductance flow at the input.",
-    "drift": "Distance of the conductance flow at the input to that of the last validation: 0 is equal, "
-    "1 is opposite; 1 for a sentence whose predicted class changed.",
-    "drift_from_start": "Distance of the conductance flow at the input to that before training.",
-    "attention_entropy": "Entropy of the attention flow, averaged over the layers: 1 is uniform over all words, 0 is "
-    "concentrated on one word.",
-    "attention_saturated_layers": "Number of layers whose attention flow is determined by trivial cuts of the network.",
-    "attention_drift": "Total variation distance of the attention flow to that of the last validation, averaged over "
-    "the layers.",
-    "attention_drift_from_start": "Total variation distance of the attention flow to that before training.",
-    "seconds": "Seconds that the monitor took for this validation.",
-}
-"""What each scalar ``attnflow/<name>`` means."""
 
 RELATIVE_TO_LAST = ("drift", "attention_drift", "flips")
 

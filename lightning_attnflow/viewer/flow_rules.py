@@ -56,11 +56,13 @@ def padding(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
 
 
 def uniform(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001
-    """The attention of layers is uniform."""
-    if step == 0:  # an untrained model may be so
-        return
+    """The attention of layers became uniform; that of an untrained model may be so before the training."""
     now = layer_numbers(steps, step, "attention_entropy")
-    layers = [layer for layer, entropy in enumerate(now) if entropy >= UNIFORM_ENTROPY]
+    layers = [
+        layer
+        for layer, entropy in enumerate(now)
+        if entropy >= UNIFORM_ENTROPY and not _at(steps, 0, layer) >= UNIFORM_ENTROPY
+    ]
     if not layers:
         return
     since = step

@@ -25,6 +25,8 @@ MODULES = (
     "heatmap.js",
     "training.js",
     "overview.js",
+    "panels.js",
+    "keys.js",
     "help.js",
     "address.js",
     "header.js",

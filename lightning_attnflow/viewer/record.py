@@ -1,39 +1,25 @@
 """The data that the page shows, as JSON: one record per step and one per sentence and step.
 
 The same records are written as TensorBoard summaries, as lines of a file beside other logs, and into HTML pages.
-Arrays are base64 strings of little-endian numbers; edges are float16, sparse where few of them carry the flow, and the
-attention of single heads has 8 bits.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.viewer.packing import MAX_EDGES, Floats, pack, pack_edges, pack_heads
 
-Floats = NDArray[np.float64]
 Record = dict[str, Any]
 
 FORMAT, VERSION = "attnflow", 2
 OLDEST_VERSION = 1
 """Records of this version have no attention of single heads; everything else is the same."""
 PLUGIN_NAME = "attention_flow"
-EDGE_COVERAGE = 0.995
-"""Sparse edges carry at least this share of the absolute flow of their layer, unless there are too many."""
-MAX_EDGES = 80_000
-"""Sparse edges of one record, 8 bytes each after encoding, so that a record stays below 1 MB."""
-MAX_HEAD_BYTES = 46_000
-"""Bytes for the attention of all heads of one sentence, before encoding, which adds a third."""
-MIN_HEAD_COVERAGE = 0.8
-"""Heads are stored if this share of the attention of each of them fits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +105,7 @@ def sentence_record(
     prediction: Prediction | None = None,
     label: str | None = None,
     numbers: Mapping[str, float] | None = None,
+    max_edges: int = MAX_EDGES,
 ) -> Record:
     """Return the record of one sentence at one step.
 
@@ -132,6 +119,7 @@ def sentence_record(
         prediction: of the model.
         label: name of the correct class, if it is known.
         numbers: of the sentence, such as its drift.
+        max_edges: number of sparse edges of all flows; see `lightning_attnflow.viewer.packing`.
 
     Raises:
         InputError: a flow without one column per word.
@@ -145,7 +133,7 @@ def sentence_record(
         "text": text,
         "words": list(words),
         "special": [int(flag) for flag in is_special],
-        "flows": {kind: flow.to_json(MAX_EDGES // with_edges) for kind, flow in flows.items()},
+        "flows": {kind: flow.to_json(max_edges // with_edges) for kind, flow in flows.items()},
     }
     if prediction is not None:
         record["prediction"] = {
@@ -214,100 +202,6 @@ def from_bytes(line: bytes | str, source: str = "record") -> Record:
             remedy="Update lightning-attnflow." if newer else "Log the run again with this version.",
         )
     return record
-
-
-def pack(array: Any, dtype: str) -> Record:
-    """Return an array as JSON: ``dtype`` ("f4", "f2", "u2", "u1"), ``shape``, and base64 ``data``."""
-    numbers = np.ascontiguousarray(array, dtype=f"<{dtype}")
-    data = base64.b64encode(numbers.tobytes()).decode("ascii")
-    return {"dtype": dtype, "shape": list(numbers.shape), "data": data}
-
-
-def unpack(packed: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the array of `pack`."""
-    numbers = np.frombuffer(base64.b64decode(packed["data"]), dtype=f"<{packed['dtype']}")
-    return numbers.reshape(packed["shape"])
-
-
-def pack_edges(edges: Floats, max_edges: int = MAX_EDGES) -> Record:
-    """Return edges (L, n, n) as JSON: all of them, or the largest ones if they are few or too many.
-
-    ``coverage`` is the share of the absolute flow of each layer that the stored edges carry.
-    """
-    n_layers, n = edges.shape[:2]
-    limit = max(1, max_edges // max(1, n_layers))
-    flat = edges.reshape(n_layers, -1)
-    strength = np.abs(flat)
-    order = np.argsort(-strength, axis=1, kind="stable")
-    carried = np.cumsum(np.take_along_axis(strength, order, axis=1), axis=1)
-    whole = carried[:, -1:]
-    counts = np.minimum((carried < EDGE_COVERAGE * whole).sum(axis=1) + 1, limit)
-    if 3 * counts.sum() >= flat.size and flat.shape[1] <= limit * 3:  # a sparse edge takes as much as three dense ones
-        return {"dense": pack(edges, "f2"), "coverage": [1.0] * n_layers}
-    kept = [order[layer, :count] for layer, count in enumerate(counts)]
-    joined = np.concatenate(kept)
-    values = np.concatenate([flat[layer, chosen] for layer, chosen in enumerate(kept)])
-    shares = [
-        float(carried[layer, count - 1] / whole[layer, 0]) if whole[layer, 0] > 0 else 1.0
-        for layer, count in enumerate(counts)
-    ]
-    return {
-        "n": [int(count) for count in counts],
-        "query": pack(joined // n, "u2"),
-        "key": pack(joined % n, "u2"),
-        "value": pack(values, "f2"),
-        "coverage": shares,
-    }
-
-
-def unpack_edges(packed: Mapping[str, Any], n: int) -> Floats:
-    """Return the edges (L, n, n) of `pack_edges`; edges that were not stored are 0."""
-    if "dense" in packed:
-        return unpack(packed["dense"]).astype(np.float64)
-    edges = np.zeros((len(packed["n"]), n, n))
-    layer = np.repeat(np.arange(len(packed["n"])), packed["n"])
-    edges[layer, unpack(packed["query"]), unpack(packed["key"])] = unpack(packed["value"])
-    return edges
-
-
-def heads_fit(n_layers: int, n_heads: int, n: int) -> bool:
-    """Whether the attention of all heads of n words may fit, so that it is worth computing."""
-    return n_layers * n_heads * n**2 / 8 < MAX_HEAD_BYTES
-
-
-def too_many_heads(n_layers: int, n_heads: int, n: int) -> str:
-    """Return why the heads are left out."""
-    return f"The attention of {n_layers} x {n_heads} heads between {n} words is too large for the record."
-
-
-def pack_heads(heads: Floats) -> Record:
-    """Return the attention of heads (L, H, n, n) as JSON, in steps of 1/255; or why it is left out.
-
-    ``mask`` has one bit for every entry, 1 if it is stored: all that do not round to 0, or the largest that fit.
-    ``coverage`` is the smallest share of the attention of a head that is stored.
-    """
-    n_layers, n_heads, n = heads.shape[:3]
-    rounded = np.rint(255 * heads).astype(np.uint8)
-    room = MAX_HEAD_BYTES - (rounded.size + 7) // 8
-    counts = np.bincount(rounded.ravel(), minlength=256)
-    stored = np.cumsum(counts[::-1])[::-1]  # number of entries of at least each value
-    smallest = next((value for value in range(1, 256) if stored[value] <= room), 256)
-    kept = rounded >= smallest
-    whole = heads.sum(axis=(2, 3))
-    coverage = (rounded * kept / 255).sum(axis=(2, 3)) / np.where(whole > 0, whole, 1.0)
-    if room < 0 or coverage.min() < MIN_HEAD_COVERAGE:
-        return {"without_heads": too_many_heads(n_layers, n_heads, n)}
-    packed = {"shape": [n_layers, n_heads, n], "coverage": round(min(1.0, float(coverage.min())), 4)}
-    return {"heads": packed | {"mask": pack(np.packbits(kept), "u1"), "value": pack(rounded[kept], "u1")}}
-
-
-def unpack_heads(packed: Mapping[str, Any]) -> Floats:
-    """Return the attention (L, H, n, n) of `pack_heads`; entries that were not stored are 0."""
-    n_layers, n_heads, n = packed["shape"]
-    heads = np.zeros((n_layers, n_heads, n, n))
-    kept = np.unpackbits(unpack(packed["mask"]), count=heads.size).astype(bool).reshape(heads.shape)
-    heads[kept] = unpack(packed["value"]) / 255
-    return heads
 
 
 def _header(kind: str, step: int) -> Record:

@@ -9,6 +9,7 @@ from typing import Any
 from lightning_attnflow._files import write_bytes
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.viewer.numbers import LAYERS, SCALARS
 from lightning_attnflow.viewer.record import PLUGIN_NAME, Record, from_bytes, to_bytes
 
 FILE_NAME = "attention_flow.jsonl"
@@ -89,11 +90,12 @@ class RunLog:
         return verdicts
 
     def index(self) -> Record:
-        """Return the steps with their numbers and verdicts, and for every sentence its predictions by step."""
+        """Return the steps with their numbers and verdicts, the predictions of every sentence, and descriptions."""
         steps = sorted({*self.steps, *(step for of_step in self.sentences.values() for step in of_step)})
         return {
             "steps": [_without_header(self.steps.get(step, {"step": step})) for step in steps],
             "sentences": [self._summary(name) for name in sorted(self.sentences)],
+            "descriptions": {"scalars": SCALARS, "layers": LAYERS},
         }
 
     def sentence(self, name: str) -> Record:

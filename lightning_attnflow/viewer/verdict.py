@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.viewer.record import Record, unpack
+from lightning_attnflow.viewer.packing import unpack
+from lightning_attnflow.viewer.record import Record
 
 
 @dataclass(frozen=True)

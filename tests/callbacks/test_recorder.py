@@ -10,7 +10,7 @@ from tiny_training import PROBE, Classifier, new_monitor, trainer
 from lightning_attnflow.callbacks import SCALARS
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.viewer import RunLog, read_runs
-from lightning_attnflow.viewer.record import unpack, unpack_edges, unpack_heads
+from lightning_attnflow.viewer.packing import unpack, unpack_edges, unpack_heads
 
 PROBES = (PROBE, "a bad film.")
 
@@ -25,7 +25,9 @@ def test_records_of_a_csv_logger(tmp_path) -> None:
     labels = [log.sentences[name][3].get("label") for name in ("probe_00", "sentence_00", "sentence_01")]
     assert labels == [None, "class 0", "class 1"]
     assert unpack_heads(log.sentences["probe_00"][7]["flows"]["attention"]["heads"]).sum(axis=3).min() > 0.95
-    assert "attention" not in log.sentences["sentence_00"][7]["flows"]
+    attention = log.sentences["sentence_00"][7]["flows"]["attention"]
+    np.testing.assert_allclose(unpack_edges(attention["edges"], 5).sum(axis=2), 1.0, atol=1e-2)
+    assert attention["without_heads"] == "The record holds the single heads of probes only."
     for index, one in enumerate(monitor.latest):
         record = log.sentences[f"probe_{index:02d}"][7]
         assert record["words"] == list(one.labels)

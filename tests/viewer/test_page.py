@@ -14,7 +14,7 @@ from lightning_attnflow.attribution import TokenAttribution
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.conductance import ConductanceFlow
 from lightning_attnflow.viewer import page, page_html
-from lightning_attnflow.viewer.record import unpack
+from lightning_attnflow.viewer.packing import unpack
 
 HOSTILE = (
     "</script>",

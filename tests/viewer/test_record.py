@@ -8,22 +8,17 @@ import numpy as np
 import pytest
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.viewer.record import (
+from lightning_attnflow.viewer.packing import (
     MAX_HEAD_BYTES,
-    FlowPart,
-    Prediction,
-    from_bytes,
     heads_fit,
     pack,
     pack_edges,
     pack_heads,
-    sentence_record,
-    step_record,
-    to_bytes,
     unpack,
     unpack_edges,
     unpack_heads,
 )
+from lightning_attnflow.viewer.record import FlowPart, Prediction, from_bytes, sentence_record, step_record, to_bytes
 from lightning_attnflow.viewer.run_log import FILE_NAME, RunLog
 
 

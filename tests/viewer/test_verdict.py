@@ -102,7 +102,9 @@ def test_uniform_attention_and_its_first_step() -> None:
     assert "0.990 in layer 1, 1.000 in layer 2" in verdict.rule
     assert "uniform" not in found(*records, step=0)
     assert "since the start" in found(*records[1:])["uniform"].text
-    assert found(step_record(step=0, layers={"attention_entropy": [1.0]}), step=0) == {}  # of a new model
+    new = step_record(step=0, layers={"attention_entropy": [0.99, 0.7, 0.6]})  # of a model with new weights
+    assert found(new, step=0) == {}
+    assert "Attention is uniform in layer 2 since step 7." in found(new, *records[1:])["uniform"].text
 
 
 def test_unchanged() -> None:

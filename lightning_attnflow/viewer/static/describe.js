@@ -10,6 +10,26 @@ export function leadingWords(step, flow, row) {
   return order.sort((a, b) => Math.abs(flow.at(row, b)) - Math.abs(flow.at(row, a)));
 }
 
+const QUANTITIES = {
+  conductance: "how much of the prediction flows through a word at a layer",
+  attention_flow: "a word's Shapley value of the maximum flow through the attention network",
+  rollout: "a word's share of the product of the attention of all layers above",
+  attention: "a word's share of the attention",
+};
+
+/** What a view shows, in one sentence. */
+export function describeView(view, flow) {
+  const quantity = QUANTITIES[flow.kind];
+  if (view === "run" || !quantity) return "";
+  if (flow.single) return view === "layers" ? "Each row is a word, and the attention that it pays to the words of the columns." : "Lines lead from each word (top) to the words that it attends to (bottom).";
+  const where = {
+    network: "From the words (bottom) to the prediction (top). A box is",
+    layers: "A row is a layer, from the words (bottom) up. A cell is",
+    training: "A column is a validation. A cell is",
+  }[view];
+  return where ? `${where} ${quantity}.` : "";
+}
+
 /** What carries the prediction at one step. */
 export function describeStep(step, flow, row) {
   const order = leadingWords(step, flow, row);

@@ -39,7 +39,7 @@ export function renderHeader(app, panel) {
 function otherSteps(app, select) {
   const { state } = app;
   const holder = el("span", { class: "holder" });
-  app.load(`index ${state.otherRun}`, () => app.source.index(state.otherRun)).then((index) => {
+  app.loader.index(state.otherRun).then((index) => {
     const sentence = index.sentences.find(({ name }) => name === state.name);
     if (sentence) holder.append(select("other-step", "at step", sentence.steps.map((step) => [step, String(step)]), state.otherStep, (step) => app.set({ otherStep: Number(step) })));
   });
@@ -50,7 +50,7 @@ function otherSteps(app, select) {
 export function renderVerdicts(app, panel) {
   const verdicts = panel.index.steps.find((step) => step.step === app.state.step)?.verdicts ?? [];
   if (!verdicts.length) return null;
-  return el("div", { class: "verdicts", role: "status" }, verdicts.map((verdict) => el("details", { class: `verdict ${verdict.level ?? "warning"}` }, el("summary", {}, verdict.text), el("p", {}, verdict.rule))));
+  return el("div", { class: "verdicts", role: "status" }, verdicts.map((verdict) => el("details", { class: `verdict ${verdict.level ?? "warning"}` }, el("summary", {}, el("span", {}, verdict.text), el("small", {}, "the rule")), el("p", {}, verdict.rule))));
 }
 
 /** The sentences of the run, with the prediction at this step. */
@@ -64,13 +64,13 @@ export function renderList(app, panel) {
     return el(
       "li",
       { class: sentence.name === state.name ? "current" : "", "data-name": sentence.name },
-      el("button", { "aria-current": sentence.name === state.name ? "true" : null, onclick: () => app.set({ name: sentence.name, start: undefined, count: undefined }) },
+      el("button", { "aria-current": sentence.name === state.name ? "true" : null, onclick: () => app.sentence(sentence.name) },
         el("span", { class: "sentence-text" }, shorten(sentence.text, 120)),
         el("span", { class: "sentence-note" }, prediction ? `${prediction.class} ${percent(prediction.probability)}` : "", isWrong(prediction, sentence.label) && el("b", {}, `label ${sentence.label}`), changes > 0 && el("b", {}, changes === 1 ? "prediction flipped" : `flipped ${changes} times`)),
       ),
     );
   });
-  const order = el("select", { "aria-label": "Order of the sentences", "data-control": "order", onchange: (event) => app.set({ order: event.target.value }) },
-    [["change", "flips, then drift"], ["drift", "drift from start"], ["order", "as logged"]].map(([key, text]) => el("option", { value: key, selected: key === state.order }, text)));
-  return el("nav", { class: "list" }, el("div", { class: "list-head" }, el("h2", {}, `${sentences.length} sentences`), order), el("ol", { class: "sentence-list" }, items));
+  const order = el("select", { "aria-label": "Order of the sentences", title: "Order of the sentences", "data-control": "order", onchange: (event) => app.set({ order: event.target.value }) },
+    [["change", "flips, then drift"], ["drift", "drift from start"], ["order", "order of logging"]].map(([key, text]) => el("option", { value: key, selected: key === state.order }, text)));
+  return el("nav", { class: "list" }, el("div", { class: "list-head" }, el("h2", {}, `${sentences.length} sentences by`), order), el("ol", { class: "sentence-list" }, items));
 }

@@ -1,9 +1,10 @@
 // Above the view: the sentence with its prediction in words, the tabs with their controls, the strip of a long sentence.
-import { describeChange, describeStep } from "./describe.js";
+import { describeChange, describeStep, describeView } from "./describe.js";
 import { el } from "./dom.js";
 import { isWrong } from "./overview.js";
 import { colour, formatValue, ink, kindName, percent, rowName, shade } from "./scale.js";
 
+const LONG_SENTENCE = 40; // words, from which they are set in smaller type
 const VIEWS = { values: "Values", network: "Flow network", layers: "Layers", training: "Over training", run: "Run" };
 
 /** The coloured sentence, the prediction, and both in words. */
@@ -21,6 +22,7 @@ export function renderHeadline(app, panels) {
   const before = sentence.steps[0];
   const other = panels[1]?.step;
   const texts = [describeStep(step, flow, row)];
+  if (other && panels[0].run !== panels[1].run) texts.push(`${panels[1].run}: ${describeStep(other, panels[1].flow, app.row(panels[1].flow))}`);
   if (other && panels[0].run === panels[1].run && other.step !== step.step && !flow.derived) {
     const [early, late] = other.step < step.step ? [other, step] : [step, other];
     texts.push(describeChange(early, late, kind, row));
@@ -28,7 +30,7 @@ export function renderHeadline(app, panels) {
   return el(
     "section",
     { class: "headline" },
-    el("p", { class: "words", "data-role": "words", dir: "auto" }, words, shown.count < step.n && el("span", { class: "muted" }, ` words ${shown.start + 1} to ${shown.start + shown.count} of ${step.n}`)),
+    el("p", { class: step.n > LONG_SENTENCE ? "words long" : "words", "data-role": "words", dir: "auto" }, words, shown.count < step.n && el("span", { class: "muted" }, ` words ${shown.start + 1} to ${shown.start + shown.count} of ${step.n}`)),
     prediction && el("div", { class: "prediction", "data-role": "prediction" }, el("b", {}, prediction.class), el("span", { class: "probability" }, percent(prediction.probability, 1)), el("i", { class: "meter plain", style: { width: `${100 * prediction.probability}%` } }), step.label && el("small", { class: isWrong(prediction, step.label) ? "wrong" : "", "data-role": "label" }, `label ${step.label}`)),
     el("p", { class: "description", "data-role": "description" }, texts.filter(Boolean).join(" ")),
   );
@@ -44,14 +46,16 @@ export function renderToolbar(app, panel) {
   if (!present[state.view]) state.view = views[0][0];
   const kinds = panel.kinds.length > 1 && state.view !== "run" && el("label", {}, el("select", { "data-control": "kind", "aria-label": "Flow", onchange: (event) => app.set({ kind: event.target.value, layer: undefined, head: undefined, only: undefined }) }, panel.kinds.map((kind) => el("option", { value: kind, selected: kind === panel.kind }, kindName(kind)))));
   const row = app.row(panel.flow);
-  const layer = panel.flow.rows > 1 && !panel.flow.single && state.view !== "run" && el("label", {}, "colour words by", el("select", { "data-control": "layer", onchange: (event) => app.set({ layer: Number(event.target.value) }) }, panel.flow.layers.map((number, place) => el("option", { value: number, selected: place === row }, rowName(panel.flow, place)))));
-  const share = state.view === "network" && panel.edges && el("label", { class: "share" }, "edges", el("input", { type: "range", min: 0.3, max: 1, step: 0.01, value: state.share, "data-control": "share", oninput: (event) => app.set({ share: Number(event.target.value) }) }), el("output", {}, percent(state.share)));
-  return el(
+  const layer = panel.flow.rows > 1 && !panel.flow.single && state.view !== "run" && el("label", { title: "The layer whose values colour the sentence above" }, "colours from", el("select", { "data-control": "layer", onchange: (event) => app.set({ layer: Number(event.target.value) }) }, panel.flow.layers.map((number, place) => el("option", { value: number, selected: place === row }, rowName(panel.flow, place)))));
+  const share = state.view === "network" && panel.edges && el("label", { class: "share", title: "The strongest edges that carry this share of the flow between layers are drawn" }, "flow shown", el("input", { type: "range", min: 0.3, max: 1, step: 0.01, value: state.share, "data-control": "share", oninput: (event) => app.set({ share: Number(event.target.value) }) }), el("output", {}, percent(state.share)));
+  const caption = describeView(state.view, panel.flow);
+  const toolbar = el(
     "div",
     { class: "toolbar" },
     el("div", { class: "tabs", role: "tablist" }, views.map(([view, name]) => el("button", { role: "tab", "aria-selected": String(view === state.view), "data-view": view, onclick: () => app.set({ view }) }, name))),
     el("div", { class: "controls" }, kinds, attentionControls(app, panel), layer, share),
   );
+  return [toolbar, caption && el("p", { class: "caption", "data-role": "caption" }, caption)];
 }
 
 /** The choice of one head and one layer of the attention. */

@@ -19,7 +19,7 @@ export function helpPanel(close) {
       "div",
       { class: "help-card" },
       el("header", {}, el("h2", {}, "How to read this"), el("button", { class: "quiet", "aria-label": "Close", onclick: close }, "✕")),
-      el("dl", {}, TOPICS.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])),
+      el("dl", {}, TOPICS.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),
     ),
   );
 }

@@ -20,19 +20,21 @@ export function wordLabels(step, geometry, shown, y, onHover, onPick) {
   for (let index = shown.start; index < shown.start + shown.count; index += 1) names.push(shorten(step.words[index], LONGEST_LABEL));
   const widest = Math.max(...names.map((name) => textWidth(name)));
   const slanted = widest > geometry.column - 6;
-  const every = Math.max(1, Math.ceil(11 / geometry.column));
+  const upright = geometry.column < 18; // slanted labels would overlap
+  const every = Math.max(1, Math.ceil(12 / geometry.column));
   const labels = names.map((name, place) => {
     const index = shown.start + place;
     if (place % every) return null;
     const x = geometry.center(index);
-    const shift = slanted ? { transform: `rotate(-45 ${x} ${y})`, "text-anchor": "end" } : { "text-anchor": "middle" };
+    const slope = upright ? `translate(4 -6) rotate(-90 ${x} ${y})` : `rotate(-45 ${x} ${y})`;
+    const shift = slanted ? { transform: slope, "text-anchor": "end" } : { "text-anchor": "middle" };
     return svg(
       "text",
-      { x, y, class: `word${step.special[index] ? " special" : ""}`, ...shift, onmouseenter: () => onHover(index), onmouseleave: () => onHover(null), onclick: () => onPick(index) },
+      { x, y, class: `word${step.special[index] ? " special" : ""}${upright ? " small" : ""}`, ...shift, onmouseenter: () => onHover(index), onmouseleave: () => onHover(null), onclick: () => onPick(index) },
       name,
     );
   });
-  const height = slanted ? Math.min(118, 16 + widest * 0.75) : 22;
+  const height = slanted ? Math.min(118, 16 + widest * (upright ? 0.85 : 0.75)) : 22;
   return { labels, height };
 }
 
@@ -85,14 +87,14 @@ export function renderNetwork(container, panel, state, actions) {
   const layers = empty ? [] : (edges ?? []);
   const chosen = strongestEdges(layers, state.share, visible);
   const unit = flow.signed ? scale : 1;
-  const edgeTone = (value) => (panel.neutralEdges ? "neutral" : !flow.signed ? "flow" : value >= 0 ? "support" : "oppose");
+  const flowTone = (value) => (!flow.signed ? "flow" : value >= 0 ? "support" : "oppose");
   const edgeNodes = [];
-  const addEdge = (x1, y1, x2, y2, value, key) => {
-    const strength = Math.abs(value) / unit;
+  const addEdge = (x1, y1, x2, y2, value, key, neutral = false) => {
+    const strength = Math.abs(value) / (neutral ? 1 : unit);
     const middle = (y1 + y2) / 2;
     const line = svg("path", {
       d: `M${x1.toFixed(1)},${y1.toFixed(1)}C${x1.toFixed(1)},${middle} ${x2.toFixed(1)},${middle} ${x2.toFixed(1)},${y2.toFixed(1)}`,
-      class: `edge ${edgeTone(value)}`,
+      class: `edge ${neutral ? "neutral" : flowTone(value)}`,
       "stroke-width": Math.max(0.9, Math.min(WIDEST_EDGE, WIDEST_EDGE * strength)).toFixed(2),
     });
     edgeNodes.push({ line, ...key });
@@ -106,7 +108,7 @@ export function renderNetwork(container, panel, state, actions) {
       addEdge(geometry.center(edge.key), y(edge.layer) - nodeHeight / 2, geometry.center(edge.query), y(edge.layer + 1) + nodeHeight / 2, edge.value, {
         layer: edge.layer,
         edge: place[edge.layer].get(edge.query * step.n + edge.key),
-      }),
+      }, panel.neutralEdges),
     );
   const readoutX = geometry.offset + (geometry.column * shown.count) / 2;
   const last = flow.rows - 1;
@@ -114,7 +116,7 @@ export function renderNetwork(container, panel, state, actions) {
     for (let index = shown.start; index < shown.start + shown.count; index += 1) {
       const value = flow.at(last, index);
       if (Math.abs(value) / unit < 0.02) continue;
-      lines.push(addEdge(geometry.center(index), y(last) - nodeHeight / 2, readoutX, top + 11, value, { layer: layers.length, index }));
+      lines.push(addEdge(geometry.center(index), y(last) - nodeHeight / 2, readoutX, top + 11, value, { layer: layers.length, index }, panel.neutralEdges && !flow.signed));
     }
   }
 
@@ -201,9 +203,10 @@ export function renderNetwork(container, panel, state, actions) {
         chosen.outside > 0.005 && el("div", { class: "detail-note" }, `${percent(chosen.outside)} of the flow leads to or from words outside this view.`),
         chosen.stored < 0.99 && el("div", { class: "detail-note" }, `The record holds the strongest edges: ${percent(chosen.stored)} of the flow.`),
         empty && el("div", { class: "detail-note" }, "Nothing flows from the words: all values round to 0."),
-        !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The record holds no edges of this sentence at this step; the monitor computes those of probes only."),
+        !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The record holds no edges of this sentence at this step."),
         !layers.length && flow.kind === "attention_flow" && el("div", { class: "detail-note" }, "This flow has no edges of its own: a maximum flow is not unique."),
-        panel.neutralEdges && el("div", { class: "detail-note" }, panel.caption ?? "Edges are the capacities of the network: attention with the residual stream."),
+        hatched.length > 0 && el("div", { class: "detail-note" }, "Hatched layers are saturated, or their range covers nearly everything: do not read them as importance."),
+        panel.neutralEdges && el("div", { class: "detail-note" }, panel.caption ?? (flow.signed ? "Grey edges are the attention with the residual stream: the monitor computes the conductance of the edges of probes only." : "Edges are the capacities of the network: attention with the residual stream.")),
         el("div", { class: "detail-note hint" }, "Point at a word or a node to follow what flows through it; click to keep it."),
       ].filter(Boolean),
     );

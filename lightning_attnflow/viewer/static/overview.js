@@ -35,9 +35,10 @@ export function renderOverview(container, panel, state, actions) {
   const present = new Set(index.steps.flatMap((step) => Object.keys(step.scalars ?? {})));
   const numbers = [...MAIN_NUMBERS.filter((name) => present.has(name)), ...[...present].filter((name) => !MAIN_NUMBERS.includes(name))];
   const layered = [...new Set(index.steps.flatMap((step) => Object.keys(step.layers ?? {})))];
-  const charts = numbers.map((name, place) => lineChart(name, index.steps, SERIES[place % SERIES.length], panel.step.step, actions)).filter(Boolean);
+  const about = index.descriptions ?? { scalars: {}, layers: {} };
+  const charts = numbers.map((name, place) => lineChart(name, about.scalars[name], index.steps, SERIES[place % SERIES.length], panel.step.step, actions)).filter(Boolean);
   const deepest = Math.max(0, ...index.steps.flatMap((step) => Object.values(step.layers ?? {}).map((row) => row.length)));
-  const maps = layered.map((name) => layerMap(name, index.steps, panel.step.step, actions, deepest)).filter(Boolean);
+  const maps = layered.map((name) => layerMap(name, about.layers[name], index.steps, panel.step.step, actions, deepest)).filter(Boolean);
   if (charts.length) {
     const rest = charts.slice(MAIN_CHARTS);
     const more = rest.length > 0 && el("details", { class: "more" }, el("summary", {}, `${rest.length} more numbers`), el("div", { class: "charts" }, rest));
@@ -52,14 +53,14 @@ function title(name) {
   return name.replaceAll("_", " ");
 }
 
-function lineChart(name, steps, tone, current, actions) {
+function lineChart(name, about, steps, tone, current, actions) {
   const points = steps.map((step) => [step.step, step.scalars?.[name]]).filter(([, value]) => Number.isFinite(value));
   if (!points.length) return null;
-  const [width, height, pad] = [300, 120, 10];
+  const [width, height, pad, gutter] = [300, 120, 10, 34];
   const values = points.map(([, value]) => value);
   const [low, high] = [Math.min(0, ...values), Math.max(...values, 1e-9)];
   const [first, last] = [steps[0].step, steps.at(-1).step];
-  const x = (step) => pad + ((width - 2 * pad) * (step - first)) / (last - first || 1);
+  const x = (step) => gutter + ((width - gutter - pad) * (step - first)) / (last - first || 1);
   const y = (value) => height - pad - ((height - 2 * pad) * (value - low)) / (high - low || 1);
   const path = points.map(([step, value], place) => `${place ? "L" : "M"}${x(step).toFixed(1)},${y(value).toFixed(1)}`).join("");
   const now = points.find(([step]) => step === current);
@@ -70,23 +71,26 @@ function lineChart(name, steps, tone, current, actions) {
     svg(
       "svg",
       { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title(name)} from ${short(points[0][1])} to ${short(points.at(-1)[1])}` },
-      svg("line", { x1: pad, x2: width - pad, y1: y(0), y2: y(0), class: "axis" }),
+      svg("line", { x1: gutter, x2: width - pad, y1: y(0), y2: y(0), class: "axis" }),
+      svg("text", { x: 0, y: y(high) + 4, class: "tick start" }, short(high)),
+      svg("text", { x: 0, y: y(low) + 3, class: "tick start" }, short(low)),
       now && svg("line", { x1: x(current), x2: x(current), y1: pad, y2: height - pad, class: "cursor" }),
       svg("path", { d: path, class: "series", style: { stroke: `var(${tone})` } }),
       points.map(([step, value]) => svg("circle", { cx: x(step), cy: y(value), r: step === current ? 4 : 2.5, style: { fill: `var(${tone})` }, onclick: () => actions.step(step) }, svg("title", {}, `step ${step}: ${short(value)}`))),
     ),
-    el("div", { class: "legend-ends" }, el("span", {}, `step ${first}`), el("span", {}, `highest ${short(Math.max(...values))}`), el("span", {}, `step ${last}`)),
+    el("div", { class: "legend-ends" }, el("span", {}, `step ${first}`), el("span", {}, `step ${last}`)),
+    about && el("p", { class: "about" }, about),
   );
 }
 
-function layerMap(name, steps, current, actions, deepest) {
+function layerMap(name, about, steps, current, actions, deepest) {
   const with_ = steps.filter((step) => step.layers?.[name]?.length);
   if (!with_.length) return null;
   const rows = Math.max(...with_.map((step) => step.layers[name].length));
   const first = rows === deepest ? 0 : 1; // numbers of the attention of a layer, not of the positions after it
   const values = with_.flatMap((step) => step.layers[name]).filter(Number.isFinite);
   const largest = Math.max(...values, 0) <= 1 ? 1 : Math.max(...values);
-  const [width, gutter] = [300, 22];
+  const [width, gutter] = [300, 40];
   const [column, row] = [(width - gutter) / with_.length, Math.max(8, Math.min(18, 130 / rows))];
   const cells = with_.flatMap((step, place) =>
     step.layers[name].map((value, layer) =>
@@ -97,7 +101,7 @@ function layerMap(name, steps, current, actions, deepest) {
       ),
     ),
   );
-  const labels = [0, rows - 1].map((layer) => svg("text", { x: 0, y: (rows - 1 - layer) * row + row / 2 + 3.5, class: "tick start" }, String(layer + first)));
+  const labels = [0, rows - 1].map((layer) => svg("text", { x: 0, y: (rows - 1 - layer) * row + row / 2 + 3.5, class: "tick start" }, `layer ${layer + first}`));
   const place = with_.findIndex((step) => step.step === current);
   const frame = place >= 0 && svg("rect", { x: gutter + place * column, y: 0, width: column, height: rows * row, class: "cursor-frame" });
   return el(
@@ -106,6 +110,7 @@ function layerMap(name, steps, current, actions, deepest) {
     el("figcaption", {}, title(name), el("small", {}, `0 to ${Number(largest.toPrecision(2))}`)),
     svg("svg", { viewBox: `0 0 ${width} ${rows * row + 1}`, role: "img", "aria-label": `${title(name)} of ${rows} rows` }, cells, labels, frame),
     el("div", { class: "legend-ends" }, el("span", {}, `step ${with_[0].step}`), el("span", {}, `step ${with_.at(-1).step}`)),
+    about && el("p", { class: "about" }, about),
   );
 }
 

@@ -71,9 +71,9 @@ export function isEmpty(flow) {
   return flow.signed && flow.variation(0) < 0.01;
 }
 
-/** The number in a cell; none for signed values that round to 0. */
+/** The number in a cell; none for values that round to 0. */
 export function cellNumber(value, flow) {
-  return flow.signed && Math.abs(value) < 0.005 ? "" : formatValue(value, flow);
+  return Math.abs(value) < (flow.signed ? 0.005 : 0.0005) ? "" : formatValue(value, flow);
 }
 
 export function percent(value, decimals = 0) {

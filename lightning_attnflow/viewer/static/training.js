@@ -11,10 +11,10 @@ export function renderTraining(container, panel, state, actions) {
   container.append(drawing);
   const width = Math.max(320, drawing.clientWidth || 700);
   const last = steps[steps.length - 1];
-  const shown = state.window(last.n, 26);
+  const shown = state.window(last.n);
   const names = last.words.slice(shown.start, shown.start + shown.count).map((word) => shorten(word, 20));
   const gutter = Math.min(170, Math.max(96, ...names.map((name) => textWidth(name)))) + 14;
-  const column = Math.min(74, (width - gutter - 10) / steps.length);
+  const column = Math.min(104, (width - gutter - 10) / steps.length);
   const rowHeight = Math.max(15, Math.min(34, (state.height - 190) / shown.count));
   const bars = 54;
   const top = bars + 34;
@@ -34,6 +34,7 @@ export function renderTraining(container, panel, state, actions) {
       const height = bars * prediction.probability;
       const tone = classes.indexOf(prediction.class);
       parts.push(svg("rect", { x: x + 2, y: 18 + bars - height, width: Math.max(1, column - 4), height, rx: 2, class: `class-bar class-${Math.min(tone, 3)}`, "data-step": step.step, "data-class": prediction.class, "data-probability": prediction.probability }, svg("title", {}, `step ${step.step}: ${prediction.class} ${percent(prediction.probability, 1)}`)));
+      if (column >= 44) parts.push(svg("text", { x: x + column / 2, y: 18 + bars - 6, class: `bar-text class-text-${Math.min(tone, 3)}` }, percent(prediction.probability)));
       const before = steps[place - 1]?.prediction;
       if (!before || before.class !== prediction.class) {
         if (before) flips += 1;
