@@ -20,7 +20,7 @@ def check_features(name: str, features: Any) -> NDArray[np.float64]:
     if hasattr(features, "detach"):
         features = features.detach().cpu().numpy()
     try:
-        array = np.ascontiguousarray(features, dtype=np.float64)
+        array = np.require(features, np.float64, ["C", "W"])  # torch warns of read-only arrays
     except (TypeError, ValueError) as error:
         raise InputError(name, got=str(error), expected="numbers of shape (n, d)") from error
     if array.ndim != 2 or 0 in array.shape:
@@ -50,6 +50,12 @@ def check_validation(
     features: Any, labels: Any, n_features: int, classes: tuple[Any, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return validation features (m, d) and indices of at least two of the classes (m,)."""
+    validation = check_validation_features(features, n_features)
+    return validation, check_validation_labels(labels, len(validation), classes)
+
+
+def check_validation_features(features: Any, n_features: int) -> NDArray[np.float64]:
+    """Return validation features (m, d) with as many columns as the training features."""
     validation = check_features("validation_features", features)
     if validation.shape[1] != n_features:
         raise InputError(
@@ -58,14 +64,19 @@ def check_validation(
             expected=f"{n_features}, as in the training set",
             remedy="Encode both sets with the same model.",
         )
-    truth, _ = encode_labels("validation_labels", labels, len(validation), classes=classes)
+    return validation
+
+
+def check_validation_labels(labels: Any, m: int, classes: tuple[Any, ...]) -> NDArray[np.int64]:
+    """Return indices of at least two of the classes (m,)."""
+    truth, _ = encode_labels("validation_labels", labels, m, classes=classes)
     if truth.min() == truth.max():
         raise InputError(
             "validation_labels",
             got=f"{len(truth)} of class {classes[truth[0]]!r} only",
             expected="at least two classes",
         )
-    return validation, truth
+    return truth
 
 
 def fingerprint(value: Any) -> str:

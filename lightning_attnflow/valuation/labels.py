@@ -18,8 +18,8 @@ def encode_labels(
     """Return the class indices, int64 (length,), and the sorted classes; or the indices in the given ``classes``.
 
     Raises:
-        InputError: a wrong number of labels, a missing or unhashable label, fewer than two classes, or a label that is
-            none of ``classes``.
+        InputError: a wrong number of labels, a missing, unhashable or fractional label, fewer than two classes, or a
+            label that is none of ``classes``.
 
     Example:
         >>> encode_labels("labels", ["pos", "neg", "pos"], 3)
@@ -30,7 +30,12 @@ def encode_labels(
     shape = getattr(labels, "shape", None)
     if shape is not None and tuple(shape) != (length,):
         raise InputError(
-            name, got=f"shape {tuple(shape)}", expected=f"shape ({length},), one label for each row of the features"
+            name,
+            got=f"shape {tuple(shape)}",
+            expected=f"shape ({length},), one label for each row of the features",
+            remedy="For multi-label data, use FrozenEncoderUtility with task='multilabel'."
+            if len(shape) == 2
+            else None,
         )
     values = labels.tolist() if hasattr(labels, "tolist") else check_items(name, labels, "n labels")
     if len(values) != length:
@@ -42,6 +47,14 @@ def encode_labels(
             got=f"{len(invalid)} missing or of type list, dict or set; first at index {invalid[0]}: "
             f"{values[invalid[0]]!r}",
             expected="strings or numbers",
+        )
+    fractions = [value for value in values if isinstance(value, float) and not value.is_integer()]
+    if fractions:
+        raise InputError(
+            name,
+            got=f"{fractions[0]!r}",
+            expected="strings, integers or booleans",
+            remedy="For a regression, use FrozenEncoderUtility with task='regression'.",
         )
     if classes is None:
         distinct = set(values)

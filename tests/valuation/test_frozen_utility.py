@@ -141,10 +141,10 @@ def test_the_offset_is_zero_for_even_classes_and_the_base_rate_for_rare_ones() -
     features = rng.normal(size=(300, 2))
     for share, expected in ((0.5, 0.0), (0.48, 0.0), (0.1, 0.99 * logit(31 / 302))):
         labels = (np.arange(300) < share * 300).astype(int)
-        offset = float(FrozenEncoderUtility(features, labels, features, labels)._offset[0])
+        offset = float(FrozenEncoderUtility(features, labels, features, labels)._task.offset[0])
         assert offset == pytest.approx(expected, rel=0.01, abs=0)
     three = FrozenEncoderUtility(features, np.arange(300) % 3, features, np.arange(300) % 3)
-    np.testing.assert_allclose(three._offset, logit(1 / 3))
+    np.testing.assert_allclose(three._task.offset, logit(1 / 3))
 
 
 @settings(max_examples=25, deadline=None)
@@ -157,9 +157,10 @@ def test_the_gradient_vanishes_at_the_optimum(seed: int, l2: float, d: int, n: i
     everyone = torch.arange(n)
     from lightning_attnflow.valuation.utilities.logistic_regression import Rows
 
-    weights, _ = game._train(Rows(game._design, everyone), everyone, torch.from_numpy(coalition.T).double(), None)
-    rows = game._design.rows.numpy()
-    chance = expit(float(game._offset) + rows @ weights[:, 0].numpy())
+    design = game._head.problem.design
+    weights, _ = game._head.train(Rows(design, everyone), everyone, torch.from_numpy(coalition.T).double())
+    rows = design.rows.numpy()
+    chance = expit(float(game._task.offset) + rows @ weights[:, 0].numpy())
     gradient = rows.T @ (coalition[0] * (chance - labels)) + l2 * weights[:, 0].numpy()
     assert np.linalg.norm(gradient) <= 1.01e-6 * l2
 
@@ -216,7 +217,7 @@ WITH_NAN[4, 2] = np.nan
             {},
             "validation_labels: got 2; expected one of the classes 0, 1",
         ),
-        ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "validation_labels: got [01]; expected one of the classes 0.5"),
+        ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "labels: got [01].5; expected strings.*task='regression'"),
         ((FEATURES, [None, *LABELS[1:]], HELD_OUT, TRUTH), {}, "labels: got 1 missing"),
         (
             (FEATURES, LABELS, HELD_OUT, TRUTH),
@@ -264,7 +265,7 @@ def test_weights_equal_those_of_scikit_learn() -> None:
     )
     rows, outside, _ = prepared(features, held_out, labels)
     balanced = weight * (80 / (2 * np.bincount(labels)))[labels]
-    offset = float(game._offset[0])
+    offset = float(game._task.offset[0])
     members = random_coalitions(1, 80)[0]
     found = minimize(
         lambda w: (balanced * np.logaddexp(0, -(2 * labels - 1) * (rows @ w + offset)))[members].sum() + w @ w / 2,
@@ -274,7 +275,9 @@ def test_weights_equal_those_of_scikit_learn() -> None:
     expected = -log_loss(truth, expit(outside @ found.x + offset))
     assert game(members[None])[0] == pytest.approx(expected, abs=1e-6)
     tripled = FrozenEncoderUtility(features, labels, held_out, truth, class_weight={0: 3.0, 1: 1.0})
-    assert float(tripled._offset[0]) < float(FrozenEncoderUtility(features, labels, held_out, truth)._offset[0])
+    assert float(tripled._task.offset[0]) < float(
+        FrozenEncoderUtility(features, labels, held_out, truth)._task.offset[0]
+    )
 
 
 @pytest.mark.parametrize(("classes", "options"), [(2, {}), (3, {}), (2, {"class_weight": "balanced"})])

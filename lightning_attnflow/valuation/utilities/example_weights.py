@@ -11,33 +11,31 @@ from numpy.typing import ArrayLike, NDArray
 from lightning_attnflow.errors import InputError
 
 
-def example_weights(
-    sample_weight: ArrayLike | None,
-    class_weight: str | Mapping[Any, float] | None,
-    labels: NDArray[np.int64],
-    classes: Sequence[Any],
+def sample_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    """Return positive, finite weights of n examples, float64 (n,); None: 1."""
+    return np.ones(n) if sample_weight is None else _positive("sample_weight", sample_weight, n)
+
+
+def class_weights(
+    class_weight: str | Mapping[Any, float] | None, labels: NDArray[np.int64], classes: Sequence[Any]
 ) -> NDArray[np.float64]:
-    """Return the product of sample and class weights, float64 (n,).
+    """Return the weight of the class of each example, float64 (n,).
 
     Args:
-        sample_weight: float (n,), positive and finite; None: 1.
         class_weight: "balanced", weights by class, or None.
         labels: int64 (n,), indices of the classes.
         classes: the classes.
 
     Raises:
-        InputError: weights have another length, or are not positive and finite; or a class has no weight.
+        InputError: weights are not positive and finite, or a class has no weight.
 
     Example:
-        >>> example_weights(None, "balanced", np.array([0, 0, 0, 1]), ("neg", "pos")).round(3).tolist()
+        >>> class_weights("balanced", np.array([0, 0, 0, 1]), ("neg", "pos")).round(3).tolist()
         [0.667, 0.667, 0.667, 2.0]
     """
     n, n_classes = len(labels), len(classes)
-    weights = np.ones(n)
-    if sample_weight is not None:
-        weights = _positive("sample_weight", sample_weight, n)
     if class_weight is None:
-        return weights
+        return np.ones(n)
     if isinstance(class_weight, Mapping):
         if set(class_weight) != set(classes):
             got = f"weights of {list(class_weight)}"
@@ -47,7 +45,7 @@ def example_weights(
         by_class = n / (n_classes * np.bincount(labels, minlength=n_classes))
     else:
         raise InputError("class_weight", got=repr(class_weight), expected="'balanced', a dictionary or None")
-    return weights * by_class[labels]
+    return by_class[labels]
 
 
 def _positive(name: str, values: ArrayLike, length: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Data valuation of logistic regression on frozen features, trained in batches."""
+"""Data valuation of linear models on frozen features, trained in batches."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ from lightning_attnflow._checks import (
     is_number,
 )
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.data import check_classification_data, fingerprint, function_name
-from lightning_attnflow.valuation.utilities.example_weights import example_weights
-from lightning_attnflow.valuation.utilities.logistic_regression import (
-    SMALLEST_L2,
-    Design,
-    Rows,
-    fit_by_gradient_descent,
-    fit_logistic_regressions,
-)
-from lightning_attnflow.valuation.utilities.metrics import score_function
-from lightning_attnflow.valuation.utilities.prefix_updates import SMALLEST_SIZE, prefix_outputs
+from lightning_attnflow.valuation.data import check_features, check_validation_features, fingerprint
+from lightning_attnflow.valuation.utilities.design import Design, Problem
+from lightning_attnflow.valuation.utilities.logistic_head import GradientDescent, LogisticHead
+from lightning_attnflow.valuation.utilities.logistic_regression import SMALLEST_L2
+from lightning_attnflow.valuation.utilities.metrics import metric_name
+from lightning_attnflow.valuation.utilities.ridge_head import RidgeHead
+from lightning_attnflow.valuation.utilities.tasks import TASKS, TaskArguments
 
 FloatArray = NDArray[np.float64]
 
 
 class FrozenEncoderUtility:
-    """A game whose payoff is the validation score of a logistic regression trained on the sentences of a coalition.
+    """A game whose payoff is the validation score of a linear model trained on the sentences of a coalition.
+
+    The model is a logistic regression; with ``task="multilabel"`` an independent one for each label; with
+    ``task="regression"`` a ridge regression.
 
     By default, the regularised log-likelihood ``sum_S log-loss + l2/2 |w|^2`` is minimised to its unique optimum, which
     depends on no seed, starting point or step size. Features are centred and scaled to a mean square norm of 1 on the
     whole training set. The logits have a fixed offset, the base rate of each class in the training set, shrunk to equal
     rates where the difference is not significant; in place of an intercept there is a constant feature of 0.1. With a
     free intercept, models of small coalitions would predict their majority class. More than two classes are trained
-    one against the rest.
+    one against the rest. Coalitions of one class are trained like all others. The empty coalition predicts the base
+    rates.
 
-    Coalitions of one class are trained like all others. The empty coalition predicts the base rates.
+    Ridge regressions minimise ``sum_S (y - mean - w x)^2 + l2 |w|^2`` on the same features; the empty coalition
+    predicts the mean of the training set.
 
     ``log_loss`` finds wrong labels with the fewest permutations, because its marginals are rarely 0: on 300 movie
     sentences with 10% (20%) wrong labels and 400 validation sentences, the area under the ROC curve is .79 (.81) with
@@ -58,17 +59,26 @@ class FrozenEncoderUtility:
 
     Args:
         features: float (n, d), one row for each training sentence.
-        labels: n labels: strings, numbers or booleans, in a list, array, tensor or pandas column.
+        labels: n labels: strings, integers or booleans, in a list, array, tensor or pandas column; for a regression n
+            numbers; for multi-label data zeros and ones (n, k), one column for each label.
         validation_features: float (m, d).
-        validation_labels: m labels, of the classes of ``labels``.
-        metric: log_loss (negated), accuracy, balanced_accuracy, f1 (mean over classes), auc, or a function of class
-            indices int64 (m,) and probabilities float64 (m, C) that returns a number, larger for a better model.
-            Classes are numbered in the order of ``classes``.
-        sample_weight: float (n,), weights of the training examples in the log-loss, default 1.
+        validation_labels: m labels, of the classes of ``labels``, or numbers, or (m, k).
+        task: "classification", "multilabel" or "regression".
+        metric: for classification log_loss (negated, the default), accuracy, balanced_accuracy, f1 (mean over classes)
+            or auc; for multi-label data log_loss (negated mean over labels, the default), accuracy, f1 or auc (means
+            over labels); for a regression mean_squared_error (negated, the default) or r2. Or a ``torchmetrics.Metric``
+            of predictions and labels, negated if ``higher_is_better`` is False. Or a function of labels and
+            predictions, NumPy arrays, that returns a number, larger for a better model. Labels are class indices in
+            the order of ``classes``, int64 (m,), and predictions are probabilities (m, C); with two classes, metrics
+            of torchmetrics without ``num_classes`` are given the probabilities of the second one, (m,). For multi-label
+            data both are (m, k), for a regression (m,).
+        sample_weight: float (n,), weights of the training examples in the loss, default 1.
         class_weight: "balanced" weights each class by the inverse of its share in the training set, as in scikit-learn;
-            or a dictionary of weights by class.
-        prefixes: "updated" or "exact", see above; with ``epochs`` all models are trained.
-        epochs: None trains to the optimum, a number by that many epochs of gradient descent from weights 0.
+            or a dictionary of weights by class. Only for classification.
+        prefixes: "updated" or "exact", see above; with ``epochs`` all models are trained, and updated ridge
+            regressions are exact.
+        epochs: None trains to the optimum, a number by that many epochs of gradient descent from weights 0. None for
+            a regression.
         lr: step size of gradient descent, default 1.0; only with ``epochs``.
         batch_size: sentences of a gradient step, default all; only with ``epochs``. The batches are the same for all
             coalitions.
@@ -100,6 +110,14 @@ class FrozenEncoderUtility:
         >>> game = FrozenEncoderUtility(features[:20], labels[:20], features[20:], labels[20:], metric=brier)
         >>> game(empty_and_full).round(4).tolist()
         [-0.25, -0.1872]
+
+        A regression:
+
+        >>> game = FrozenEncoderUtility(
+        ...     features[:20], features[:20, 0], features[20:], features[20:, 0], task="regression", metric="r2"
+        ... )
+        >>> game(empty_and_full).round(4).tolist()
+        [-0.0813, 0.9925]
     """
 
     def __init__(
@@ -109,7 +127,8 @@ class FrozenEncoderUtility:
         validation_features: ArrayLike,
         validation_labels: ArrayLike,
         *,
-        metric: str | Callable[[Any, Any], Any] = "log_loss",
+        task: Literal["classification", "multilabel", "regression"] = "classification",
+        metric: str | Callable[[Any, Any], Any] | None = None,
         sample_weight: ArrayLike | None = None,
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         prefixes: Literal["updated", "exact"] = "updated",
@@ -120,26 +139,37 @@ class FrozenEncoderUtility:
         chunk_size: int = 64,
         seed: int = 0,
     ) -> None:
-        data = check_classification_data(features, labels, validation_features, validation_labels)
-        train, self.labels, validation, self.validation_labels, self.classes = data
-        self.n_players, self.n_classes = len(train), len(self.classes)
+        train = check_features("features", features)
+        validation = check_validation_features(validation_features, train.shape[1])
+        self.n_players = n = len(train)
+        check_choice("task", task, tuple(TASKS))
         check_choice("prefixes", prefixes, ("updated", "exact"))
-        self.prefixes = prefixes
-        self.metric, self.seed = metric, check_seed(seed)
-        self.chunk_size = check_integer("chunk_size", chunk_size)
+        self.task, self.prefixes = task, prefixes
+        given = TaskArguments(labels, validation_labels, n, len(validation), metric, sample_weight, class_weight)
+        self._task = TASKS[task](given)
+        self.labels, self.validation_labels = self._task.labels, self._task.validation_labels
+        self.classes, self.metric = self._task.classes, self._task.scorer.metric
+        self.chunk_size, self.seed = check_integer("chunk_size", chunk_size), check_seed(seed)
         self.l2 = check_nonnegative("l2", l2) if epochs is not None else _penalty(l2)
-        self.epochs, self.lr, self.batch_size = _descent(epochs, lr, batch_size, len(train))
-        self._score = score_function(metric)
-        self._design = Design.of(torch.from_numpy(train))
-        self._validation_rows = self._design.apply(torch.from_numpy(validation))
-        self._truth = torch.from_numpy(self.validation_labels)
-        # One logistic regression for two classes, else one for each class: targets (n, C')
-        classes = [1] if self.n_classes == 2 else range(self.n_classes)
-        self._targets = torch.from_numpy(np.stack([self.labels == c for c in classes], axis=1).astype(np.float64))
-        weights = example_weights(sample_weight, class_weight, self.labels, self.classes)
-        self._weights = torch.from_numpy(weights)
-        self._offset = _offsets(self._targets, self._weights, self.n_classes)
+        self.epochs, self.lr, self.batch_size = _descent(epochs, lr, batch_size, n)
+        design = Design.of(torch.from_numpy(train))
+        validation_rows, weights = design.apply(torch.from_numpy(validation)), self._task.weights
+        problem = Problem(
+            design, validation_rows, self._task.targets, torch.from_numpy(weights), self._task.offset, self.l2
+        )
+        self._head = self._make_head(problem)
         self._data_hash = fingerprint((train, self.labels, validation, self.validation_labels, weights))
+
+    def _make_head(self, problem: Problem) -> LogisticHead | RidgeHead:
+        if self.task == "regression":
+            if self.epochs is not None:
+                raise InputError("epochs", got=self.epochs, expected="None with task='regression'")
+            return RidgeHead(problem)
+        descent = None
+        if self.epochs is not None:
+            assert self.lr is not None
+            descent = GradientDescent(self.epochs, self.lr, self.batch_size, self.seed)
+        return LogisticHead(problem, prefixes=self.prefixes, chunk_size=self.chunk_size, descent=descent)
 
     @classmethod
     def from_model(
@@ -163,9 +193,9 @@ class FrozenEncoderUtility:
             model: see :func:`encode_texts`, as the following arguments.
             tokenizer: tokenizer of the model.
             texts: n training sentences.
-            labels: int (n,).
+            labels: n labels, see the class.
             validation_texts: m validation sentences.
-            validation_labels: int (m,).
+            validation_labels: m labels.
             cache_dir: folder of the cache of features.
             pooling: ``mean`` or ``first``.
             max_length: maximum number of tokens of a text.
@@ -182,53 +212,16 @@ class FrozenEncoderUtility:
 
     def __call__(self, coalitions: NDArray[np.bool_]) -> FloatArray:
         """Payoffs float64 (m,) of coalitions bool (m, n)."""
-        everyone = torch.arange(self.n_players)
-        rows = Rows(self._design, everyone)
-        payoffs = np.empty(len(coalitions))
-        for start in range(0, len(coalitions), self.chunk_size):
-            chunk = coalitions[start : start + self.chunk_size]
-            present = torch.from_numpy(np.ascontiguousarray(chunk.T)).double()  # (n, H)
-            weights, _ = self._train(rows, everyone, present, None)
-            payoffs[start : start + len(chunk)] = self._payoffs(weights)
-        return payoffs
+        scores = [self._scores(outputs) for outputs in self._head.outputs(coalitions)]
+        return np.concatenate(scores) if scores else np.empty(0)
 
     def prefix_chunks(self, permutation: NDArray[np.intp], sizes: Sequence[int]) -> Iterator[FloatArray]:
         """Payoffs of prefixes of a permutation with the given sizes (ascending, > 0), in chunks.
 
-        All models of a chunk are solved on the rows of its largest prefix, starting from the last solution of the
-        previous chunk. Iteration may stop after any chunk.
+        Iteration may stop after any chunk.
         """
         index = torch.from_numpy(np.ascontiguousarray(permutation))
-        rows = Rows(self._design, index)
-        last: Tensor | None = None
-        smallest = max(SMALLEST_SIZE, rows.all().shape[1] // 2)  # of the prefixes that are updated
-        is_updated = self.epochs is None and self.prefixes == "updated" and sizes[-1] > smallest
-        n_trained = int(np.searchsorted(sizes, smallest, side="right")) if is_updated else len(sizes)
-        trained = list(sizes[:n_trained])
-        if is_updated and (not trained or trained[-1] < smallest):
-            trained.append(smallest)  # where the updates start; its payoff is not returned
-        for start in range(0, len(trained), self.chunk_size):
-            ends = torch.tensor(trained[start : start + self.chunk_size])
-            used = index[: int(ends[-1])]
-            present = (torch.arange(len(used))[:, None] < ends).double()  # (b, H)
-            weights, last = self._train(rows, used, present, last)
-            payoffs = self._payoffs(weights)[: n_trained - start]
-            if len(payoffs):
-                yield payoffs
-        if is_updated:
-            assert last is not None
-            chunks = prefix_outputs(
-                rows,
-                self._targets[index],
-                self._weights[index],
-                self._validation_rows,
-                offset=self._offset,
-                l2=self.l2,
-                sizes=sizes[n_trained:],
-                dual=last,
-            )
-            for outputs in chunks:
-                yield self._scores(outputs)
+        return map(self._scores, self._head.prefix_outputs(index, sizes))
 
     def prefix_values(self, permutations: NDArray[np.intp]) -> FloatArray:
         """Payoffs (m, n + 1) of all prefixes of permutations (m, n); column 0 is the empty value."""
@@ -238,75 +231,17 @@ class FrozenEncoderUtility:
 
     def configuration(self) -> dict[str, object]:
         """Everything the payoffs depend on, as JSON values: a hash of the data and the arguments."""
-        names = ("epochs", "lr", "batch_size", "l2", "chunk_size", "seed", "prefixes")
+        names = ("task", "epochs", "lr", "batch_size", "l2", "chunk_size", "seed", "prefixes")
         return {
             "utility": "FrozenEncoderUtility",
             "data": self._data_hash,
-            "metric": self.metric if isinstance(self.metric, str) else function_name(self.metric),
+            "metric": metric_name(self.metric),
             **{name: getattr(self, name) for name in names},
         }
 
-    def _train(self, rows: Rows, used: Tensor, present: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Weights (d + 1, H * C') of the models of H coalitions, and the dual coefficients of the last coalition."""
-        n_columns = self._targets.shape[1]
-        wide = (present * self._weights[used, None]).repeat_interleave(n_columns, dim=1)
-        targets = self._targets[used].repeat(1, present.shape[1])
-        offset = self._offset.repeat(present.shape[1])
-        if self.epochs is not None:
-            batches = self._batches(used)
-            design = self._design.rows[used]
-            assert self.lr is not None
-            weights = fit_by_gradient_descent(
-                design, targets, wide, offset=offset, l2=self.l2, lr=self.lr, batches=batches
-            )
-            return weights, None
-        start = torch.zeros_like(wide)
-        if last is not None:
-            start[: len(last)] = last.repeat(1, present.shape[1])
-        dual = fit_logistic_regressions(rows.gram(len(used)), targets, wide, offset=offset, l2=self.l2, start=start)
-        return rows.weights(dual), dual[:, -n_columns:]
-
-    def _batches(self, used: Tensor) -> list[list[Tensor]]:
-        """For each epoch its batches, as positions in ``used``; the batches of all players are fixed."""
-        assert self.epochs is not None
-        if self.batch_size is None:
-            return [[torch.arange(len(used))]] * self.epochs
-        generator = np.random.default_rng(np.random.SeedSequence(self.seed))
-        position = torch.full((self.n_players,), -1, dtype=torch.int64)
-        position[used] = torch.arange(len(used))
-        epochs = []
-        for _ in range(self.epochs):
-            shuffled = position[torch.from_numpy(generator.permutation(self.n_players))]
-            epochs.append([batch[batch >= 0] for batch in torch.split(shuffled, self.batch_size)])
-        return epochs
-
-    def _payoffs(self, weights: Tensor) -> FloatArray:
-        """Scores (H,) of models with weights (d + 1, H * C')."""
-        m = len(self._validation_rows)
-        return self._scores((self._validation_rows @ weights).view(m, -1, len(self._offset)) + self._offset)
-
     def _scores(self, outputs: Tensor) -> FloatArray:
-        """Scores (H,) of models with outputs (m, H, C')."""
-        if self.n_classes == 2:
-            logits = torch.cat([torch.zeros_like(outputs), outputs], dim=2)
-        else:
-            logits = torch.nn.functional.logsigmoid(outputs)
-        payoffs: FloatArray = self._score(logits, self._truth).numpy()
-        return payoffs
-
-
-def _offsets(targets: Tensor, weights: Tensor, n_classes: int) -> Tensor:
-    """Logits (C',) of the base rates of ``targets`` (n, C') with weights (n,), shrunk towards equal rates.
-
-    The base rates are estimated by Laplace's rule. The difference of their logits from those of equal rates has the
-    sampling variance ``1 / (n p (1 - p))`` and is shrunk by the positive-part James-Stein factor.
-    """
-    n = weights.sum() ** 2 / weights.square().sum()  # effective number of examples
-    rate = (n * (weights @ targets) / weights.sum() + 1) / (n + 2)
-    even = torch.full_like(rate, 1 / n_classes).logit()
-    distance = rate.logit() - even
-    factor = (1 - 1 / (n * rate * (1 - rate) * distance.square())).clamp(min=0)  # a distance of 0 gives -inf, then 0
-    return even + factor * distance
+        """Scores (H,) of models with outputs (m, H, C)."""
+        return self._task.scores(outputs)
 
 
 def _penalty(l2: object) -> float:

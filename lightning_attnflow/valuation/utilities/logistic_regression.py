@@ -7,61 +7,16 @@ are float64, so that a model does not depend on the batch in which it is trained
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.utilities.design import NEGLIGIBLE, Design
 
 _TOLERANCE = 1e-6  # upper bound on the distance of the weights from the optimum, in the Euclidean norm
 _MAX_ITERATIONS = 500  # the default penalty needs about ten; Newton's method finishes models that need more
 _MAX_NEWTON_STEPS = 200  # full steps converge in ten; far from the optimum, halved steps precede them
 SMALLEST_L2 = 1e-6  # for smaller penalties, convergence cannot be verified in float64
-_DEFLATED = 16  # leading directions that the preconditioner treats exactly; the fastest of 8, 16 and 32
-# Value of the constant column. It is small beside the features, whose norm is 1: with a free intercept, models of small
-# coalitions would predict their majority class, and the values would mostly reflect the class of an example.
-_CONSTANT = 0.1
-_NEGLIGIBLE = 1e-7  # directions with less than this fraction of the largest variance are not preconditioned
-
-
-@dataclass(frozen=True)
-class Design:
-    """Design matrix: centred features, scaled to a mean square norm of 1, and a constant column.
-
-    There is one scale for all features: dividing a constant feature by its standard deviation would amplify rounding.
-
-    Args:
-        rows: float64 (n, d + 1).
-        leading: float64 (n, r), the leading eigenvectors of ``rows @ rows.T``.
-        centre: float64 (d,), mean of the training features.
-        scale: root mean square norm of the centred training features.
-    """
-
-    rows: Tensor
-    leading: Tensor
-    centre: Tensor
-    scale: float
-
-    @classmethod
-    def of(cls, features: Tensor) -> Design:
-        """Build the design matrix of training features, float64 (n, d)."""
-        centre = features.mean(dim=0)
-        centred = features - centre
-        scale = float(centred.square().sum(dim=1).mean().sqrt())
-        if not scale > 0:
-            raise InputError("features", got="the same row for every sentence", expected="rows that differ")
-        rows = torch.cat([centred / scale, torch.full((len(features), 1), _CONSTANT, dtype=torch.float64)], dim=1)
-        variances, directions = torch.linalg.eigh(rows.T @ rows)  # ascending
-        kept = variances > variances[-1] * _NEGLIGIBLE
-        kept[:-_DEFLATED] = False
-        leading = rows @ (directions[:, kept] / variances[kept].sqrt())
-        return cls(rows, leading, centre, scale)
-
-    def apply(self, features: Tensor) -> Tensor:
-        """Transform other features, float64 (m, d), to (m, d + 1)."""
-        scaled = (features - self.centre) / self.scale
-        return torch.cat([scaled, torch.full((len(features), 1), _CONSTANT, dtype=torch.float64)], dim=1)
 
 
 class Rows:
@@ -100,7 +55,7 @@ class Gram:
         guess = self @ leading  # one power iteration from the leading directions of all rows
         image = self @ guess
         energy, basis = torch.linalg.eigh(guess.T @ image)
-        kept = energy > energy[-1] * _NEGLIGIBLE
+        kept = energy > energy[-1] * NEGLIGIBLE
         basis = basis[:, kept] / energy[kept].sqrt()
         self.variances, turn = torch.linalg.eigh((image @ basis).T @ (image @ basis))
         self.basis = guess @ (basis @ turn)  # (b, r): basis.T K basis = 1

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_attnflow._checks import check_integer, check_seed
 from lightning_attnflow._state import seeded_rng
 from lightning_attnflow.errors import GameError, InputError
-from lightning_attnflow.valuation.data import fingerprint, function_name
+from lightning_attnflow.valuation.data import fingerprint
 from lightning_attnflow.valuation.utilities.direct_training import can_train_directly, train_directly
+from lightning_attnflow.valuation.utilities.metrics import compute_torchmetric, is_torchmetric, metric_name
 from lightning_attnflow.valuation.utilities.trainer_fit import TRAINING_LOCK, fit, make_trainer, quiet, training_loader
 
 FloatArray = NDArray[np.float64]
@@ -154,7 +155,7 @@ class TrainerUtility:
             "optimizer": optimizer,
             "train": fingerprint(self.train),
             "validation": fingerprint(self.validation),
-            "metric": repr(self.metric) if isinstance(self.metric, torchmetrics.Metric) else function_name(self.metric),
+            "metric": metric_name(self.metric),
             "trainer": {name: repr(value) for name, value in self.trainer.items()},
             "batch_size": self.batch_size,
             "seed": self.seed,
@@ -226,13 +227,10 @@ class TrainerUtility:
                 prediction, target = self._predict(module, batch)
                 predictions.append(prediction.detach())
                 targets.append(target)
-        metric = copy.deepcopy(self.metric)
-        if isinstance(metric, torchmetrics.Metric):  # metric(...) would compute it twice
-            metric.update(torch.cat(predictions), torch.cat(targets))
-            score = float(metric.compute())
-        else:
-            score = float(metric(torch.cat(predictions), torch.cat(targets)))
-        return -score if getattr(metric, "higher_is_better", True) is False else score
+        everything = torch.cat(predictions), torch.cat(targets)
+        if is_torchmetric(self.metric):
+            return compute_torchmetric(self.metric, *everything)
+        return float(self.metric(*everything))
 
     def _batches(self) -> list[Any]:
         """The validation batches, collated on the first call."""

@@ -1,0 +1,115 @@
+"""Ridge regressions of the training sets of coalitions, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg.blas import dsymv, dsyr
+from torch import Tensor
+
+from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.utilities.design import Problem
+
+_CHUNK = 256  # prefixes whose outputs are returned together
+
+
+class RidgeHead:
+    """Models that minimise ``sum_S weight (target - offset - w x)^2 + l2 |w|^2``."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def outputs(self, coalitions: NDArray[np.bool_]) -> Iterator[Tensor]:
+        """Validation outputs (m, H, 1) of the models of coalitions bool (M, n), in chunks."""
+        for coalition in coalitions:
+            coefficients = self.train(torch.from_numpy(np.flatnonzero(coalition)))
+            yield (self.problem.validation_rows @ coefficients + self.problem.offset)[:, None, None]
+
+    def train(self, members: Tensor) -> Tensor:
+        """Coefficients (d + 1,) of the model of the examples ``members``."""
+        problem = self.problem
+        root = problem.weights[members].sqrt()
+        rows = problem.design.rows[members] * root[:, None]
+        targets = (problem.targets[members, 0] - problem.offset) * root
+        if len(rows) > rows.shape[1]:
+            hessian = rows.T @ rows
+            hessian.diagonal().add_(problem.l2)
+            coefficients: Tensor = torch.linalg.solve(hessian, rows.T @ targets)
+            return coefficients
+        gram = rows @ rows.T
+        gram.diagonal().add_(problem.l2)
+        dual: Tensor = torch.linalg.solve(gram, targets)
+        return rows.T @ dual
+
+    def prefix_outputs(self, permutation: Tensor, sizes: Sequence[int]) -> Iterator[Tensor]:
+        """Validation outputs (m, k, 1) of the models of prefixes with ascending sizes > 0, in chunks.
+
+        An example changes the inverse of the Hessian by a matrix of rank one, so that the updated models are exact.
+
+        Source: Sherman & Morrison (1950).
+        """
+        problem = self.problem
+        rows, validation = problem.design.rows[permutation].numpy(), problem.validation_rows.numpy()
+        targets, weights = problem.targets[permutation, 0].numpy(), problem.weights[permutation].numpy()
+        offset = float(problem.offset)
+        inverse = np.asfortranarray(np.eye(rows.shape[1]) / problem.l2)  # its lower triangle is kept up to date
+        coefficients, current = np.zeros(rows.shape[1]), np.full(len(validation), offset)
+        wanted, found = set(sizes), []
+        for position in range(sizes[-1]):
+            row, weight = rows[position], weights[position]
+            direction = dsymv(1.0, inverse, row, lower=1)
+            gain = weight / (1 + weight * float(row @ direction))
+            step = gain * (targets[position] - offset - float(row @ coefficients))
+            coefficients += step * direction
+            current += step * (validation @ direction)
+            dsyr(-gain, direction, a=inverse, lower=1, overwrite_a=1)
+            if position + 1 in wanted:
+                found.append(current.copy())
+            if len(found) == _CHUNK or position + 1 == sizes[-1]:
+                yield torch.from_numpy(np.stack(found, axis=1))[:, :, None]
+                found = []
+
+
+def check_targets(name: str, values: Any, length: int) -> NDArray[np.float64]:
+    """Return the targets of a regression, finite float64 (length,)."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    try:
+        array = np.array(values, dtype=np.float64)  # a copy, because columns of pandas are read-only
+    except (TypeError, ValueError) as error:
+        raise InputError(name, got=str(error), expected="numbers, one for each row of the features") from error
+    if array.shape != (length,):
+        raise InputError(
+            name, got=f"shape {array.shape}", expected=f"shape ({length},), one number for each row of the features"
+        )
+    invalid = np.flatnonzero(~np.isfinite(array))
+    if len(invalid):
+        raise InputError(
+            name, got=f"{len(invalid)} NaN or infinite; first at index {invalid[0]}", expected="finite numbers"
+        )
+    return array
+
+
+def predictions(outputs: Tensor) -> Tensor:
+    """Predictions (H, m) of outputs (m, H, 1)."""
+    return outputs[:, :, 0].T
+
+
+def negative_mean_squared_error(outputs: Tensor, truth: Tensor) -> Tensor:
+    """Score (H,) of outputs (m, H, 1) and targets (m,)."""
+    return -(outputs[:, :, 0] - truth[:, None]).square().mean(dim=0)
+
+
+def r2(outputs: Tensor, truth: Tensor) -> Tensor:
+    """Share of the variance of the targets that is explained, (H,)."""
+    return 1 + negative_mean_squared_error(outputs, truth) / truth.var(correction=0)
+
+
+REGRESSION_SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean_squared_error": negative_mean_squared_error,
+    "r2": r2,
+}
