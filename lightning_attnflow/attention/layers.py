@@ -79,36 +79,3 @@ def reduce_layers(
 
 def _is_of_transformers(hook: Any) -> bool:
     return str(getattr(hook, "__module__", "")).startswith("transformers.")
-
-
-def attention_defect(layer: Any, shape: tuple[int, ...] | None, real: Tensor | None) -> str | None:
-    """Return how `layer` differs from attention probabilities for inputs of shape (B, T), or None."""
-    if not isinstance(layer, Tensor) or layer.ndim != 4 or layer.shape[2] != layer.shape[3]:
-        return f"shape {tuple(layer.shape)}" if isinstance(layer, Tensor) else f"a {type(layer).__name__}"
-    if shape is not None and (layer.shape[0], layer.shape[2]) != shape:
-        return f"shape {tuple(layer.shape)} for inputs of shape {shape}"
-    if not layer.is_floating_point():
-        return f"dtype {layer.dtype}"
-    tolerance = max(1e-4, 2 * torch.finfo(layer.dtype).eps)  # half precision rounds each weight by up to eps / 2
-    lowest, sums, leaks = zip(*(_row_facts(head, real) for head in layer.unbind(1)), strict=True)  # to save memory
-    if min(lowest) < 0:
-        return f"entries down to {min(lowest):.4g}"
-    low, high = min(low for low, _ in sums), max(high for _, high in sums)
-    if not (1 - tolerance <= low and high <= 1 + tolerance):
-        return f"rows that sum to {low:.4g} up to {high:.4g}"
-    if max(leaks) > tolerance:
-        return f"up to {max(leaks):.4g} of a row on padding: the attention mask had no effect"
-    return None
-
-
-def _row_facts(head: Tensor, real: Tensor | None) -> tuple[float, tuple[float, float], float]:
-    """Return the lowest entry, the range of the row sums and the largest sum on padding of one head (B, T, T)."""
-    rows = (head.flatten(0, 1) if real is None else head[real]).float()  # of real tokens
-    if not rows.numel():
-        return 0.0, (1.0, 1.0), 0.0
-    sums = rows.sum(-1)
-    padding = 0.0
-    if real is not None and not bool(real.all()):
-        owners = real.nonzero()[:, 0]  # the sentence of each row
-        padding = float((rows * ~real[owners]).sum(-1).nan_to_num().max())
-    return float(rows.min()), (float(sums.min()), float(sums.max())), padding

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import eval_mode, gradients_enabled
-from lightning_attnflow.attention.transformer import accepted_inputs, accepts
+from lightning_attnflow.attention.transformer import accepts, shaped_inputs
 
 _SEQUENCE_HEADS = ("ForSequenceClassification", "ForMultipleChoice")
 Pooling = Literal["first", "last", "mean"]
@@ -150,7 +150,7 @@ def _gradient_norms(model: Any, inputs: Mapping[str, Any], columns: Tensor) -> t
                 handles.append(embedding.register_forward_hook(detached))
             try:
                 options = {"return_dict": True} if accepts(model, "return_dict") else {}
-                logits = getattr(model(**accepted_inputs(model, cropped), **options), "logits", None)
+                logits = getattr(model(**shaped_inputs(model, cropped), **options), "logits", None)
             finally:
                 for handle in handles:
                     handle.remove()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from lightning_attnflow.errors import CaptureError, InputError
+from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -85,11 +87,21 @@ def _outermost(module: nn.Module, kind: type[PreTrainedModel]) -> dict[str, PreT
     return found
 
 
-def encoder_remedy(root: nn.Module, model: PreTrainedModel) -> str | None:
-    """Return the advice to pass the encoder of an encoder-decoder model by its attribute path in `root`, if any."""
+def has_decoder(model: PreTrainedModel) -> bool:
+    """Return whether a model consists of an encoder and a decoder; one of them alone may have the same config."""
+    if not getattr(model.config, "is_encoder_decoder", False):
+        return False
+    encoder, decoder = model.get_encoder(), model.get_decoder()  # type: ignore[no-untyped-call]
+    return encoder is not model and decoder is not model and encoder is not decoder
+
+
+def encoder_path(root: nn.Module, model: PreTrainedModel) -> str | None:
+    """Return the attribute path in `root` of the encoder of an encoder-decoder model, if it is a Hugging Face model."""
+    from transformers import PreTrainedModel
+
     encoder = model.get_encoder()
-    path = next((path for path, child in root.named_modules() if child is encoder and path), None)
-    return None if path is None else f"Pass its encoder, model={path!r}."
+    found = (path for path, child in root.named_modules() if child is encoder and path)
+    return next(found, None) if isinstance(encoder, PreTrainedModel) else None
 
 
 def inner_models(model: nn.Module) -> dict[str, PreTrainedModel]:
@@ -116,3 +128,46 @@ def accepts(model: nn.Module, name: str) -> bool:
 def accepted_inputs(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inputs without token types, which tokenizers make for models that do not take them."""
     return {name: value for name, value in inputs.items() if name != "token_type_ids" or accepts(model, name)}
+
+
+def shaped_inputs(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the accepted inputs; of a multiple-choice model (1, B, T), where they are (B, T): choices of one question.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertForMultipleChoice
+        >>> size = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+        >>> model = BertForMultipleChoice(BertConfig(vocab_size=11, **size))
+        >>> shaped_inputs(model, {"input_ids": torch.tensor([[1, 5, 2], [1, 7, 2]])})["input_ids"].shape
+        torch.Size([1, 2, 3])
+    """
+    accepted = accepted_inputs(model, inputs)
+    ids = accepted.get("input_ids")
+    if not takes_choices(model) or not isinstance(ids, Tensor) or ids.ndim != 2:
+        return accepted
+    return {k: v[None] if isinstance(v, Tensor) and v.shape[:2] == ids.shape else v for k, v in accepted.items()}
+
+
+def takes_choices(model: nn.Module) -> bool:
+    """Return whether a model takes questions with several choices, (B, choices, T)."""
+    return any(kind.__name__.endswith("ForMultipleChoice") for kind in type(model).__mro__)
+
+
+@contextmanager
+def forward_errors(model: nn.Module, inputs: str) -> Iterator[None]:
+    """Raise an InputError for what the forward of a model raises, other than a lack of memory.
+
+    Args:
+        model: named in the error.
+        inputs: what it was given.
+    """
+    try:
+        yield
+    except (AttnFlowError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # models raise errors of many types for inputs that they cannot use
+        raise InputError(
+            f"forward of {type(model).__name__}",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            expected=f"a model that computes from {inputs} alone",
+        ) from error

@@ -20,7 +20,7 @@ from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.players import Players, PlayersArgument
 from lightning_attnflow.attention.readout import choose_readout
 from lightning_attnflow.attention.tokens import EncodedText, TextArgument, encode_for_model
-from lightning_attnflow.attention.transformer import accepted_inputs
+from lightning_attnflow.attention.transformer import accepted_inputs, forward_errors
 from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.target import Payoff, transformer_of
@@ -28,6 +28,8 @@ from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import CachedGame
+
+_TEXT = "the tokens of a text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +76,17 @@ class Sentence:
     @property
     def attentions(self) -> list[NDArray[np.float64]]:
         """L arrays (heads, T, T), ``[head, query, key]``."""
-        return [layer[0].double().cpu().numpy() for layer in capture_attention(self.model, self._inputs)]
+        with forward_errors(self.model, _TEXT):
+            layers = capture_attention(self.model, self._inputs)
+        return [layer[0].double().cpu().numpy() for layer in layers]
 
     def network(self, *, heads: Heads = "mean", residual: float = 0.5, readout: Any = "auto") -> AttentionNetwork:
         """Return the attention network; for ``readout="auto"`` see `choose_readout`."""
         check_choice("heads", heads, ("mean", "max", "min"), or_index="the index of a head")
         if heads not in self._merged:
             masks = self._mask[None]
-            (self._merged[heads],) = capture_merged(self.model, self._inputs, masks, heads=heads)
+            with forward_errors(self.model, _TEXT):
+                (self._merged[heads],) = capture_merged(self.model, self._inputs, masks, heads=heads)
         merged = self._merged[heads]
         if isinstance(readout, str) and readout == "auto":
             readout = self._readout(merged.is_causal)

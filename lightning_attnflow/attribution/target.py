@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow._checks import is_integer
-from lightning_attnflow.attention.transformer import accepted_inputs, find_transformer
+from lightning_attnflow.attention.transformer import (
+    accepted_inputs,
+    encoder_path,
+    find_transformer,
+    forward_errors,
+    has_decoder,
+    shaped_inputs,
+    takes_choices,
+)
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -51,6 +59,7 @@ PAYOFFS: dict[str, Payoff] = {
     for function in (probability, log_probability, logit_margin, correctness, negative_entropy)
 }
 _STEP_PAYOFFS = ("correctness",)
+_ANY_SIZE = 2**31  # of the vocabulary of a model that does not tell
 
 
 def _of_label(payoff: Payoff) -> Payoff:
@@ -71,6 +80,8 @@ def logit(logits: torch.Tensor, target: int) -> torch.Tensor:
 def problem_of(model: PreTrainedModel) -> str:
     """Return what the logits of a model mean: "one_class" of several, "labels" that are independent, or a "score"."""
     config: Any = model.config
+    if takes_choices(model):
+        return "score"
     if model.can_generate():
         return "one_class"
     if getattr(config, "problem_type", None) == "multi_label_classification":
@@ -129,11 +140,13 @@ def transformer_of(model: Any) -> PreTrainedModel:
         transformer = find_transformer(model)
     except CaptureError:
         raise InputError("model", got=f"{type(model).__name__} without one", expected=expected) from None
-    if getattr(transformer.config, "is_encoder_decoder", False):
+    if has_decoder(transformer):
+        path = encoder_path(model, transformer)
         raise InputError(
             "model",
             got=f"{type(transformer).__name__}, an encoder-decoder",
             expected="an encoder classifier or a decoder-only model",
+            remedy=path and f"For a method of attention pass its encoder, the attribute {path!r}.",
         )
     return transformer
 
@@ -148,8 +161,9 @@ class LogitReader:
     """Logits (m, C) of m versions of one sentence.
 
     Args:
-        model: a Hugging Face sequence classifier (C classes or labels), a model with one output (regression, reward;
-            C = 1) or a causal language model (C the vocabulary; logits of the token after the last attended position),
+        model: a Hugging Face sequence classifier (C classes or labels), a model with one output (regression, reward,
+            multiple choice; C = 1) or a causal language model (C the vocabulary; logits of the token after the last
+            attended position),
             or a module that contains one.
     """
 
@@ -180,7 +194,7 @@ class LogitReader:
             found = self.model.get_input_embeddings()
         except NotImplementedError:
             found = None
-        if found is None or not _accepts(self.model.forward, "inputs_embeds"):
+        if found is None or not _accepts(self.model.forward, "inputs_embeds") or takes_choices(self.model):
             raise InputError(
                 "model",
                 got=f"{type(self.model).__name__}, "
@@ -192,17 +206,26 @@ class LogitReader:
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the word embeddings (m, T, D) of ids (m, T)."""
-        vectors: torch.Tensor = self.embedding(ids)
+        vectors = self.embedding(ids)
+        if not isinstance(vectors, torch.Tensor) or vectors.ndim != 3:
+            raise InputError(
+                f"word embedding of {type(self.model).__name__}",
+                got=f"shape {tuple(vectors.shape)}" if isinstance(vectors, torch.Tensor) else type(vectors).__name__,
+                expected="a tensor (m, T, D)",
+            )
         return vectors
 
     @property
     def vocabulary_size(self) -> int:
         """Number of rows of the word embedding."""
         try:
-            weight = self.embedding.weight
+            weight = getattr(self.embedding, "weight", None)
         except InputError:
             weight = None
-        return len(weight) if isinstance(weight, torch.Tensor) else int(self.model.config.get_text_config().vocab_size)
+        if isinstance(weight, torch.Tensor):
+            return len(weight)
+        size = getattr(self.model.config.get_text_config(), "vocab_size", None)
+        return _ANY_SIZE if size is None else int(size)  # such as a model that hashes characters
 
     @property
     def device(self) -> torch.device:
@@ -217,8 +240,12 @@ class LogitReader:
             rows = [{key: value[row : row + 1] for key, value in inputs.items()} for row in range(n_rows)]
             return torch.cat([self(**row) for row in rows])
         options = {"logits_to_keep": self.n_read} if self._keeps_logits and bool(inputs["attention_mask"].all()) else {}
-        logits: torch.Tensor | None = getattr(self.model(**inputs, **options), "logits", None)
+        with forward_errors(self.model, "word embeddings" if "inputs_embeds" in inputs else "the tokens of a text"):
+            output = self.model(**shaped_inputs(self.model, inputs), **options)
+        logits: torch.Tensor | None = getattr(output, "logits", None)
         n_dims = 2
+        if logits is not None and takes_choices(self.model):
+            logits = logits.reshape(n_rows, 1)  # each row is a choice, with a score
         if logits is not None and logits.ndim == 3 and self.is_causal_lm:  # (m, T, V), or the last positions
             logits, n_dims = self._at_the_end(logits, inputs["attention_mask"]), 2 if self.n_read == 1 else 3
         if logits is None or logits.ndim != n_dims or logits.shape[1] < (1 if self.problem == "score" else 2):

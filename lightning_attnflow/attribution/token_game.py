@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode
-from lightning_attnflow.attention.capture import rounding
+from lightning_attnflow.attention.comparison import rounding
 from lightning_attnflow.attention.players import Players, PlayersArgument
 from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, resolve_baseline
@@ -22,6 +22,10 @@ from lightning_attnflow.errors import InputError
 
 # Float32 logits vary by about 1e-6 with the composition of a batch; a token that is still read changes them far more.
 _LEAK_TOLERANCE = 1e-4
+_PADDING_IN_TEXT = (
+    "A classifier whose padding token occurs in the text reads an earlier token: set another pad_token_id in its "
+    "config, or remove that token from the text."
+)
 
 
 class TokenGame:
@@ -143,8 +147,7 @@ class TokenGame:
         if check:
             self._check_embeddings()
         ids = self.encoded.inputs["input_ids"].to(self._reader.device)
-        vectors: torch.Tensor = self._reader.embedding(ids)
-        return vectors
+        return self._reader.embed(ids)
 
     def embedded_logits(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return the logits (m, C) of word embeddings (m, T, D); gradients are not disabled."""
@@ -157,8 +160,8 @@ class TokenGame:
             raise InputError("masking", got="'drop', which has no embedding", expected="'mask' or 'zero_embedding'")
         free = torch.from_numpy(self._free[None]).to(self._reader.device)
         inputs = [self._masked_inputs(free, token) for token in self._replacements or (None,)]
-        embedding = self._reader.embedding
-        return torch.cat([x["inputs_embeds"] if "inputs_embeds" in x else embedding(x["input_ids"]) for x in inputs])
+        embed = self._reader.embed
+        return torch.cat([x["inputs_embeds"] if "inputs_embeds" in x else embed(x["input_ids"]) for x in inputs])
 
     def other_inputs(self) -> dict[str, torch.Tensor]:
         """Return the inputs (1, T) of the model besides ids or embeddings."""
@@ -183,15 +186,15 @@ class TokenGame:
         everywhere = torch.ones((1, len(self.encoded)), dtype=torch.long, device=device)
         with eval_mode(model), torch.no_grad():
             expected = self._reader(**{"attention_mask": everywhere, **inputs})
-            found = self.embedded_logits(self._reader.embedding(inputs["input_ids"]))
+            found = self.embedded_logits(self._reader.embed(inputs["input_ids"]))
+        padding = getattr(model.config.get_text_config(), "pad_token_id", None)
         tolerance = rounding(model.dtype) * (1 + float(expected.abs().max()))
         if float((found - expected).abs().max()) > tolerance:
             raise InputError(
                 f"output of {type(model).__name__}",
                 got=f"a logit {found.flatten()[0]:.4g} for the embeddings, {expected.flatten()[0]:.4g} for the tokens",
                 expected="equal logits",
-                remedy="A classifier whose padding token occurs in the text reads an earlier token: set another "
-                "pad_token_id in its config, or remove that token from the text.",
+                remedy=_PADDING_IN_TEXT if padding in self.encoded.inputs["input_ids"] else None,
             )
         self._embeddings_checked = True
 

@@ -199,6 +199,8 @@ class AttentionFlowMonitor(GuardedCallback):
             return
         self._sentences.clear()
         with self.budget.timed():
+            if not self.probes:
+                self.attempt(trainer, lambda: self._sentences.check(trainer, pl_module))
             gathered = self._measured(trainer, pl_module) if self.probes else None
             if gathered is not None:
                 sentences = [one for part in gathered for one in part.sentences]

@@ -165,13 +165,21 @@ def measure(
     attention: Sequence[SentenceFlow | None] = [None] * len(keys)
     conductance: Sequence[ConductanceFlow | None] = [None] * len(keys)
     heads: Sequence[WordHeads] = [""] * len(keys)
+    no_attention: CaptureError | None = None
     if settings.flow != "conductance":
-        attention, heads, notes["readout"] = _attention_flows(
-            transformer, batches, masks, players, keys, settings, edges, facts
-        )
+        try:
+            attention, heads, notes["readout"] = _attention_flows(
+                transformer, batches, masks, players, keys, settings, edges, facts
+            )
+        except CaptureError as error:
+            if settings.flow == "attention":
+                raise
+            no_attention, notes["attention"] = error, f"no attention flow: {error}"
     predictions = _predictions(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
     if settings.flow != "attention" and predictions[0].target is not None:
         conductance = _conductance_flows(transformer, batches, players, tokenizer, predictions, settings, notes, edges)
+    if no_attention is not None and all(flow is None for flow in conductance):
+        raise no_attention
     if settings.words and tokenizer is not None and any(one.kind != "words" for one in players):
         notes["words"] = (
             "some sentences are shown token by token: the tokenizer is not a fast one, or does not reproduce the "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow.attention.limits import check_length, position_limit
-from lightning_attnflow.attention.transformer import encoder_remedy, find_transformer
+from lightning_attnflow.attention.transformer import encoder_path, find_transformer, has_decoder
 from lightning_attnflow.attribution.target import class_label
 from lightning_attnflow.callbacks.batches import (
     InputReader,
@@ -27,6 +27,7 @@ from lightning_attnflow.callbacks.batches import (
 )
 from lightning_attnflow.callbacks.budget import OverheadBudget
 from lightning_attnflow.callbacks.measure import FlowSettings, Measured, ModelFacts, MonitoredSentence, measure
+from lightning_attnflow.callbacks.model_check import check_model
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,17 +94,25 @@ class ValidationSentences:
                 remedy="Use strategy='ddp', or validate a checkpoint on one device with the monitor.",
             )
         transformer = find_transformer(pl_module, self._model)
-        if transformer.config.is_encoder_decoder:
+        if has_decoder(transformer):
+            path = encoder_path(pl_module, transformer)
             raise InputError(
                 "model",
                 got=f"{type(transformer).__name__}, an encoder-decoder",
                 expected="an encoder or a causal language model",
-                remedy=encoder_remedy(pl_module, transformer),
+                remedy=path and f"Pass its encoder, model={path!r}.",
             )
         limit = position_limit(transformer)
         for index, probe in enumerate(self._encodings):
             check_length(f"probes[{index}]", len(probe["input_ids"]), limit)
         return transformer
+
+    def check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raise if no flow of the model can be computed."""
+        with _not_compiled():
+            check_model(
+                self.transformer(trainer, pl_module), self._settings.flow, has_tokenizer=self._tokenizer is not None
+            )
 
     def collect(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, loader: int, n_loaders: int

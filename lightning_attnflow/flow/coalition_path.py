@@ -33,7 +33,7 @@ from lightning_attnflow.attention.recording import AttentionRecord, record_atten
 from lightning_attnflow.errors import CaptureError
 from lightning_attnflow.flow.difference_rules import DifferenceRules, directional_gradient
 from lightning_attnflow.flow.path_integral import PathIntegral, check_change, check_recording, with_diagonal
-from lightning_attnflow.flow.path_points import BATCH_POSITIONS, Payoff, check_gradients, check_payoffs
+from lightning_attnflow.flow.path_points import BATCH_POSITIONS, Payoff, check_gradients, check_layers, check_payoffs
 from lightning_attnflow.shapley.permutation_sampling import random_permutation
 
 if TYPE_CHECKING:
@@ -167,13 +167,14 @@ class _Steps:
         n_points = len(points)
         rules = DifferenceRules(n_points)
         inputs = {name: tensor.expand(n_points, *tensor.shape[1:]) for name, tensor in self._inputs.items()}
-        embeddings = points.requires_grad_()
+        embeddings = points.requires_grad_().clone()  # some models change them in place
         with rules:
             output = self._model(inputs_embeds=embeddings, **inputs, **self._options)
         states, logits = output.hidden_states, output.logits
         if not states or not logits.requires_grad:
             got = "no gradient from the logits to the hidden states" if states else "no hidden states"
             raise CaptureError(type(self._model).__name__, got=got, expected="the hidden states of every layer")
+        check_layers(states, self.records, self._model)
         payoffs, multipliers = self._payoff_multipliers(logits, rules)
         weights = torch.cat([signs, signs.new_zeros(1)]).to(multipliers.dtype)  # no step begins at the last point
         multipliers = multipliers * weights.reshape(-1, *(1,) * (multipliers.ndim - 1))

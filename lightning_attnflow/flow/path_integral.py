@@ -34,7 +34,7 @@ from torch import Tensor
 from lightning_attnflow._checks import check_integer, check_positive
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
-from lightning_attnflow.attention.capture import rounding
+from lightning_attnflow.attention.comparison import rounding
 from lightning_attnflow.attention.recording import AttentionRecord
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.conductance import total_variation

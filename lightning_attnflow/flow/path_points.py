@@ -193,8 +193,30 @@ def check_gradients(gradients: Sequence[Tensor | None], model: Any) -> None:
         )
 
 
+def check_layers(states: Sequence[Tensor], records: Sequence[AttentionRecord], model: Any) -> None:
+    """Raise unless hidden states have one shape, and attention was recorded in every layer or in none."""
+    name, n_layers = type(model).__name__, len(states) - 1
+    shapes = {str(tuple(state.shape)) if isinstance(state, Tensor) else type(state).__name__ for state in states}
+    if len(shapes) > 1:
+        raise CaptureError(name, got=f"states {sorted(shapes)}", expected="hidden states (B, T, D) of all layers")
+    if not all(state.requires_grad for state in states):
+        raise CaptureError(name, got="no gradient of a hidden state", expected="a differentiable model")
+    problem = f"{len(records)} recorded attentions in {n_layers} layers" if len(records) not in (0, n_layers) else ""
+    for record in records:
+        if record.mask is not None and record.mask.requires_grad:  # such as a learned bias, or a function of the tokens
+            found = torch.autograd.grad(record.mask.sum(), states, retain_graph=True, allow_unused=True)
+            problem = problem or "an attention mask that depends on the tokens" * any(g is not None for g in found)
+    if problem:
+        raise CaptureError(
+            f"attention of {name}",
+            got=problem,
+            expected="one softmax attention in every layer, whose mask does not depend on the tokens",
+            remedy="Pass edges=False: the values of the positions do not need the attention.",
+        )
+
+
 def _forward(model: Any, inputs: Mapping[str, Tensor]) -> Any:
-    embeddings = inputs["inputs_embeds"].requires_grad_()
+    embeddings = inputs["inputs_embeds"].requires_grad_().clone()  # some models change them in place
     return model(**{**inputs, "inputs_embeds": embeddings}, output_hidden_states=True, return_dict=True)
 
 
@@ -209,6 +231,7 @@ def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
     states = output.hidden_states
     if not states:
         raise CaptureError(type(model).__name__, got="no hidden states", expected="the hidden states of every layer")
+    check_layers(states, records, model)
     logits = output.logits.split([len(positions) for _, positions in runs])
     payoffs = torch.cat([points.payoffs(part) for (points, _), part in zip(runs, logits, strict=True)])
     check_payoffs(payoffs)
@@ -226,7 +249,7 @@ def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
                 _cropped(record.key[row].detach(), kept),
                 _cropped(record.value[row].detach(), kept),
                 _cropped(gradient[row], kept),
-                None if record.mask is None else record.mask[min(row, len(record.mask) - 1)][..., kept, kept],
+                None if record.mask is None else record.mask[min(row, len(record.mask) - 1)].detach()[..., kept, kept],
                 record.scaling,
                 record.softcap,
                 record.position_scores,

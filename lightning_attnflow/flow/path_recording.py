@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_attnflow.attention.capture import rounding
+from lightning_attnflow.attention.comparison import rounding
 from lightning_attnflow.attention.recording import AttentionRecord, attention_weights, record_attention
 from lightning_attnflow.errors import CaptureError
 

@@ -8,7 +8,6 @@ import pickle
 import random
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,10 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 from transformers import (
+    BartConfig,
+    BartModel,
     BertConfig,
+    BertForMultipleChoice,
     BertForSequenceClassification,
     BertModel,
     BigBirdConfig,
@@ -31,6 +33,7 @@ from transformers import (
 )
 
 from lightning_attnflow import capture_attention, explain
+from lightning_attnflow.attention import capture
 from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.errors import CaptureError, InputError
 
@@ -208,8 +211,25 @@ def test_capture_through_wrappers(wrap: Callable[[], nn.Module]) -> None:
 
 def test_encoder_decoder_models_raise() -> None:
     batch = models.padded_batch() | {"decoder_input_ids": torch.tensor([[1], [1]])}
-    with pytest.raises(CaptureError, match=r"T5ForConditionalGeneration .*'sdpa'.*Pass its encoder, model='encoder'"):
+    expected = r"T5ForConditionalGeneration: got an encoder-decoder.*Pass its encoder, the attribute 'encoder'"
+    with pytest.raises(CaptureError, match=expected):
         capture_attention(models.t5(), batch)
+
+
+def test_the_encoder_of_an_encoder_decoder_is_captured_although_they_share_a_config() -> None:
+    size = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "vocab_size": models.VOCABULARY}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BartModel(BartConfig(**size, **heads)).eval()
+    with pytest.raises(CaptureError, match="the attribute 'encoder'"):
+        capture_attention(model, models.padded_batch())
+    assert model.encoder.config.is_encoder_decoder
+    mine = capture_attention(model.encoder, models.padded_batch())
+    model.set_attn_implementation("eager")
+    expected = model.encoder(**models.padded_batch(), output_attentions=True).attentions
+    for layer, reference in zip(mine, expected, strict=True):
+        torch.testing.assert_close(layer, reference.detach())
 
 
 def _altered(change: Any) -> Any:
@@ -240,8 +260,35 @@ def test_outputs_that_are_not_probabilities_raise(change: Any, message: str) -> 
     before = everything(model)
     with pytest.raises(CaptureError, match=r"BertModel \(attention implementation 'sdpa'.*" + message) as caught:
         capture_attention(model, models.padded_batch())
-    assert 'attn_implementation="eager"' in str(caught.value)
+    assert "Load the model" not in str(caught.value)  # eager attention was altered as well
     assert everything(model) == before
+
+
+class _BuiltByImplementation(BertModel):
+    """Chooses its attention when it is built, as models of transformers 4 do."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        if config._attn_implementation != "eager":
+            for layer in self.encoder.layer:
+                layer.attention.self = _Fused(layer.attention.self)
+
+
+class _Fused(nn.Module):
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        return self.attention.forward(*inputs, **options)[0], None  # calls no hooks
+
+
+def test_the_remedy_is_eager_attention_only_where_it_helps() -> None:
+    model = _BuiltByImplementation(models.bert().config)
+    with pytest.raises(CaptureError, match=r"got 0 layers.*Load the model with attn_implementation=\"eager\""):
+        capture_attention(model, models.padded_batch())
+    followed = _BuiltByImplementation._from_config(models.bert().config, attn_implementation="eager")
+    assert len(capture_attention(followed, models.padded_batch())) == models.N_LAYERS
 
 
 def _falcon(*, alibi: bool, implementation: str) -> Any:
@@ -351,17 +398,65 @@ def test_models_that_take_neither_token_types_nor_output_attentions_are_explaine
     np.testing.assert_allclose(games[0].values, games[1].values, atol=1e-6)
 
 
-def test_models_that_change_in_their_first_forward_pass_are_restored() -> None:
+def test_models_that_change_in_their_first_forward_pass_are_captured_and_restored() -> None:
     config = BigBirdConfig(vocab_size=models.VOCABULARY, block_size=4, num_random_blocks=1, **models._SIZE)
     with torch.random.fork_rng():
         model = BigBirdModel(config, add_pooling_layer=False).eval()
     before = everything(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises(CaptureError, match="got 0 layers"):
-            capture_attention(model, models.padded_batch())
+    attentions = capture_attention(model, models.padded_batch())
     assert everything(model) == before
     assert model.attention_type == "block_sparse"
+    model.set_attention_type("original_full")  # as the first forward pass of a short sentence does
+    expected = model(**models.padded_batch(), output_attentions=True).attentions
+    for mine, reference in zip(attentions, expected, strict=True):
+        torch.testing.assert_close(mine, reference.detach())
+
+
+def test_choices_are_captured_as_sentences_together_or_flattened() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BertForMultipleChoice(models.bert(initializer_range=0.5).config).eval()
+    batch = models.padded_batch()
+    expected = capture_attention(model.bert, batch)
+    for inputs in (batch, {name: value[:, None] for name, value in batch.items()}):
+        for mine, reference in zip(capture_attention(model, inputs), expected, strict=True):
+            torch.testing.assert_close(mine, reference, rtol=0, atol=1e-6)
+    text, tokenizer = "this movie was great", models.tokenizer()
+    values = explain(model, tokenizer, text, method="leave_one_out", masking=5).values
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    masked = ids.repeat(len(values), 1)
+    masked[range(len(values)), range(1, len(values) + 1)] = 5
+    scores = model(input_ids=torch.cat([ids, masked])[None]).logits[0].detach()
+    np.testing.assert_allclose(values, scores[0] - scores[1:], atol=1e-5)
+    with pytest.raises(InputError, match="takes no inputs_embeds"):
+        explain(model, tokenizer, text, method="conductance")
+
+
+def test_outputs_are_compared_at_the_first_second_fourth_capture_of_a_kind_of_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, batch = models.bert_classifier(), models.padded_batch()
+    compared: list[int] = []
+    monkeypatch.setattr(capture, "check_outputs", lambda *_: compared.append(captures))
+
+    def run(n: int, inputs: Any) -> list[int]:
+        nonlocal captures
+        compared.clear()
+        for captures in range(1, n + 1):  # noqa: B007 - read by the patch
+            capture_attention(model, inputs)
+        return list(compared)
+
+    captures = 0
+    assert run(9, batch) == [1, 2, 4, 8]
+    assert run(1, models.padded_batch(left=True)) == [1]  # padding on the other side
+    assert run(1, {name: value.repeat(1, 3) for name, value in batch.items()}) == [1]  # longer
+    assert run(1, batch) == []
+    model.classifier.weight = nn.Parameter(model.classifier.weight.detach().clone())
+    assert run(1, batch) == [1]
+    model.set_attn_implementation("eager")
+    assert run(3, batch) == []  # nothing is switched
+    model.set_attn_implementation("sdpa")
+    assert run(2, batch) == [1]  # its second and third capture
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, raised by peft
@@ -393,6 +488,7 @@ def test_models_unpickled_in_a_new_process_have_the_same_attention(tmp_path: Pat
 import pathlib, pickle, torch
 model, inputs = pickle.loads(pathlib.Path({str(file)!r}).read_bytes())  # no constructor is called in this process
 from lightning_attnflow import capture_attention, explain
+from lightning_attnflow.attention import capture
 torch.save(capture_attention(model, inputs), {str(tmp_path / "attention.pt")!r})
 """
     own = {"PYTHONPATH": os.pathsep.join(sys.path)}
