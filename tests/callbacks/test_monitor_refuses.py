@@ -11,8 +11,17 @@ import pytest
 import torch
 from tiny_training import PROBE, Classifier, new_monitor, trainer, validated
 from torch.utils.data import DataLoader
+from transformers import (
+    FNetConfig,
+    FNetForSequenceClassification,
+    GptOssConfig,
+    GptOssForSequenceClassification,
+)
 
-from lightning_attnflow.errors import CaptureError, InputError
+from lightning_attnflow import conductance_flow
+from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
+
+SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 
 
 class TwoModels(Classifier):
@@ -83,6 +92,59 @@ def test_encoder_decoders_are_refused_before_training_with_the_path_of_the_encod
     with pytest.raises(InputError, match=r"T5ForConditionalGeneration, an encoder-decoder.*model='net\.encoder'"):
         trainer(tmp_path, callbacks=[new_monitor()]).fit(module)
     assert steps == []
+
+
+def _without_attention(kind: str) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "FNet":  # mixes tokens by a Fourier transform
+            return FNetForSequenceClassification(
+                FNetConfig(vocab_size=models.VOCABULARY, **SIZE, tpu_short_seq_length=16)
+            )
+        tokens = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "head_dim": 8, "num_key_value_heads": 2}
+        experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
+        config = GptOssConfig(vocab_size=models.VOCABULARY, **SIZE, **tokens, **experts)
+        return GptOssForSequenceClassification(config)  # its attention sinks take a part of every row
+
+
+@pytest.mark.parametrize(
+    ("kind", "flow", "message"),
+    [
+        ("FNet", "attention", "got 0 layers; expected 2"),
+        ("GPT-OSS", "attention", "got rows that sum to"),
+        ("BERT without head", "conductance", "got no logits"),
+    ],
+)
+def test_models_without_the_flow_are_refused_before_training(
+    tmp_path: Path, kind: str, flow: str, message: str
+) -> None:
+    module = Classifier()
+    module.net = models.bert() if "BERT" in kind else _without_attention(kind)
+    steps: list[int] = []
+    module.training_step = lambda _batch, index: steps.append(index)  # type: ignore[method-assign]
+    module.validation_step = lambda *_: None  # type: ignore[method-assign]
+    with pytest.raises(AttnFlowError, match=message) as caught:
+        trainer(tmp_path, callbacks=[new_monitor(flow=flow)]).fit(module)
+    assert "Load the model" not in str(caught.value)
+    assert steps == []
+
+
+@pytest.mark.parametrize("kind", ["FNet", "GPT-OSS"])
+def test_models_without_attention_have_their_conductance_flow(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = models.tokenizer()
+    tokenizer.mask_token = "so"
+    monitor = new_monitor(tokenizer=tokenizer, probes=[PROBE], max_sentences=0, scalars="run")
+    module = Classifier()
+    module.net = _without_attention(kind)
+    module.validation_step = lambda *_: None  # type: ignore[method-assign]
+    trainer(tmp_path, callbacks=[monitor]).validate(module, verbose=False)
+    (found,) = monitor.latest
+    assert found.attention is None
+    expected = conductance_flow(module.net, tokenizer, PROBE, tolerance=0.03, max_steps=64, edges=False)
+    np.testing.assert_allclose(found.conductance.values.sum(axis=1), expected.values.sum(axis=1), rtol=1e-5)
+    assert "no attention flow" in caplog.text
 
 
 def test_a_failure_warns_once_and_training_continues(tmp_path: Path) -> None:
