@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lightning_attnflow.errors import CaptureError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -94,7 +96,7 @@ def attention_weights(
 
 
 def _recording_attention(
-    module: nn.Module,  # noqa: ARG001 part of the interface
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -102,8 +104,16 @@ def _recording_attention(
     *,
     scaling: float | None = None,
     softcap: float | None = None,
-    **unused: Any,  # noqa: ARG001 dropout is 0 in eval mode; the rest concerns fused kernels
+    **unused: Any,  # dropout is 0 in eval mode; the rest concerns fused kernels
 ) -> tuple[Tensor, Tensor]:
+    for name, given in unused.items():
+        if isinstance(given, Tensor) and given.is_floating_point():  # such as the attention sinks of GPT-OSS
+            raise CaptureError(
+                f"attention of {type(module).__name__}",
+                got=f"scores that depend on {name}",
+                expected="the softmax of query @ key and a mask",
+                remedy="Pass edges=False: the values of the positions do not need the attention.",
+            )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

@@ -91,11 +91,11 @@ def integrate_coalitions(
             parts = [
                 run(points[start : start + steps + 1], signs[start : start + steps]) for start in track(starts, "steps")
             ]
-    check_recording(model, float(parts[0].payoffs[0]), expected)
     values = np.concatenate([part.values for part in parts]).reshape(n_paths, 2 * n_blocks, *parts[0].values.shape[1:])
     paths = values.sum(axis=1) / 2  # (paths, L + 1, T): mean over the two directions
     payoffs = np.concatenate([parts[0].payoffs[:1], *(part.payoffs[1:] for part in parts)])
     empty = payoffs[n_blocks :: 2 * n_blocks].reshape(-1, len(baselines)).mean(axis=0)
+    check_recording(model, float(payoffs[0]), expected, float(empty.mean()))
     summed = [part.edges for part in parts if part.edges is not None]
     mean = paths.mean(axis=0)
     check_change(mean)

@@ -255,7 +255,7 @@ def _refined_together(
         evaluate_together(wanted, batch_size)
         for points, payoff in zip(paths, expected, strict=True):
             if payoff is not None:
-                check_recording(points.model, points.payoff(1.0), payoff)
+                check_recording(points.model, points.payoff(1.0), payoff, points.payoff(0.0))
     return [results[index] for index in range(len(paths))]
 
 
@@ -390,9 +390,17 @@ def check_change(values: Floats) -> None:
         )
 
 
-def check_recording(model: PreTrainedModel, recorded: float, expected: float) -> None:
-    """Raise if the attention that was recorded is not the model's, as with an unknown kind of score or bias."""
-    if abs(recorded - expected) > rounding(model.dtype) * (1 + abs(expected)):
+def check_recording(model: PreTrainedModel, recorded: float, expected: float, empty: float) -> None:
+    """Raise if the attention that was recorded is not the model's, as with an unknown kind of score or bias.
+
+    Args:
+        model: the model.
+        recorded: payoff of the sentence while attention is recorded.
+        expected: payoff of the sentence otherwise.
+        empty: payoff of the baseline.
+    """
+    scale = min(1 + abs(expected), abs(recorded - empty) + (1 + abs(expected)) / 10)
+    if abs(recorded - expected) > rounding(model.dtype) * scale:
         raise CaptureError(
             f"attention of {type(model).__name__}",
             got=f"a payoff of {recorded:.6g} when it is recorded, {expected:.6g} otherwise",
