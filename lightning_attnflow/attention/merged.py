@@ -54,7 +54,6 @@ def capture_merged(
     *,
     heads: Heads = "mean",
     by_head: Sequence[bool] = (),
-    check: bool = True,
 ) -> Iterator[MergedAttention]:
     """Yield the attention of every sentence of a batch.
 
@@ -67,7 +66,6 @@ def capture_merged(
         masks: bool (B, T), true for real tokens, on the CPU.
         heads: as for `AttentionNetwork.from_attentions`.
         by_head: B sentences of which the attention of every head is kept too; default: none.
-        check: whether to compare the outputs with those of the model as it is.
     """
     n_rows, length = masks.shape
     config: Any = find_transformer(model).config.get_text_config()
@@ -77,7 +75,7 @@ def capture_merged(
     wanted = list(by_head) or [False] * n_rows
     for start in range(0, n_rows, n_together):
         rows = slice(start, start + n_together)
-        yield from _captured(model, row_inputs(inputs, rows, n_rows), masks[rows], heads, wanted[rows], check)
+        yield from _captured(model, row_inputs(inputs, rows, n_rows), masks[rows], heads, wanted[rows])
 
 
 def row_inputs(inputs: Mapping[str, Any], rows: slice, n_rows: int) -> dict[str, Any]:
@@ -89,7 +87,7 @@ def row_inputs(inputs: Mapping[str, Any], rows: slice, n_rows: int) -> dict[str,
 
 
 def _captured(
-    model: nn.Module, inputs: Mapping[str, Any], masks: Tensor, heads: Heads, wanted: Sequence[bool], check: bool
+    model: nn.Module, inputs: Mapping[str, Any], masks: Tensor, heads: Heads, wanted: Sequence[bool]
 ) -> list[MergedAttention]:
     length = masks.shape[1]
     kept = [kept_positions(mask, length) for mask in masks]
@@ -104,7 +102,7 @@ def _captured(
             for sentence, positions, mask, each in zip(layer, kept, masks, wanted, strict=True)
         ]
 
-    by_layer: list[Any] = capture_layers(model, inputs, reduce, check=check)
+    by_layer: list[Any] = capture_layers(model, inputs, reduce)
     found = []
     for row, positions in enumerate(kept):
         merged = np.empty((len(by_layer), len(positions), len(positions)))

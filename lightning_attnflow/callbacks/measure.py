@@ -113,11 +113,9 @@ class ModelFacts:
 
     Args:
         readout: a readout with a name and the reason for it.
-        is_checked: whether the outputs with the attention that is captured are those of the model as it is.
     """
 
     readout: tuple[str, str] | None = None
-    is_checked: bool = False
 
 
 class _Prediction(NamedTuple):
@@ -235,7 +233,7 @@ def _attention_flows(
 
     for batch, real in zip(batches, masks, strict=True):
         rows = slice(len(heads), len(heads) + len(real))
-        options: dict[str, Any] = {"heads": settings.heads, "by_head": wanted[rows], "check": not facts.is_checked}
+        options: dict[str, Any] = {"heads": settings.heads, "by_head": wanted[rows]}
         for row, merged in enumerate(capture_merged(transformer, batch, real, **options)):
             readout = readouts.of(batch, row, real[row], causal=merged.is_causal)
             heads.append(word_heads(transformer, merged, players[len(heads)]) if edges else "")
@@ -243,7 +241,6 @@ def _attention_flows(
             del merged  # to save memory while the next sentence is captured
             if sum(network.capacities.nbytes for network in pending) > _MAX_NETWORK_BYTES:
                 add_flows()  # of few long sentences, or of many short ones in parallel
-        facts.is_checked = True
     add_flows()
     facts.readout = facts.readout or readouts.named
     return sentences, heads, readouts.note
