@@ -132,7 +132,8 @@ class DataShapley:
     def fit(self) -> DataShapley:
         """Evaluate permutations until the stopping criterion is met, and return self.
 
-        After Ctrl-C or an error, :attr:`result` contains the completed samples.
+        A warning states the expected duration before a run of more than ten minutes, or of more than one minute if
+        the utility trains one model at a time. After Ctrl-C or an error, :attr:`result` contains the completed samples.
 
         Raises:
             GameError: the utility raises an exception or returns NaN; the error names the coalition.
@@ -157,8 +158,9 @@ class DataShapley:
             steps = "pairs of permutations" if estimate.permutations_per_sample == 2 else "permutations"
             bar = progress_bar(total_samples(self.stop, estimate), "Data Shapley", unit=steps, always=self.progress)
             report = RunProgress(stack.enter_context(bar), self.stop, estimate, self.n_jobs)
-            if seconds and not hasattr(self.utility, "prefix_values"):  # else the first sample tells
-                report.warn_if_long(seconds)
+            if seconds:
+                with torch_threads(self.threads):
+                    report.warn_if_long(self.game, seconds)
             source = stack.enter_context(sample_source(self.game, settings, self.n_jobs, self.backend))
             queue = WorkQueue(
                 source,

@@ -6,11 +6,14 @@ import math
 import time
 import warnings
 
-from lightning_attnflow._progress import ProgressBar
-from lightning_attnflow.shapley import PermutationEstimate, Stop
+import numpy as np
 
-_LONG_RUN_SECONDS = 60.0  # longer runs are announced by a warning
-_VERY_LONG_RUN_SECONDS = 600.0  # runs of utilities with prefix_values are announced after the first sample
+from lightning_attnflow._progress import ProgressBar
+from lightning_attnflow.shapley import Game, PermutationEstimate, Stop
+
+_LONG_RUN_SECONDS = 60.0  # longer runs of utilities that train one model at a time are announced by a warning
+_LONG_PREFIX_RUN_SECONDS = 600.0  # the same for utilities with prefix_values
+_PROBE_SECONDS = 0.5  # spent on the first prefixes of a permutation before a run
 _SECONDS_BETWEEN_INTERVALS = 1.0  # intervals of thousands of players are too slow to compute after every sample
 
 
@@ -22,13 +25,22 @@ class RunProgress:
         self._n_jobs, self._max_samples = n_jobs, stop.max_samples(estimate)
         self._is_printed, self._is_announced, self._last_intervals = False, False, 0.0
 
-    def warn_if_long(self, seconds_per_evaluation: float) -> None:
+    def warn_if_long(self, game: Game, seconds_per_evaluation: float) -> None:
         """Warn before a run that will take long, given the duration of one evaluation."""
-        per_sample = self._estimate.max_evaluations_per_sample
-        if self._seconds(seconds_per_evaluation * per_sample) > _LONG_RUN_SECONDS:
+        n = self._estimate.max_evaluations_per_sample
+        has_prefixes = hasattr(game, "prefix_values")
+        limit = _LONG_PREFIX_RUN_SECONDS if has_prefixes else _LONG_RUN_SECONDS
+        if self._seconds(seconds_per_evaluation * n) <= limit:  # prefixes cost less than single evaluations
+            return
+        if has_prefixes:
+            per_permutation = permutation_seconds(game)
+            if per_permutation is None:
+                return  # the first sample tells
+            seconds_per_evaluation = per_permutation * self._estimate.permutations_per_sample / n
+        if self._seconds(seconds_per_evaluation * n) > limit:
             self._is_announced = True
-            estimate = self._runtime(seconds_per_evaluation, per_sample)
-            warnings.warn(f"{estimate} Truncation may shorten the run.", stacklevel=3)
+            remedy = "Fewer permutations shorten the run." if has_prefixes else "Truncation may shorten the run."
+            warnings.warn(f"{self._runtime(seconds_per_evaluation, n)} {remedy}", stacklevel=3)
 
     def update(self, seconds: float, n_evaluations: int) -> None:
         """Report a sample that has been added to the estimate, with its cost."""
@@ -36,7 +48,7 @@ class RunProgress:
             self._is_printed = True
             estimate = self._runtime(seconds / n_evaluations, n_evaluations)
             self._bar.print(estimate)
-            if not self._is_announced and _VERY_LONG_RUN_SECONDS < self._seconds(seconds) < math.inf:
+            if not self._is_announced and _LONG_PREFIX_RUN_SECONDS < self._seconds(seconds) < math.inf:
                 warnings.warn(f"{estimate} Fewer permutations shorten the run.", stacklevel=3)
         done = self._estimate.n_samples
         description = None
@@ -57,6 +69,36 @@ class RunProgress:
             permutations_per_sample=self._estimate.permutations_per_sample,
             n_jobs=self._n_jobs,
         )
+
+
+def permutation_seconds(game: Game) -> float | None:
+    """Expected seconds of one permutation, or None if the game has no ``prefix_chunks`` or they fail.
+
+    The prefixes of a permutation are evaluated for half a second. The seconds of a prefix of k players are extrapolated
+    by a power of k, fitted to the times of the last quarters; a power above 2 or below 0 would be noise.
+    """
+    prefix_chunks = getattr(game, "prefix_chunks", None)
+    if prefix_chunks is None:
+        return None
+    n, done = game.n_players, 0
+    start = time.perf_counter()
+    sizes, times = [0.0], [0.0]
+    try:
+        for chunk in prefix_chunks(np.random.default_rng(0).permutation(n), range(1, n + 1)):
+            done += len(chunk)
+            sizes.append(done)
+            times.append(time.perf_counter() - start)
+            if times[-1] > _PROBE_SECONDS:
+                break
+    except Exception:  # the run raises it, with its permutation
+        return None
+    if done >= n or not done:
+        return times[-1]
+    quarter, half = np.interp([done / 4, done / 2], sizes, times)
+    early, late = (half - quarter) / (done / 4), (times[-1] - half) / (done / 2)  # seconds of a prefix
+    power = float(np.clip(np.log2(late / early), 0, 2)) if early > 0 < late else 0.0
+    growth = ((n / done) ** (power + 1) - 1) * done * (4 / 3) ** power / (power + 1)  # late: at three quarters of done
+    return float(times[-1] + late * growth)
 
 
 def total_samples(stop: Stop, estimate: PermutationEstimate) -> float | None:
