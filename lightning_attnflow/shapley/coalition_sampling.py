@@ -18,6 +18,7 @@ from itertools import chain, combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import sgemm
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate
@@ -180,7 +181,7 @@ def _quotas(n_players: int, pairs: int, share: Callable[[int], float]) -> dict[i
 def _balance(n_players: int) -> _Balance | _Deck:
     if n_players >= MANY_PLAYERS:
         return _Deck(n_players)
-    return _Balance(np.zeros(n_players), np.zeros((n_players, n_players)))
+    return _Balance(np.zeros(n_players), np.zeros((n_players, n_players), dtype=np.float32))
 
 
 @dataclass
@@ -193,13 +194,14 @@ class _Balance:
     """
 
     times: FloatArray
-    together: FloatArray
+    together: NDArray[np.float32]  # integers, exact below 2^24
 
     def add(self, coalitions: Coalitions) -> None:
         """Count coalitions (m, n)."""
-        signs = 2.0 * coalitions - 1.0
         self.times += coalitions.sum(axis=0)
-        self.together += signs.T @ signs
+        signs = 2 * coalitions.astype(np.float32) - 1
+        # In place: a temporary matrix would take longer than the product.
+        sgemm(1.0, signs.T, signs.T, beta=1.0, c=self.together.T, trans_b=True, overwrite_c=True)
 
     def opposite(self) -> _Balance:
         """The negative counts, to draw the pairs to leave out."""
@@ -207,11 +209,12 @@ class _Balance:
 
     def candidates(self, size: int, generator: np.random.Generator) -> Coalitions:
         """Coalitions of the players drawn least often, sorted by how rarely these were in the same coalition."""
-        rows = np.zeros((_CANDIDATES, len(self.times)), dtype=bool)
-        rarest = np.argpartition(self.times + generator.random(rows.shape), size - 1, axis=1)[:, :size]
-        np.put_along_axis(rows, rarest, True, axis=1)
-        signs = 2.0 * rows - 1.0
-        return rows[np.argsort(((signs @ self.together) * signs).sum(axis=1))]
+        keys = self.times + generator.random((_CANDIDATES, len(self.times)))
+        rows = keys <= np.partition(keys, size - 1, axis=1)[:, size - 1, None]
+        rows = rows[rows.sum(axis=1) == size]  # all, unless two keys are equal
+        signs = 2 * rows.astype(np.float32) - 1
+        ranked: Coalitions = rows[np.argsort(((signs @ self.together) * signs).sum(axis=1, dtype=np.float64))]
+        return ranked
 
 
 @dataclass

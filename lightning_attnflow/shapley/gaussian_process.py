@@ -12,11 +12,13 @@ noise. a(s) = (|2 s - n| / n + 0.1)^q scales the last two, which may be stronger
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dsytrd, dsytrd_lwork
 
 from lightning_attnflow.shapley.game import Coalitions
 
@@ -27,6 +29,7 @@ _STEEPNESS = (0.0, 1.0, 2.0)  # q
 _ROUGHNESS = (1e-6, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # w relative to 1 + 2 l
 _FLOOR = 0.1  # a(n / 2) for q = 1
 _FIRST_ROWS, _SECOND_ROWS, _SHORTLIST = 128, 1024, 3  # the time of a likelihood is cubic in the rows
+_DEGREE = 5  # of the covariance as a polynomial in r
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,17 @@ class Kernel:
     def covariance(self, coalitions: Coalitions) -> FloatArray:
         """Covariance (m, m), without the noise term, of coalitions bool (m, n), no two of which are complementary."""
         n = coalitions.shape[1]
-        signs = 2.0 * coalitions - 1.0
-        sizes = coalitions.sum(axis=1)
-        return self._of(signs @ signs.T / n, sizes[:, None], sizes[None, :], n)
+        overlap, same_size = _overlaps(coalitions)
+        amplitude = self.amplitude(coalitions.sum(axis=1), n)
+        covariance = overlap**2
+        covariance *= self.interactions
+        covariance *= 1 + covariance
+        covariance *= amplitude[:, None]
+        covariance *= amplitude
+        covariance += 1
+        covariance *= overlap
+        covariance += same_size
+        return covariance
 
     def noise(self, coalitions: Coalitions) -> FloatArray:
         """Noise variance (m,) of each coalition."""
@@ -65,31 +76,24 @@ class Kernel:
         The covariance for a player outside T is minus that for a member of N - T, because d is odd.
         """
         n = n_players
-        log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-
-        def log_choose(total: int, some: NDArray[np.intp] | int) -> FloatArray:
-            found: FloatArray = log_factorial[total] - log_factorial[some] - log_factorial[total - some]
-            return found
-
-        covariance = np.zeros(n + 1)
-        for size in range(1, n + 1):
-            # numbers of the other players of a prefix S
-            inside, outside = np.arange(size)[:, None], np.arange(n - size + 1)[None, :]
-            before = inside + outside
-            chance = np.exp(log_choose(size - 1, inside) + log_choose(n - size, outside) - log_choose(n - 1, before))
-            overlap = 1 - 2 * (size - inside + outside) / n
-            at = np.array([[size]])
-            step = self._of(overlap + 2 / n, before + 1, at, n) - self._of(overlap, before, at, n)
-            own = 2 * self.roughness * self.amplitude(at, n)[0, 0] ** 2 * np.exp(-log_choose(n - 1, size - 1))
-            covariance[size] = ((chance * step).sum() + own) / n
+        sizes = np.arange(1, n + 1)
+        covariance = np.full(n + 1, 2 / n)  # of an additive game
+        covariance[n] += 2 * _SIZE_VARIANCE / n
+        # The value of player i is the mean of d(S + i) - d(S) over coalitions S of the others, first over those of a
+        # size. In r^3 and r^5, r = (p +- 1) / n and p is the sum of the products of the signs of the others in S and T,
+        # whose elementary symmetric polynomials have the mean e(S) e(T) / C(n - 1, k).
+        of_signs = _symmetric_polynomials(2 * sizes - 1 - n, n - 1)  # (6, n) by the number of other players, 0 to n - 1
+        joined, before = (
+            of_signs.T @ self.amplitude(size, n) * (_powers(shift, n) @ (0, 0, 0, 1, 0, self.interactions))
+            for size, shift in ((sizes, 1), (sizes - 1, -1))
+        )
+        numbers = np.array([max(1, math.comb(n - 1, degree)) for degree in range(_DEGREE + 1)])
+        smooth = of_signs @ ((joined - before) / n / numbers)
+        rough = np.exp(-_log_binomials(n - 1))
+        amplitude = self.amplitude(sizes, n)
+        covariance[1:] += self.interactions * amplitude * smooth + 2 / n * self.roughness * amplitude**2 * rough
+        covariance[0] = 0.0
         return covariance, float(2 * covariance[1:].mean())
-
-    def _of(self, overlap: FloatArray, sizes: NDArray[np.intp], others: NDArray[np.intp], n_players: int) -> FloatArray:
-        cube = self.interactions * overlap**3
-        both = self.amplitude(sizes, n_players) * self.amplitude(others, n_players)
-        same_size = (sizes == others) * 1.0 - (sizes == n_players - others)
-        found: FloatArray = overlap + _SIZE_VARIANCE * same_size + both * cube * (1 + self.interactions * overlap**2)
-        return found
 
 
 def maximum_likelihood_kernel(coalitions: Coalitions, halves: FloatArray) -> Kernel:
@@ -101,24 +105,84 @@ def maximum_likelihood_kernel(coalitions: Coalitions, halves: FloatArray) -> Ker
     """
     shapes = list(product(_INTERACTIONS, _STEEPNESS))
     for rows, kept in ((_FIRST_ROWS, _SHORTLIST), (_SECOND_ROWS, 1)):
-        candidates = [_likelihood(coalitions[:rows], halves[:rows], *shape) for shape in shapes]
-        candidates.sort(key=lambda pair: -pair[0])
+        likelihoods, kernels = _likelihoods(coalitions[:rows], halves[:rows], shapes)
+        ranking = np.argsort(-likelihoods, kind="stable")
         if len(halves) <= rows:
             break
-        shapes = [(kernel.interactions, kernel.steepness) for _, kernel in candidates[:kept]]
-    return candidates[0][1]
+        shapes = [shapes[index] for index in ranking[:kept]]
+    return kernels[int(ranking[0])]
 
 
-def _likelihood(
-    coalitions: Coalitions, halves: FloatArray, interactions: float, steepness: float
-) -> tuple[float, Kernel]:
-    """Maximum log-likelihood over roughness and scale, and the kernel with that roughness."""
-    kernel = Kernel(interactions, steepness, 1.0)
-    amplitude = np.sqrt(kernel.noise(coalitions))
-    spectrum, basis = np.linalg.eigh(kernel.covariance(coalitions) / np.outer(amplitude, amplitude))
-    squares = (basis.T @ (halves / amplitude)) ** 2
-    roughness = (1 + 2 * interactions) * np.array(_ROUGHNESS)
-    variances = np.maximum(spectrum, 0.0) + roughness[:, None]  # (roughness, m), up to the scale
-    found = -len(halves) / 2 * np.log((squares / variances).mean(axis=1)) - np.log(variances).sum(axis=1) / 2
-    best = int(found.argmax())
-    return float(found[best] - np.log(amplitude).sum()), Kernel(interactions, steepness, float(roughness[best]))
+def _likelihoods(
+    coalitions: Coalitions, halves: FloatArray, shapes: list[tuple[float, float]]
+) -> tuple[FloatArray, list[Kernel]]:
+    """Maximum log-likelihood over roughness and scale, (shapes,), and the kernel with that roughness, of each shape.
+
+    The covariance, divided by the amplitudes, is made tridiagonal in an orthonormal basis that starts with the payoffs.
+    For each roughness, the pivots of the tridiagonal matrix, taken from its end, multiply to the determinant, and the
+    reciprocal of the last one is the quadratic form of the payoffs.
+    """
+    m, n = coalitions.shape
+    overlap, same_size = _overlaps(coalitions)
+    smooth, cube = overlap + same_size, overlap**3
+    fifth = overlap**2 * cube
+    sizes = coalitions.sum(axis=1)
+    amplitudes = {steepness: Kernel(0.0, steepness, 0.0).amplitude(sizes, n) for steepness in {q for _, q in shapes}}
+    scaled = {steepness: smooth / found / found[:, None] for steepness, found in amplitudes.items()}
+    diagonal, below = np.empty((m, len(shapes))), np.empty((m, len(shapes)))
+    workspace = int(dsytrd_lwork(m + 1, lower=1)[0])
+    for column, (interactions, steepness) in enumerate(shapes):
+        bordered = np.empty((m + 1, m + 1))  # with the payoffs in the first row; only the upper triangle is read
+        bordered[0, 0], bordered[0, 1:] = 0.0, halves / amplitudes[steepness]
+        lower_right = bordered[1:, 1:]
+        np.multiply(fifth, interactions, out=lower_right)
+        lower_right += cube
+        lower_right *= interactions
+        lower_right += scaled[steepness]
+        reduced = dsytrd(bordered.T, lower=1, lwork=workspace, overwrite_a=1)
+        diagonal[:, column], below[:, column] = reduced[1][1:], reduced[2]
+    roughness = (1 + 2 * np.array([interactions for interactions, _ in shapes])) * np.array(_ROUGHNESS)[:, None]
+    pivots = diagonal[:, None] + roughness  # (m, roughness, shapes)
+    squares = below[:, None] ** 2
+    for row in range(m - 2, -1, -1):
+        pivots[row] -= squares[row + 1] / pivots[row + 1]
+    mean_squares = np.maximum(squares[0] / pivots[0] / m, np.finfo(float).tiny)
+    found = -m / 2 * np.log(mean_squares) - np.log(pivots).sum(axis=0) / 2
+    best = found.argmax(axis=0), np.arange(len(shapes))
+    kernels = [Kernel(*shape, value) for shape, value in zip(shapes, roughness[best].tolist(), strict=True)]
+    return found[best] - [np.log(amplitudes[steepness]).sum() for _, steepness in shapes], kernels
+
+
+def _overlaps(coalitions: Coalitions) -> tuple[FloatArray, FloatArray]:
+    """The overlaps r (m, m) of coalitions bool (m, n), and the covariances of the function of the size."""
+    n = coalitions.shape[1]
+    signs = 2 * coalitions.astype(np.float32) - 1  # sums of signs are exact
+    overlap: FloatArray = np.divide(signs @ signs.T, n, dtype=np.float64)
+    of_sizes = _SIZE_VARIANCE * (np.eye(n + 1) - np.eye(n + 1)[::-1])
+    sizes = coalitions.sum(axis=1)
+    return overlap, of_sizes[sizes][:, sizes]
+
+
+def _symmetric_polynomials(total: NDArray[np.intp], n_signs: int) -> FloatArray:
+    """Elementary symmetric polynomials of the degrees 0 to 5 of signs with a given sum (k,), float (k, 6)."""
+    found = [np.ones(len(total)), total.astype(np.float64)]
+    for degree in range(1, _DEGREE):
+        found.append((total * found[-1] - (n_signs - degree + 1) * found[-2]) / (degree + 1))
+    return np.stack(found, axis=1)
+
+
+def _powers(shift: int, n_players: int) -> FloatArray:
+    """The powers 0 to 5 of (p + shift) / n, p a sum of n - 1 signs, by elementary symmetric polynomials, (6, 6)."""
+    degrees = np.arange(_DEGREE)
+    step = np.diag(degrees + 1.0, -1) + np.diag(n_players - 1.0 - degrees, 1) + shift * np.eye(_DEGREE + 1)
+    columns = [np.eye(_DEGREE + 1)[0]]
+    for _ in range(_DEGREE):
+        columns.append(step @ columns[-1] / n_players)
+    return np.stack(columns, axis=1)
+
+
+def _log_binomials(total: int) -> FloatArray:
+    """Logarithms of the binomial coefficients, (total + 1,)."""
+    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
+    found: FloatArray = log_factorials[-1] - log_factorials - log_factorials[::-1]
+    return found

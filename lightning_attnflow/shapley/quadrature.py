@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cholesky
+from scipy.linalg.lapack import dtrtri
 
 from lightning_attnflow._checks import check_seed, is_integer
 from lightning_attnflow.errors import InputError
@@ -18,7 +20,7 @@ from lightning_attnflow.shapley.result import ShapleyResult
 
 FloatArray = NDArray[np.float64]
 MAX_PAIRS = 2048  # of complementary coalitions; the time is cubic in them, a few seconds
-MAX_PLAYERS = 256  # the time for the prior covariances is cubic in the number of players
+MAX_PLAYERS = 256  # with more, the sample is balanced over single players only
 _PAIRS_PER_DEGREE = 4.0  # of freedom of the standard errors, to which a few pairs contribute most
 _MIN_DEGREES = 3.0
 
@@ -112,13 +114,17 @@ def _regress(members: Coalitions, halves: FloatArray, unseen: FloatArray) -> tup
     scale = float(np.abs(halves).max())
     halves = halves / scale
     kernel = maximum_likelihood_kernel(members, halves)
-    inverse = np.linalg.inv(kernel.covariance(members) + np.diag(kernel.noise(members)))
+    matrix = kernel.covariance(members)
+    matrix[np.diag_indices_from(matrix)] += kernel.noise(members)
+    factor = cholesky(matrix.T, lower=True, overwrite_a=True, check_finite=False)  # the transpose is in Fortran order
+    inverse, _ = dtrtri(factor, lower=1, overwrite_c=1)
     by_size, prior = kernel.with_values(n)
     sizes = members.sum(axis=1)
     covariance = np.where(members, by_size[sizes, None], -by_size[n - sizes, None])  # (m, n) with the values
-    weights = inverse @ covariance  # (m, n) of the payoffs in the values
-    solved = inverse @ halves
-    left_out = solved / np.diag(inverse)  # (m,) leave-one-out residuals
-    conditional = np.maximum(prior - (covariance * weights).sum(axis=0), 0.0) * (halves @ solved) / len(halves)
+    whitened = inverse @ covariance
+    solved = inverse.T @ (inverse @ halves)
+    weights = inverse.T @ whitened  # (m, n) of the payoffs in the values
+    left_out = solved / np.einsum("ij,ij->j", inverse, inverse)  # (m,) leave-one-out residuals
+    conditional = np.maximum(prior - (whitened**2).sum(axis=0), 0.0) * (halves @ solved) / len(halves)
     variance = conditional + (left_out**2 * unseen) @ weights**2
     return scale * (covariance.T @ solved), scale**2 * np.maximum(variance, variance.mean())

@@ -7,15 +7,17 @@ that the ratio differs from 1 by more than two standard errors. About ten minute
 
     python recipes/benchmarks/estimators.py [--runs 50] [--games airport shoes]
 
-With --players, prints instead for games of many players the CPU time of `shapley` and of permutation sampling without
-that of the game, as a share of a game that takes 1 ms for each evaluation, and their errors. About two minutes.
+With --players, prints instead the CPU time of `shapley` and of permutation sampling without that of the game, as a
+share of a game that takes 1 ms an evaluation, and their errors, in games of these numbers of players. Two minutes each:
 
-    python recipes/benchmarks/estimators.py --players 100 800 1600 3000 5000 [--per-player 4]
+    python recipes/benchmarks/estimators.py --players 5 10 20 50 100 150 200 256 --per-player 3 4 10 30
+    python recipes/benchmarks/estimators.py --players 400 800 1600 3000 5000
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 import warnings
 from collections.abc import Callable
@@ -99,19 +101,23 @@ def subjects(names: list[str] | None) -> dict[str, tuple[Game, np.ndarray]]:
     return found | {name: game for name, game in large_games().items() if names is None or name in names}
 
 
-def print_own_times(players: list[int], per_player: int) -> None:
-    """Own CPU time and error of `shapley` and of permutation sampling for many players."""
-    print(f"{'game':<10}{'players':>8}{'evaluations':>12}  estimator {'own s':>18}{'of 1 ms game':>14}{'error':>11}")
-    for n_players in players:
+def print_own_times(players: list[int], per_player: list[int]) -> None:
+    """Own CPU time and error of `shapley` and of permutation sampling in games of given numbers of players."""
+    print(f"{'game':<10}{'players':>8}{'evaluations':>12}  estimator {'own s':>20}{'of 1 ms game':>14}{'error':>11}")
+    for n_players, evaluations_per_player in itertools.product(players, per_player):
         for name, (game, values) in {"airport": airport_of(n_players), "coverage": coverage_of(n_players)}.items():
             for key in ("auto", "antithetic"):
-                own, evaluations, found = timed(OURS[key], game, per_player * n_players)
-                error = float(np.sqrt(np.mean((found - values) ** 2)))
-                row = f"{name:<10}{n_players:>8}{evaluations:>12}  {key:<20}{own:>8.2f}"
+                runs = [
+                    timed(OURS[key], game, evaluations_per_player * n_players, seed)
+                    for seed in range(max(1, 1000 // (evaluations_per_player * n_players)))
+                ]
+                own, evaluations = (float(np.mean([run[column] for run in runs])) for column in (0, 1))
+                error = float(np.sqrt(np.mean([(found - values) ** 2 for _, _, found in runs])))
+                row = f"{name:<10}{n_players:>8}{evaluations:>12.0f}  {key:<20}{own:>10.4f}"
                 print(f"{row}{own / evaluations * 1e3:>14.1%}{error:>11.3g}", flush=True)
 
 
-def timed(estimator: Estimator, game: Game, budget: int) -> tuple[float, int, np.ndarray]:
+def timed(estimator: Estimator, game: Game, budget: int, seed: int) -> tuple[float, int, np.ndarray]:
     """CPU seconds without those of the game, number of evaluations, and values."""
     spent, evaluations = 0.0, 0
 
@@ -124,7 +130,7 @@ def timed(estimator: Estimator, game: Game, budget: int) -> tuple[float, int, np
         return found
 
     start = time.process_time()
-    values = estimator(FunctionGame(payoffs, game.n_players), budget, 0)
+    values = estimator(FunctionGame(payoffs, game.n_players), budget, seed)
     return time.process_time() - start - spent, evaluations, values
 
 
@@ -133,7 +139,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50, help="seeds of a setting of at most 10 evaluations per player")
     parser.add_argument("--games", nargs="*", help="names of games; all by default")
     parser.add_argument("--players", type=int, nargs="*", help="print own times for these numbers of players instead")
-    parser.add_argument("--per-player", type=int, default=4, help="evaluations per player, with --players")
+    parser.add_argument("--per-player", type=int, nargs="*", default=[4], help="with --players: evaluations for each")
     options = parser.parse_args()
     if options.players:
         print_own_times(options.players, options.per_player)
