@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import configs_of, eval_mode
-from lightning_attnflow.attention.comparison import check_outputs, compared, is_due
+from lightning_attnflow.attention.comparison import check_outputs, compared, eager_errors, is_due
 from lightning_attnflow.attention.defects import attention_defect, check_attentions, check_layers
 from lightning_attnflow.attention.layers import reduce_layers
 from lightning_attnflow.attention.transformer import (
@@ -120,7 +120,8 @@ def _captured(
         for config in configs:  # set_attn_implementation skips models whose source it cannot read or does not recognise
             config._attn_implementation = "eager"
         with reduce_layers(transformer, reduce, lambda part: attention_defect(part, shape, real) is None) as reduced:
-            output, holder = _asked(transformer, inner, arguments)
+            with eager_errors(transformer, is_compared=plain is not None):
+                output, holder = _asked(transformer, inner, arguments)
             if not _layers(holder) and inner is None and _is_around_another(transformer):
                 inner = _only_inner(transformer)  # its forward does not pass output_attentions on
                 output, holder = _asked(transformer, inner, arguments)

@@ -6,7 +6,8 @@ round a position bias. Then the attention of the eager implementation is not tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import configs_of
-from lightning_attnflow.errors import CaptureError
+from lightning_attnflow.errors import AttnFlowError, CaptureError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,3 +97,25 @@ def check_outputs(name: str, before: Tensor, eager: Any, mask: Any, model: PreTr
             expected=f"the outputs of the model as it is, up to {tolerance:.1g}",
             remedy='Load the model with attn_implementation="eager", and compare its predictions.',
         )
+
+
+@contextmanager
+def eager_errors(model: PreTrainedModel, *, is_compared: bool) -> Iterator[None]:
+    """Raise a CaptureError for what a forward pass with eager attention raises, if the model as it is raises nothing.
+
+    Args:
+        model: the model.
+        is_compared: whether the model as it is was run.
+    """
+    try:
+        yield
+    except (AttnFlowError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if not is_compared:
+            raise
+        raise CaptureError(
+            f"attention of {type(model).__name__}",
+            got=f"{type(error).__name__} with eager attention: {' '.join(str(error).split())[:300]}",
+            expected="the outputs of the model as it is",
+        ) from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lightning_attnflow._state import configs_of
 from lightning_attnflow.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def record_attention(model: PreTrainedModel) -> Iterator[list[AttentionRecord]]:
 
     AttentionInterface.register(_NAME, _recording_attention)
     AttentionMaskInterface.register(_NAME, eager_mask)  # without it padding and causal masks would be dropped
-    model.set_attn_implementation(_NAME)
+    for config in configs_of(model):  # set_attn_implementation skips models whose source it does not recognise
+        config._attn_implementation = _NAME
     records: list[AttentionRecord] = []
     token = _records.set(records)
     try:

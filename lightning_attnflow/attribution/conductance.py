@@ -18,7 +18,7 @@ from lightning_attnflow.attribution.padded_batch import encoded_rows
 from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
-from lightning_attnflow.errors import CaptureError, InputError
+from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.coalition_path import integrate_coalitions
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
 from lightning_attnflow.flow.path_integral import PathIntegral, SentencePath, integrate_paths
@@ -217,7 +217,7 @@ def flows_of_games(
                 edges=edges,
                 batch_size=1 if reader.row_by_row else None,
             )
-        except CaptureError:  # the end of a path has another payoff than the tokens
+        except Exception:  # such as another payoff at the end of a path than that of the tokens
             for game in games:
                 game.embeddings()  # raises if the embeddings are the reason
             raise

@@ -328,6 +328,23 @@ def test_outputs_that_change_with_eager_attention_raise() -> None:
     assert len(capture_attention(_falcon(alibi=True, implementation="eager"), batch)) == 2
 
 
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize(("alibi", "implementation"), [(False, "sdpa"), (False, "eager"), (True, "eager")])
+def test_padding_of_falcon_on_either_side(alibi: bool, implementation: str, left: bool) -> None:
+    batch = models.padded_batch(left=left)
+    real = batch["attention_mask"].bool()
+    model = _falcon(alibi=alibi, implementation=implementation)
+    eager = _falcon(alibi=alibi, implementation="eager")(**batch, output_attentions=True)
+    torch.testing.assert_close(model(**batch).logits, eager.logits)
+    captured = capture_attention(model, batch)
+    for row, kept in enumerate(real):
+        ids = batch["input_ids"][row : row + 1, kept]
+        alone = capture_attention(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        for layer, reference, without in zip(captured, eager.attentions, alone, strict=True):
+            torch.testing.assert_close(layer[row][:, kept], reference[row][:, kept].detach())
+            torch.testing.assert_close(layer[row][:, kept][..., kept], without[0])
+
+
 def test_rows_of_padding_are_not_compared() -> None:
     batch = models.padded_batch()
     batch["attention_mask"][1] = 0  # their outputs differ between eager and fused attention
