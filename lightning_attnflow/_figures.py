@@ -205,12 +205,16 @@ def draw_cells(
     ax.imshow(colours, aspect="auto", interpolation="nearest", origin="lower")
     centred: dict[str, Any] = {"ha": "center", "va": "center"}
     if n_columns <= MAX_NUMBERED:
+        text = require("lightning_attnflow._outlined_text", extra="plots", purpose="figures")
         dark = colours.mean(axis=2) < 0.55
         for row in np.flatnonzero(~hatched).tolist():
             for column, number in enumerate(numbers[row]):
                 if number:
                     colour = "white" if dark[row, column] else "0.2"
-                    ax.text(column, row, number, color=colour, fontsize=size, gid="number", **centred)
+                    outlined = text.OutlinedText(column, row, number, color=colour, fontsize=size, **centred)
+                    outlined.set_gid("number")
+                    outlined.set_transform(ax.transData)
+                    ax.add_artist(outlined)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], hatched, [False]])))
     for first, end in zip(edges[::2], edges[1::2], strict=True):
         ax.axhspan(first - 0.5, end - 0.5, facecolor="none", edgecolor="0.75", hatch="////", linewidth=0)

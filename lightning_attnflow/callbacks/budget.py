@@ -10,13 +10,14 @@ from lightning_attnflow._checks import check_nonnegative
 
 SENTENCE_SHARE = 0.9
 """Part of the budget that may be planned for validation sentences; the rest covers errors of the estimates."""
+_LINEAR_TOKENS = 256  # up to which the cost of a sentence is about proportional to its tokens
 
 
 class OverheadBudget:
     """Seconds that may be spent, as a share of the seconds since the fit started.
 
     Probes and logs are always paid for; validation sentences only if the share then still holds. The cost of a sentence
-    is estimated by that of the last measured sentences, proportional to its tokens, or to their square if it is longer.
+    is estimated by that of the last measured sentences: proportional to its tokens, above 256 tokens to their square.
 
     Args:
         share: maximum share, >= 0; None for no limit.
@@ -95,7 +96,7 @@ class OverheadBudget:
         per_token, typical = self._observed
         n = 0
         for length in lengths:
-            left -= per_token * length * max(1.0, length / typical)
+            left -= per_token * length * max(1.0, length / max(typical, _LINEAR_TOKENS))
             if left < 0:
                 break
             n += 1

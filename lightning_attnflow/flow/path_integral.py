@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _FIRST_INTERVALS = 2  # of two steps each: five points
+_LIKELY_POINTS = (1 / 16, 1 / 8, 3 / 16, 3 / 8)
+"""Points that follow the first five for nearly every text (50 of 52 reviews): payoffs change most near the baseline."""
 _EDGE_BYTES = 2**24  # of the attention of all heads at the points whose edges are computed together
 _MAX_PADDED, _FREE_PADDING = 1.25, 8  # longest sentence that shares a pass: this multiple of the shortest, and 8 more
 
@@ -85,7 +87,7 @@ class PathIntegral:
         edges: float64 (L, T, T), E ``[layer, query, key]``; None if the attention could not be recorded.
         v_empty: y(0).
         total: y(1) - y(0).
-        n_steps: steps of the path; the model was evaluated at one point more.
+        n_steps: steps of the path; the values are computed from one point more.
         stderr: float64 (L + 1, T), standard errors of the values over random paths; None for a single path.
     """
 
@@ -231,7 +233,7 @@ def _integrate_together(
                     edges=_edges(points, intervals, values) if edges and points[0.0].attention else None,
                     v_empty=points.payoff(0.0),
                     total=points.payoff(1.0) - points.payoff(0.0),
-                    n_steps=points.n_points - 1,
+                    n_steps=2 * len(intervals),
                 )
             )
             points.drop()
@@ -278,14 +280,15 @@ def _refined(points: PathPoints, tolerance: float, max_steps: int) -> Generator[
     Yields the points that must be evaluated before the next step.
     """
     borders = [index / _FIRST_INTERVALS for index in range(_FIRST_INTERVALS + 1)]
-    yield [*borders, *((left + right) / 2 for left, right in pairwise(borders))]
+    first = [*borders, *((left + right) / 2 for left, right in pairwise(borders))]
+    yield first + [*_LIKELY_POINTS] * (len(first) + len(_LIKELY_POINTS) <= max_steps + 1)  # in one pass with the first
     intervals = [_integrated(points, left, right) for left, right in pairwise(borders)]
     while True:
         values = _total(intervals)
         check_change(values)
         variation = total_variation(values)
         errors = np.array([interval.error for interval in intervals]) / variation  # (intervals, L + 1)
-        room = (max_steps + 1 - points.n_points) // 2  # halving an interval takes two more points
+        room = max_steps // 2 - len(intervals)  # halving an interval takes two more points
         if np.abs(errors.sum(axis=0)).max() <= tolerance or room < 1:
             return intervals
         worst = np.abs(errors).max(axis=1)

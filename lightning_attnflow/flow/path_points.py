@@ -110,11 +110,6 @@ class PathPoints:
         point = self._points[position] = self._points.pop(position)
         return point
 
-    @property
-    def n_points(self) -> int:
-        """Number of different points."""
-        return len(self._payoffs)
-
     def payoff(self, position: float) -> float:
         """Return the payoff at a point that was evaluated before."""
         return self._payoffs[position]

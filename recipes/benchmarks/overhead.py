@@ -77,6 +77,8 @@ def fit(monitored: bool, seed: int, folder: str, texts, tokens: int, epochs: int
     """Fine-tune; return the CPU and wall seconds of the fit, the monitor, the number of sentences, and the weights."""
     n_validation = 40 if steps else 500
     n_train = len(texts.texts) - n_validation if steps else 800
+    if not epochs:  # warm-up
+        n_train, n_validation, epochs = 32, 32, 1
     train, validation = split_sentences(texts, n_train, n_validation, seed=seed)
     pl.seed_everything(seed, verbose=False)
     tokenizer = AutoTokenizer.from_pretrained(str(MODEL_DIR))
@@ -134,7 +136,7 @@ def main(
     print(f"{heads}  weights        validation sentences by step")
     with tempfile.TemporaryDirectory() as folder:
         options = (folder, texts, tokens, epochs, steps, batch_size)
-        fit(True, 1, folder, binary_sentences(), 48, 1, 0, 16)  # warm-up: compilation, file caches, imports
+        fit(True, 1, folder, binary_sentences(), 48, 0, 0, 16)  # warm-up: compilation, file caches, imports
         for seed in range(seeds or (1 if steps else 5)):
             order = (True,) if unpaired else (False, True) if seed % 2 == 0 else (True, False)
             runs = {monitored: fit(monitored, seed, *options) for monitored in order}

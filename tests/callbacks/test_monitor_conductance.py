@@ -158,7 +158,7 @@ def test_the_budget_allows_a_share_of_the_elapsed_time(monkeypatch: pytest.Monke
     assert budget.n_affordable(lengths) == 1  # the cost is unknown
     budget.observe(0.2, [10], is_validation=False)
     assert budget.n_affordable(lengths) == 2  # 0.9 s may be planned, of which half is kept for the logs
-    assert budget.n_affordable([20, 10]) == 0  # a sentence that is twice as long may cost four times as much
+    assert budget.n_affordable([20, 10]) == 1  # a sentence that is twice as long costs twice as much
     assert budget.n_affordable([5, 5, 5, 5, 5]) == 4
     with budget.timed(logging=True):
         now = 10.2
@@ -167,6 +167,8 @@ def test_the_budget_allows_a_share_of_the_elapsed_time(monkeypatch: pytest.Monke
     assert budget.n_affordable(lengths) == 2  # 0.918 - 0.2 - 0.2 s
     now = 100.0
     assert budget.n_affordable(lengths) == 8
+    assert budget.n_affordable([300]) == 1  # of 8.6 s
+    assert budget.n_affordable([400]) == 0  # above 256 tokens the cost grows with their square
     assert budget.n_affordable([]) == 0
     budget.stop()
     now = 0.0
