@@ -16,6 +16,8 @@ CONFIDENT = 0.8
 """Probability from which a later change of the predicted class is reported."""
 SAME_LOG_ODDS = 0.04
 """Largest range of the log odds over the sentences of a collapsed model: 0.01 in probability near 0.5."""
+LASTING, FEWEST_SENTENCES = 3, 4
+"""Number of validations, and of sentences, in which equal predictions are no coincidence."""
 LEVEL = 0.01
 """Level of the test that predictions differ less than before training."""
 HALF_OF_TRAINING, ABOVE_CHANCE, CONFIDENCE = 0.5, 0.1, 0.95
@@ -31,10 +33,11 @@ def collapsed(sentences: Sentences, steps: dict[int, Record], step: int) -> Iter
     start, now = odds[min(odds)], odds[step]
     if np.ptp(now) >= SAME_LOG_ODDS:
         return
-    validations = sorted(s for s in odds if s > min(odds))[-3:]
+    last = sorted(s for s in odds if s > min(odds))[-LASTING:]
+    is_lasting = len(last) == LASTING and all(np.ptp(odds[s]) < SAME_LOG_ODDS for s in last)
     if np.var(now, ddof=1) < fdtri(len(now) - 1, len(start) - 1, LEVEL) * np.var(start, ddof=1):
         causes = "Training has collapsed; a common cause is a learning rate that is too high."
-    elif len(validations) == 3 and all(np.ptp(odds[s]) < SAME_LOG_ODDS for s in validations):
+    elif is_lasting and len(now) >= FEWEST_SENTENCES:
         causes = "Common causes are weights that are not trained, a learning rate that is too low, and wrong labels."
     else:
         return
@@ -43,8 +46,8 @@ def collapsed(sentences: Sentences, steps: dict[int, Record], step: int) -> Iter
         "collapsed",
         f"The model predicts the same for every sentence: {prediction['class']} with {prediction['probability']:.0%}.",
         f"Rule: the log odds of {len(now)} sentences differ by less than {SAME_LOG_ODDS}, and by less than at the "
-        f"start (F test of the variances at level {LEVEL}) or in three validations in a row. Found: "
-        f"{np.ptp(now):.1e}, {np.ptp(start):.1e} at the start.",
+        f"start (F test of the variances at level {LEVEL}) or, in {FEWEST_SENTENCES} sentences or more, in {LASTING} "
+        f"validations in a row. Found: {np.ptp(now):.1e}, {np.ptp(start):.1e} at the start.",
         causes=causes,
     )
 

@@ -89,8 +89,9 @@ def test_one_sentence_or_the_start_is_not_a_collapse() -> None:
 
 
 def test_predictions_that_never_differ_need_three_validations() -> None:
-    records = [record(s, n, words=WORDS[:: 1 - 2 * n], positive=0.5) for s in (0, 10, 20, 30) for n in (0, 1)]
+    records = [record(s, n, words=(*WORDS[:4], str(n)), positive=0.5) for n in range(4) for s in (0, 10, 20, 30)]
     assert "collapsed" not in found(*records, step=20)
+    assert "collapsed" not in found(*records[:12], step=30)  # of three sentences
     assert "weights that are not trained" in found(*records, step=30)["collapsed"].text
 
 
