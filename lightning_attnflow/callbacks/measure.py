@@ -38,7 +38,7 @@ CONDUCTANCE_TOLERANCE = 0.03
 
 _MAX_NETWORK_BYTES = 2**24  # of the attention networks of sentences whose flows are computed together
 _MOST_CLASSES = 20  # whose probabilities are kept
-_MOST_WORDS = 128  # of validation sentences whose attention is kept, which takes memory with the square of their number
+_MOST_WORDS = 128  # of validation sentences with edges, which take memory with the square of the number of words
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,8 @@ def measure(
         tokenizer: names the tokens; without it there is no conductance flow, which needs the mask token.
         settings: which flows.
         texts: known texts by token ids.
-        edges: whether to compute what only the page of the run shows: edges, and the attention of every head.
+        edges: whether to compute what only the page of the run shows: the attention of every head, and edges between
+            more than 128 words.
         facts: of earlier measurements; updated.
     """
     facts = ModelFacts() if facts is None else facts
@@ -295,6 +296,7 @@ def _conductance_flows(
     edges: bool,
 ) -> list[ConductanceFlow | None]:
     """Return the conductance flow of every sentence for its predicted class; None with a note where it is undefined."""
+    edges = edges or all(len(one.names) <= _MOST_WORDS for one in players)
     inputs = [row for batch in batches for row in unpadded_rows(batch)]
     texts = [_encoded(one, row) for one, row in zip(players, inputs, strict=True)]
     flows: list[ConductanceFlow | None] = []

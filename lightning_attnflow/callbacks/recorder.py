@@ -43,7 +43,7 @@ RUN_TITLE = "run"
 _NO_HEADS = "The record holds the single heads of probes only."
 _MOST_SENTENCES = 64  # of a shuffled validation set, which has other sentences every time
 _MOST_EDGE_BYTES = 256 * 2**20
-_VALIDATION_EDGES = 2000  # of a sentence that is not a probe, about 20 kB: there may be many of them
+_VALIDATION_EDGES = 4000  # of a sentence that is not a probe, about 35 kB: there may be many of them
 
 
 class RunRecorder:

@@ -25,7 +25,11 @@ def test_records_of_a_csv_logger(tmp_path) -> None:
     labels = [log.sentences[name][3].get("label") for name in ("probe_00", "sentence_00", "sentence_01")]
     assert labels == [None, "class 0", "class 1"]
     assert unpack_heads(log.sentences["probe_00"][7]["flows"]["attention"]["heads"]).sum(axis=3).min() > 0.95
-    attention = log.sentences["sentence_00"][7]["flows"]["attention"]
+    flows = log.sentences["sentence_00"][7]["flows"]
+    attention, conductance = flows["attention"], flows["conductance"]
+    np.testing.assert_allclose(
+        unpack_edges(conductance["edges"], 5).sum(axis=2), unpack(conductance["values"])[1:], rtol=0.05, atol=1e-3
+    )
     np.testing.assert_allclose(unpack_edges(attention["edges"], 5).sum(axis=2), 1.0, atol=1e-2)
     assert attention["without_heads"] == "The record holds the single heads of probes only."
     for index, one in enumerate(monitor.latest):

@@ -87,14 +87,14 @@ export function renderNetwork(container, panel, state, actions) {
   const layers = empty ? [] : (edges ?? []);
   const chosen = strongestEdges(layers, state.share, visible);
   const unit = flow.signed ? scale : 1;
-  const flowTone = (value) => (!flow.signed ? "flow" : value >= 0 ? "support" : "oppose");
+  const edgeTone = (value) => (panel.neutralEdges ? "neutral" : !flow.signed ? "flow" : value >= 0 ? "support" : "oppose");
   const edgeNodes = [];
-  const addEdge = (x1, y1, x2, y2, value, key, neutral = false) => {
-    const strength = Math.abs(value) / (neutral ? 1 : unit);
+  const addEdge = (x1, y1, x2, y2, value, key) => {
+    const strength = Math.abs(value) / unit;
     const middle = (y1 + y2) / 2;
     const line = svg("path", {
       d: `M${x1.toFixed(1)},${y1.toFixed(1)}C${x1.toFixed(1)},${middle} ${x2.toFixed(1)},${middle} ${x2.toFixed(1)},${y2.toFixed(1)}`,
-      class: `edge ${neutral ? "neutral" : flowTone(value)}`,
+      class: `edge ${edgeTone(value)}`,
       "stroke-width": Math.max(0.9, Math.min(WIDEST_EDGE, WIDEST_EDGE * strength)).toFixed(2),
     });
     edgeNodes.push({ line, ...key });
@@ -108,7 +108,7 @@ export function renderNetwork(container, panel, state, actions) {
       addEdge(geometry.center(edge.key), y(edge.layer) - nodeHeight / 2, geometry.center(edge.query), y(edge.layer + 1) + nodeHeight / 2, edge.value, {
         layer: edge.layer,
         edge: place[edge.layer].get(edge.query * step.n + edge.key),
-      }, panel.neutralEdges),
+      }),
     );
   const readoutX = geometry.offset + (geometry.column * shown.count) / 2;
   const last = flow.rows - 1;
@@ -116,7 +116,7 @@ export function renderNetwork(container, panel, state, actions) {
     for (let index = shown.start; index < shown.start + shown.count; index += 1) {
       const value = flow.at(last, index);
       if (Math.abs(value) / unit < 0.02) continue;
-      lines.push(addEdge(geometry.center(index), y(last) - nodeHeight / 2, readoutX, top + 11, value, { layer: layers.length, index }, panel.neutralEdges && !flow.signed));
+      lines.push(addEdge(geometry.center(index), y(last) - nodeHeight / 2, readoutX, top + 11, value, { layer: layers.length, index }));
     }
   }
 
@@ -206,7 +206,7 @@ export function renderNetwork(container, panel, state, actions) {
         !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The record holds no edges of this sentence at this step."),
         !layers.length && flow.kind === "attention_flow" && el("div", { class: "detail-note" }, "This flow has no edges of its own: a maximum flow is not unique."),
         hatched.length > 0 && el("div", { class: "detail-note" }, "Hatched layers are saturated, or their range covers nearly everything: do not read them as importance."),
-        panel.neutralEdges && el("div", { class: "detail-note" }, panel.caption ?? (flow.signed ? "Grey edges are the attention with the residual stream: the monitor computes the conductance of the edges of probes only." : "Edges are the capacities of the network: attention with the residual stream.")),
+        panel.neutralEdges && el("div", { class: "detail-note" }, panel.caption ?? "Edges are the capacities of the network: attention with the residual stream."),
         el("div", { class: "detail-note hint" }, "Point at a word or a node to follow what flows through it; click to keep it."),
       ].filter(Boolean),
     );

@@ -62,7 +62,7 @@ export class Loader {
     return { id, run, index, document: sentence, step, kind: state.kind, kinds, ...shown };
   }
 
-  /** The edges of the chosen flow; those of the attention, in a neutral colour, where it has none of its own. */
+  /** The edges of the chosen flow; those of the attention, in a neutral colour, for a maximum flow, which is not unique. */
   async edges(state, run, step) {
     const { kind, name } = state;
     const isChosen = kind === "attention" && state.view === "layers" && step.flows.attention.hasEdges;
@@ -75,7 +75,7 @@ export class Loader {
     }
     if (packed[kind]) return { edges: decodeEdges(packed[kind], step.n) };
     if (kind === "rollout" && attention) return { edges: rolloutEdges(attention, step.flows.rollout) };
-    return { edges: attention, neutralEdges: Boolean(attention) };
+    return kind === "attention_flow" ? { edges: attention, neutralEdges: true } : { edges: null };
   }
 }
 
