@@ -47,6 +47,7 @@ class Sentence:
         special_tokens: ``present``, ``players``, or None: the default of the method.
         truncate: truncate a text that is too long.
         seed: of all random numbers.
+        module: the module that contains the model; set by itself.
 
     Raises:
         InputError: no Hugging Face model, or an invalid seed.
@@ -59,8 +60,10 @@ class Sentence:
     special_tokens: str | None = None
     truncate: bool = False
     seed: int = 0
+    module: torch.nn.Module | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "module", self.model if self.module is None else self.module)
         object.__setattr__(self, "model", transformer_of(self.model))
         check_seed(self.seed)
 
@@ -103,7 +106,8 @@ class Sentence:
 
     def _readout(self, causal: bool) -> Any:
         if "auto" not in self._readouts:
-            self._readouts["auto"], _ = choose_readout(self.model, self._inputs, self._mask, causal=causal)
+            options: dict[str, Any] = {"causal": causal, "module": self.module}
+            self._readouts["auto"], _ = choose_readout(self.model, self._inputs, self._mask, **options)
         return self._readouts["auto"]
 
     @cached_property

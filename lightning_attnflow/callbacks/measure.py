@@ -137,6 +137,7 @@ def measure(
     *,
     edges: bool = True,
     facts: ModelFacts | None = None,
+    module: torch.nn.Module | None = None,
 ) -> Measured:
     """Compute the flows and predictions of all sentences.
 
@@ -149,6 +150,7 @@ def measure(
         edges: whether to compute what only the page of the run shows: the attention of every head, and edges between
             more than 128 words.
         facts: of earlier measurements; updated.
+        module: contains the model and perhaps its head.
     """
     facts = ModelFacts() if facts is None else facts
     masks = [real_tokens(batch) for batch in batches]
@@ -168,7 +170,7 @@ def measure(
     if settings.flow != "conductance":
         try:
             attention, heads, notes["readout"] = _attention_flows(
-                transformer, batches, masks, players, keys, settings, edges, facts
+                transformer, batches, masks, players, keys, settings, edges, facts, module
             )
         except CaptureError as error:
             if settings.flow == "attention":
@@ -214,9 +216,10 @@ def _attention_flows(
     settings: FlowSettings,
     edges: bool,
     facts: ModelFacts,
+    module: torch.nn.Module | None,
 ) -> tuple[list[SentenceFlow], list[WordHeads], str]:
     """Return the attention flow and the heads of every sentence, and the readout with the reason for it."""
-    readouts = Readouts(transformer, batches, masks, settings.readout, facts.readout)
+    readouts = Readouts(transformer, batches, masks, settings.readout, facts.readout, module)
     wanted = heads_wanted(transformer, players) if edges else [False] * len(players)
     sentences: list[SentenceFlow] = []
     heads: list[WordHeads] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_attnflow.attention.merged import row_inputs
 from lightning_attnflow.attention.network import Readout
@@ -24,6 +24,7 @@ class Readouts:
         masks: bool (B, T) of each batch, true for real tokens.
         readout: of the user, or "auto"; see `choose_readout`.
         known: `named` of an earlier measurement of the same model.
+        module: contains the model and perhaps its head.
     """
 
     def __init__(
@@ -33,8 +34,9 @@ class Readouts:
         masks: Sequence[Tensor],
         readout: Readout | Literal["auto"],
         known: tuple[str, str] | None = None,
+        module: nn.Module | None = None,
     ) -> None:
-        self._transformer, self._readout = transformer, readout
+        self._transformer, self._module, self._readout = transformer, module, readout
         self._is_auto = isinstance(readout, str) and readout == "auto"
         rows = [(batch, row, mask) for batch, real in zip(batches, masks, strict=True) for row, mask in enumerate(real)]
         self._longest = max(rows, key=lambda sentence: int(sentence[2].sum()))
@@ -70,4 +72,4 @@ class Readouts:
 
     def _choose(self, batch: Mapping[str, Any], row: int, mask: Tensor, causal: bool) -> tuple[Any, str]:
         inputs = row_inputs(batch, slice(row, row + 1), len(batch["input_ids"]))
-        return choose_readout(self._transformer, inputs, mask, causal=causal)
+        return choose_readout(self._transformer, inputs, mask, causal=causal, module=self._module)

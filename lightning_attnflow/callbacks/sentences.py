@@ -134,9 +134,9 @@ class ValidationSentences:
         if not self._pending and not needs_probes:
             return
         with _not_compiled():
-            self._measure(self.transformer(trainer, pl_module), needs_probes)
+            self._measure(self.transformer(trainer, pl_module), pl_module, needs_probes)
 
-    def _measure(self, transformer: PreTrainedModel, needs_probes: bool) -> None:
+    def _measure(self, transformer: PreTrainedModel, module: pl.LightningModule, needs_probes: bool) -> None:
         pending, self._pending = self._pending, []
         shown: list[dict[str, Any]] = []
         if needs_probes and self._tokenizer is not None:
@@ -144,16 +144,18 @@ class ValidationSentences:
         elif not self._encodings and not self._shown:
             shown, pending = take(pending, 1)
         if shown:
-            self._add(self._timed(transformer, shown, is_shown=True), self._shown)
+            self._add(self._timed(transformer, module, shown, is_shown=True), self._shown)
         while pending and (n := self._budget.n_affordable(_lengths(pending))):
             part, pending = take(pending, n)
-            self._add(self._timed(transformer, part, is_shown=False), self._others)
+            self._add(self._timed(transformer, module, part, is_shown=False), self._others)
         self._n_left_out += len(_lengths(pending))
 
-    def _timed(self, transformer: PreTrainedModel, batches: list[dict[str, Any]], *, is_shown: bool) -> Measured:
+    def _timed(
+        self, transformer: PreTrainedModel, module: pl.LightningModule, batches: list[dict[str, Any]], *, is_shown: bool
+    ) -> Measured:
         """Measure sentences, and let the budget learn their cost."""
         started = time.perf_counter()
-        options: dict[str, Any] = {"edges": is_shown, "facts": self._facts}
+        options: dict[str, Any] = {"edges": is_shown, "facts": self._facts, "module": module}
         measured = measure(transformer, batches, self._tokenizer, self._settings, self._texts, **options)
         self._budget.observe(time.perf_counter() - started, _lengths(batches), is_validation=not is_shown)
         sentences = [

@@ -9,6 +9,7 @@ import models
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from transformers import (
     BertForSequenceClassification,
     EuroBertConfig,
@@ -174,6 +175,79 @@ def test_an_encoder_without_head_is_read_by_the_mean():
     assert monitored_readout(models.bert()) == "readout 'mean'"
     inputs, mask = {"input_ids": torch.tensor([[2, 5, 3]])}, torch.ones(3, dtype=torch.bool)
     assert "pass readout='first'" in choose_readout(models.bert(), inputs, mask, causal=False)[1]
+
+
+class Wrapped(LightningModule):
+    """A head of the user's own around an encoder, with one of the usual forwards."""
+
+    def __init__(self, pool, build=models.bert) -> None:
+        super().__init__()
+        self.encoder, self.pool, self.head = build(), pool, torch.nn.Linear(16, 3)
+
+    def _head(self, ids, mask):
+        return self.head(self.pool(self.encoder(ids, attention_mask=mask).last_hidden_state))
+
+
+class ByName(Wrapped):
+    def forward(self, input_ids, attention_mask, labels=None):
+        return {"loss": torch.tensor(0.0), "logits": self._head(input_ids, attention_mask), "labels": labels}
+
+
+class OfBatch(Wrapped):
+    def forward(self, batch):
+        return self._head(batch["input_ids"], batch["attention_mask"])
+
+
+class ByPosition(Wrapped):
+    def forward(self, x, m):
+        return self._head(x, m), {"seen": True}
+
+
+class ByOptions(Wrapped):
+    def forward(self, **batch):
+        return self._head(batch["input_ids"], batch["attention_mask"])[:, 0]  # one score
+
+
+class Hidden(Wrapped):
+    def forward(self, **batch):
+        return self.encoder(**batch)  # with a pooled output that the training step may not use
+
+
+class NoForward(Wrapped):
+    pass
+
+
+@pytest.mark.parametrize("kind", [ByName, OfBatch, ByPosition, ByOptions])
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        (lambda states: states[:, 0], np.eye(7)[0]),
+        (lambda states: states.mean(dim=1), np.full(7, 1 / 7)),
+        (lambda states: states[:, 1], np.eye(7)[1]),
+    ],
+    ids=["first", "mean", "second"],
+)
+def test_the_head_of_a_module_around_the_model_is_followed(kind, pool, expected):
+    module, tokenizer = kind(pool).train(), models.tokenizer()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    weights = Sentence(module, tokenizer, TEXT).network().readout
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+    inputs = tokenizer(TEXT, return_tensors="pt", return_token_type_ids=False)
+    settings = FlowSettings("attention", "rollout", "auto", "mean", 0.0, False, 0)
+    measured = measure(module.encoder, [dict(inputs)], None, settings, module=module)
+    np.testing.assert_allclose(measured.sentences[0].attention.rollout[-1], expected, atol=1e-6)
+    assert f"the logits of {kind.__name__} depend on" in measured.notes["readout"]
+    assert module.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("kind", [Hidden, NoForward])
+def test_the_mean_is_assumed_where_the_forward_of_the_module_returns_no_logits(kind):
+    module, inputs = kind(lambda states: states[:, 0]), {"input_ids": torch.tensor([[2, 5, 3]])}
+    mask = torch.ones(3, dtype=torch.bool)
+    readout, reason = choose_readout(module.encoder, inputs, mask, causal=False, module=module)
+    assert (readout, "mean pooling is assumed" in reason) == ("mean", True)
 
 
 def test_padding_does_not_hide_that_a_model_is_causal():
