@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import bdtrc, fdtri, stdtrit
+from scipy.special import fdtri, ndtr, stdtrit
 
 from lightning_attnflow.viewer.record import Record
 from lightning_attnflow.viewer.verdict import Sentences, Verdict, classes_of, short
@@ -16,9 +16,10 @@ CONFIDENT = 0.8
 """Probability from which a later change of the predicted class is reported."""
 SAME_LOG_ODDS = 0.04
 """Largest range of the log odds over the sentences of a collapsed model: 0.01 in probability near 0.5."""
-LASTING, FEWEST_SENTENCES = 3, 4
-"""Number of validations, and of sentences, in which equal predictions are no coincidence."""
-LEVEL = 0.01
+LASTING, FEWEST_SENTENCES, FEWEST_LABELS = 3, 4, 6
+"""Number of validations, and of sentences, in which equal predictions are no coincidence; number of labelled sentences
+from which predictions that are no better than chance are a warning, and not only a note."""
+LEVEL = 0.001
 """Level of the test that predictions differ less than before training."""
 HALF_OF_TRAINING, ABOVE_CHANCE, CONFIDENCE = 0.5, 0.1, 0.95
 """From half of the training the mean probability should be, or be on the way to, more than this share of the distance
@@ -35,20 +36,22 @@ def collapsed(sentences: Sentences, steps: dict[int, Record], step: int) -> Iter
         return
     last = sorted(s for s in odds if s > min(odds))[-LASTING:]
     is_lasting = len(last) == LASTING and all(np.ptp(odds[s]) < SAME_LOG_ODDS for s in last)
-    if np.var(now, ddof=1) < fdtri(len(now) - 1, len(start) - 1, LEVEL) * np.var(start, ddof=1):
-        causes = "Training has collapsed; a common cause is a learning rate that is too high."
-    elif is_lasting and len(now) >= FEWEST_SENTENCES:
-        causes = "Common causes are weights that are not trained, a learning rate that is too low, and wrong labels."
-    else:
+    z, n_labels = _agreement_with_labels(sentences, step)
+    has_fallen = np.var(now, ddof=1) < fdtri(len(now) - 1, len(start) - 1, LEVEL) * np.var(start, ddof=1)
+    if not has_fallen and not (is_lasting and len(now) >= FEWEST_SENTENCES and ndtr(z) < CONFIDENCE):
         return
     prediction = sentences[0][step]["prediction"]
     yield Verdict(
         "collapsed",
         f"The model predicts the same for every sentence: {prediction['class']} with {prediction['probability']:.0%}.",
         f"Rule: the log odds of {len(now)} sentences differ by less than {SAME_LOG_ODDS}, and by less than at the "
-        f"start (F test of the variances at level {LEVEL}) or, in {FEWEST_SENTENCES} sentences or more, in {LASTING} "
-        f"validations in a row. Found: {np.ptp(now):.1e}, {np.ptp(start):.1e} at the start.",
-        causes=causes,
+        f"start (F test of the variances at level {LEVEL}) or, if the labels are not predicted better than by chance, "
+        f"in {LASTING} validations in a row. Found: {np.ptp(now):.1e}, {np.ptp(start):.1e} at the start; "
+        f"z = {z:.2f} for the labels of {n_labels} sentences.",
+        "warning" if has_fallen or n_labels >= FEWEST_LABELS else "note",
+        "Training has collapsed; a common cause is a learning rate that is too high."
+        if has_fallen
+        else "Common causes are weights that are not trained, a learning rate that is too low, and wrong labels.",
     )
 
 
@@ -58,11 +61,10 @@ def near_chance(sentences: Sentences, steps: dict[int, Record], step: int) -> It
     bounds = [_expected_probability(sentences, steps, s) for s in (before, step)]
     if bounds[0] is None or bounds[1] is None:
         return
-    labelled = [of_step[step] for of_step in sentences if of_step[step].get("label")]
-    n_right = sum(record["prediction"]["class"] == record["label"] for record in labelled)
-    mean, bound, n_classes = bounds[1]
-    if labelled and bdtrc(n_right - 1, len(labelled), 1 / n_classes) <= 1 - CONFIDENCE:
+    z, n_labels = _agreement_with_labels(sentences, step)
+    if ndtr(z) >= CONFIDENCE:
         return  # better than chance, although the probabilities are not
+    mean, bound, n_classes = bounds[1]
     limit = 1 / n_classes + ABOVE_CHANCE * (1 - 1 / n_classes)
     if max(bounds[0][1], bound) >= limit:
         return
@@ -73,9 +75,10 @@ def near_chance(sentences: Sentences, steps: dict[int, Record], step: int) -> It
         f"{n_classes} classes.",
         f"Rule: the mean probability of the predicted class in {len(sentences)} sentences, extrapolated to the end of "
         f"the training, is below {limit:.3f} ({CONFIDENCE:.0%} t bound) in two validations in a row, and the labels "
-        f"are not predicted better than by chance (binomial test at level {1 - CONFIDENCE:.2f}). Found: at most "
-        f"{bound:.3f}, and {bounds[0][1]:.3f} before; {n_right} of {len(labelled)} labelled sentences are right.",
-        causes="Common causes are labels that do not belong to the sentences, a learning rate that is too low, and "
+        f"are not predicted better than by chance (permutation test at level {1 - CONFIDENCE:.2f}). Found: at most "
+        f"{bound:.3f}, and {bounds[0][1]:.3f} before; z = {z:.2f} for the labels of {n_labels} sentences.",
+        "warning" if n_labels >= FEWEST_LABELS else "note",
+        "Common causes are labels that do not belong to the sentences, a learning rate that is too low, and "
         "too few steps.",
     )
 
@@ -89,6 +92,22 @@ def _log_odds(sentences: Sentences, step: int) -> list[float]:
     best = max(rows[0], key=lambda name: sum(classes[name] for classes in rows))
     others = [sum(value for name, value in classes.items() if name != best) for classes in rows]
     return [float(np.log((row[best] + 1e-30) / (rest + 1e-30))) for row, rest in zip(rows, others, strict=True)]
+
+
+def _agreement_with_labels(sentences: Sentences, step: int) -> tuple[float, int]:
+    """Standard score of the log likelihood of the labels among all their permutations, and the number of labels.
+
+    The mean and the variance over the permutations are exact (Hoeffding, "A combinatorial central limit theorem",
+    1951). Zeros if no two labels differ.
+    """
+    labelled = [of_step[step] for of_step in sentences if of_step[step].get("label") in classes_of(of_step[step])]
+    n = len(labelled)
+    logs = np.log([[classes_of(one)[other["label"]] + 1e-30 for other in labelled] for one in labelled]).reshape(n, n)
+    if len({one["label"] for one in labelled}) < 2:
+        return 0.0, 0
+    centred = logs - logs.mean(axis=0) - logs.mean(axis=1)[:, None] + logs.mean()
+    deviation = np.sqrt((centred**2).sum() / (n - 1))
+    return float(np.trace(centred) / max(deviation, 1e-12)), n
 
 
 def _expected_probability(sentences: Sentences, steps: dict[int, Record], step: int) -> tuple[float, float, int] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lightning_attnflow.viewer import FlowPart, Prediction, RunLog, find_verdicts, sentence_record, step_record
+from lightning_attnflow.viewer.prediction_rules import _agreement_with_labels
 
 WORDS = ("[CLS]", "a", "fine", "film", "[SEP]")
 CALM = np.array([[0.0, 0.1, 0.5, -0.3, 0.0], [0.1, 0.1, 0.4, -0.3, 0.0], [0.2, 0.1, 0.3, -0.2, 0.0], [0.3, 0, 0, 0, 0]])
@@ -66,8 +68,8 @@ def test_collapsed() -> None:
         "The model predicts the same for every sentence: positive with 57%. Training has collapsed; a common cause is "
         "a learning rate that is too high."
     )
-    assert "Found: 4.1e-06, 1.6e-01 at the start." in verdict.rule
-    # log odds of 0.08 and -0.08 before: with one degree of freedom each, the test asks for a 63rd of this
+    assert "Found: 4.1e-06, 1.6e-01 at the start; z = 0.00 for the labels of 0 sentences." in verdict.rule
+    # log odds of 0.08 and -0.08 before: with one degree of freedom each, the test asks for less than a 600th of this
     closer = record(10, 1, positive=0.571, words=WORDS[::-1])
     assert "collapsed" not in found(*before, after[0], closer)
     late = [{**one, "step": step} for step in (10, 20) for one in after]
@@ -92,7 +94,9 @@ def test_predictions_that_never_differ_need_three_validations() -> None:
     records = [record(s, n, words=(*WORDS[:4], str(n)), positive=0.5) for n in range(4) for s in (0, 10, 20, 30)]
     assert "collapsed" not in found(*records, step=20)
     assert "collapsed" not in found(*records[:12], step=30)  # of three sentences
-    assert "weights that are not trained" in found(*records, step=30)["collapsed"].text
+    verdict = found(*records, step=30)["collapsed"]
+    assert "weights that are not trained" in verdict.text
+    assert verdict.level == "note"  # without labels
 
 
 def test_uniform_attention_and_its_first_step() -> None:
@@ -181,7 +185,7 @@ def test_predictions_near_chance_in_two_validations_late_in_the_training() -> No
         "are labels that do not belong to the sentences"
     )
     # the mean of 0.5 + (0.03, 0.01, 0.02) / 0.8 is 0.525, its standard error 0.0125 / sqrt(3), and t = 2.92
-    assert "Found: at most 0.546, and 0.546 before; 0 of 0 labelled sentences are right." in verdict.rule
+    assert "Found: at most 0.546, and 0.546 before; z = 0.00 for the labels of 0 sentences." in verdict.rule
     assert "near_chance" not in found(*start, *first, *steps)
     assert "near_chance" not in found(*start, *first, *second, *progress((10, 0.4), (20, 0.8)), step=20)
     assert "near_chance" not in found(*start, *first, *second, step_record(step=10), step_record(step=20), step=20)
@@ -191,15 +195,40 @@ def test_predictions_near_chance_in_two_validations_late_in_the_training() -> No
     assert "near_chance" not in found(*start, *first, *varied, *steps, step=20)
 
 
-@pytest.mark.parametrize(("n_right", "expected"), [(4, True), (5, False)])
-def test_predictions_near_chance_are_fine_if_the_labels_are_predicted(n_right: int, expected: bool) -> None:
+@pytest.mark.parametrize(
+    ("labels", "level"),
+    [
+        ("ppppnnnn", None),  # predicted in the right order, although all probabilities are near one half
+        ("pnpnpnpn", "warning"),
+        ("pnpn", "note"),  # too few labels
+        ("pppppppp", "note"),  # labels that do not differ
+    ],
+)
+def test_predictions_near_chance_are_fine_if_the_labels_are_predicted(labels: str, level: str | None) -> None:
     records = [
-        record(step, n, positive=0.52, values=np.roll(CALM, n, axis=1))
-        | {"label": "positive" if n < n_right else "negative"}
+        record(step, n, positive=0.514 - 0.004 * n, values=np.roll(CALM, n, axis=1))
+        | {"label": {"p": "positive", "n": "negative"}[label]}
         for step in (10, 20)
-        for n in range(5)  # 5 of 5 have probability 1 / 32 by chance, 4 or more 6 / 32
+        for n, label in enumerate(labels)
     ]
-    assert ("near_chance" in found(*records, *progress((10, 0.5), (20, 1.0)), step=20)) is expected
+    verdict = found(*records, *progress((10, 0.5), (20, 1.0)), step=20).get("near_chance")
+    assert (verdict and verdict.level) == level
+
+
+def test_the_score_of_the_labels_is_that_of_all_permutations() -> None:
+    random = np.random.default_rng(0)
+    probabilities, labels = random.dirichlet(np.ones(3), 6), [0, 1, 2, 0, 0, 1]
+    sentences = [
+        {5: {"label": str(label), "prediction": {"classes": dict(zip("012", row, strict=True))}}}
+        for label, row in zip(labels, probabilities, strict=True)
+    ]
+    sums = [
+        sum(np.log(row[labels[place]]) for row, place in zip(probabilities, order, strict=True))
+        for order in permutations(range(6))
+    ]
+    z, n = _agreement_with_labels(sentences, 5)
+    assert n == 6
+    assert z == pytest.approx((sums[0] - np.mean(sums)) / np.std(sums), rel=1e-9)
 
 
 def test_a_cause_comes_before_its_consequence_which_refers_to_it() -> None:
