@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ _BATCH_SAMPLES = 64  # samples requested together: enough to keep workers busy, 
 
 
 class DataShapley:
-    """Truncated Monte Carlo Data Shapley with confidence intervals, parallel workers and a resumable ledger.
+    """Monte Carlo Data Shapley with confidence intervals, parallel workers and a resumable ledger.
 
     A sample is a random permutation of the players together with its reverse (an antithetic pair). It depends on the
     seed and its index only, and samples are accumulated in the order of their indices. The values are therefore
@@ -45,9 +45,8 @@ class DataShapley:
     Args:
         utility: a game, such as ``FrozenEncoderUtility`` or ``TrainerUtility``.
         stop: stopping criterion, default ``MaxPermutations(400)``.
-        truncation: truncation rule; None evaluates every permutation to the end. "auto" is ``Truncation()`` for
-            utilities that evaluate one coalition at a time, such as ``TrainerUtility``, and None for those with
-            ``prefix_values``, such as ``FrozenEncoderUtility``, where its audit costs more than it saves.
+        truncation: truncation rule; by default every permutation is evaluated to the end. It pays only for metrics that
+            are constant once a model is good, such as accuracy, and saves little even there when the payoffs are noisy.
         groups: a partition of the players. The groups then are the players.
         n_jobs: number of workers; 1 works in this process, -1 uses all cores.
         backend: loky, threading or ray.
@@ -82,7 +81,7 @@ class DataShapley:
         utility: Game,
         *,
         stop: Stop | None = None,
-        truncation: Truncation | Literal["auto"] | None = "auto",
+        truncation: Truncation | None = None,
         groups: Sequence[Sequence[int]] | None = None,
         n_jobs: int = 1,
         backend: str = "loky",
@@ -98,10 +97,8 @@ class DataShapley:
             )
         if stop is not None and not isinstance(stop, Stop):
             raise InputError("stop", got=repr(stop), expected="a stopping criterion, such as MaxPermutations(1000)")
-        if truncation == "auto":
-            truncation = None if hasattr(utility, "prefix_values") else Truncation()
         if truncation is not None and not isinstance(truncation, Truncation):
-            raise InputError("truncation", got=repr(truncation), expected="a Truncation, 'auto' or None")
+            raise InputError("truncation", got=repr(truncation), expected="a Truncation or None")
         if not is_number(audit) or not 0 < audit <= 1:
             raise InputError("audit", got=repr(audit), expected="a number in (0, 1]")
         if check_integer("threads", threads) > thread_limit():

@@ -66,10 +66,10 @@ class DataShapleyResult(ShapleyResult):
         training_variance: mean variance of a payoff due to the training seed; NaN if unknown.
 
     Example:
-        >>> from lightning_attnflow.shapley import FunctionGame, MaxPermutations
+        >>> from lightning_attnflow.shapley import FunctionGame, MaxPermutations, Truncation
         >>> from lightning_attnflow.valuation import DataShapley
         >>> game = FunctionGame(lambda coalitions: coalitions @ np.array([3.0, -1.0]), n_players=2)
-        >>> result = DataShapley(game, stop=MaxPermutations(100)).fit().result
+        >>> result = DataShapley(game, stop=MaxPermutations(100), truncation=Truncation()).fit().result
         >>> result.values.round(4).tolist(), result.audit.n_samples >= 2
         ([3.0, -1.0], True)
     """

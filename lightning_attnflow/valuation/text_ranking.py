@@ -129,7 +129,6 @@ def rank_texts(
     run = DataShapley(
         utility,
         stop=SignDecided() | MaxPermutations(permutations),
-        truncation=None,  # a training is cheap: the audit of a truncation would cost more than it saves
         n_jobs=n_jobs,
         ledger=ledger,
         seed=seed,

@@ -137,11 +137,6 @@ def test_the_optional_methods_of_a_utility_are_called(
     assert result.bounds is not None
 
 
-def test_truncation_is_on_by_default_only_where_coalitions_are_evaluated_one_at_a_time() -> None:
-    assert DataShapley(saturating()).truncation == Truncation()
-    assert DataShapley(frozen()).truncation is None
-
-
 def test_the_audit_estimates_the_bias_and_the_interval_contains_it() -> None:
     game = saturating()
     exact = exact_shapley(game).values

@@ -40,6 +40,7 @@ class SmallGame:
 
 
 def run(path: Path | None, permutations: int = 20, game: SmallGame | None = None, **options: object) -> DataShapley:
+    options = {"truncation": Truncation(), **options}
     return DataShapley(game or SmallGame(), stop=MaxPermutations(permutations), ledger=path, **options).fit()
 
 
@@ -203,7 +204,7 @@ def test_two_processes_with_one_ledger_share_the_work(tmp_path: Path) -> None:
 
 def test_workers_with_a_ledger_give_identical_values(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
-    with Ledger(path, DataShapley(SmallGame()).configuration()) as ledger:
+    with Ledger(path, DataShapley(SmallGame(), truncation=Truncation()).configuration()) as ledger:
         assert all(ledger.claim(0, index) for index in (1, 2, 17))  # like the claims of a process that died
     assert same(run(path, 80, n_jobs=2, backend="threading").result, run(None, 80).result)
     assert same(ledger_result(path), run(None, 80).result)
