@@ -49,9 +49,8 @@ def padding(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
         yield Verdict(
             "padding",
             f"Padding is not masked: {n_pads} of {n_tokens} tokens that the model attends to are padding, in "
-            f"{len(found)} sentences.",
-            "Rule: the attention mask that the model gets includes padding tokens. Pass the attention mask of the "
-            "tokenizer to the model.",
+            f"{len(found)} sentences. Pass the attention mask of the tokenizer to the model.",
+            "Rule: the attention mask that the model gets includes padding tokens.",
         )
 
 
@@ -135,7 +134,7 @@ def dominating(sentences: Sentences, steps: dict[int, Record], step: int) -> Ite
             yield Verdict(
                 "one_word",
                 f"“{short(word)}” alone carries the prediction {name} in all {len(found)} long sentences that contain "
-                "it.",
+                "it. It may be an artefact of the data.",
                 f"Rule: at least {LEADING_SHARE:.0%} of the flow in every sentence of {LONG_SENTENCE} words or more "
                 f"that contains the word, all predicted as one class (Fisher's exact test against all "
                 f"{len(predicted)} sentences at level {LEVEL}). Found: "

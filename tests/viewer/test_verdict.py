@@ -161,7 +161,10 @@ def test_one_word_that_dominates_long_sentences() -> None:
 
     others = [record(10, number, positive=0.1) for number in range(2, 9)]
     verdict = found(of(0), of(1), *others)["one_word"]
-    assert verdict.text == "“qux” alone carries the prediction positive in all 2 long sentences that contain it."
+    assert verdict.text == (
+        "“qux” alone carries the prediction positive in all 2 long sentences that contain it. It may be an artefact of "
+        "the data."
+    )
     assert "Found: 80%, 80%; p = 0.0278." in verdict.rule  # 1 of the 36 pairs of nine sentences
     assert "one_word" not in found(of(0), *others)
     assert "one_word" not in found(of(0), of(1))  # all sentences are positive

@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chooseAttention, decodeHeads, headEdges, matrixFlow } from "../../../lightning_attnflow/viewer/static/attention.js";
 import { decodeArray, decodeEdges, decodeSentence, fromHalf, rolloutEdges } from "../../../lightning_attnflow/viewer/static/data.js";
-import { describeChange, describeStep } from "../../../lightning_attnflow/viewer/static/describe.js";
+import { describeChange, describeStep, describeView } from "../../../lightning_attnflow/viewer/static/describe.js";
 import { flips, isWrong, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
+import { Loader } from "../../../lightning_attnflow/viewer/static/panels.js";
 import { commonScale, formatValue, ink, niceMaximum, shade } from "../../../lightning_attnflow/viewer/static/scale.js";
 import { neighbours, strongestEdges, traceNode } from "../../../lightning_attnflow/viewer/static/trace.js";
 
@@ -142,6 +143,26 @@ test("without a change it says so", () => {
     describeChange(...steps, "conductance", 0),
     "From step 0 to 9 the probability of positive stayed at 90%; no word's share of the flow changed by more than 2 points.",
   );
+});
+
+test("a view is described with its rows and the quantity of the flow", () => {
+  const flow = { kind: "conductance" };
+  assert.equal(describeView("training", flow), "A column is a validation. A cell is how much of the prediction flows through a word at a layer.");
+  assert.match(describeView("layers", { kind: "attention", single: true }), /^Each row is a word/);
+  assert.equal(describeView("run", flow) + describeView("values", { kind: "shapley" }), "");
+});
+
+test("the state is completed, and steps between those of a sentence are those before", async () => {
+  const document = { name: "probe_00", steps: [step(0, [[0.5, 0.5]]), step(10, [[0.1, 0.9]])] };
+  const index = { sentences: [{ name: "probe_00", predictions: [], numbers: [], steps: [0, 10] }], steps: [] };
+  let calls = 0;
+  const loader = new Loader({ runs: async () => ["a", "b"], index: async () => ((calls += 1), index), sentence: async () => document, edges: async () => ({}) });
+  const state = { view: "network", order: "change", otherRun: "a", otherStep: 7 };
+  const panels = await loader.panels(state);
+  assert.deepEqual([state.run, state.name, state.step, state.otherStep, state.kind], ["b", "probe_00", 10, 0, "conductance"]);
+  assert.deepEqual(panels.map((panel) => [panel.id, panel.step.step, panel.scale]), [["a", 10, 1], ["b", 0, 1]]);
+  await loader.panels(state);
+  assert.equal(calls, 2);
 });
 
 test("flips come first, then drift", () => {
