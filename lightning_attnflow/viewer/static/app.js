@@ -139,7 +139,7 @@ class App {
     const view = el("div", { class: "view" });
     const frame = el("div", { class: "views" }, view);
     const focused = document.activeElement?.dataset?.control;
-    const scroll = this.root.querySelector(".sentence-list")?.scrollTop;
+    const scroll = this.root.querySelector(".sentence-list")?.scrollTop ?? 0;
     const help = this.helping ? helpPanel(() => this.help(false)) : null;
     this.root.replaceChildren(
       ...[
@@ -150,8 +150,8 @@ class App {
       ].filter(Boolean),
     );
     const list = this.root.querySelector(".sentence-list");
-    if (list && scroll === undefined) list.querySelector(".current")?.scrollIntoView({ block: "nearest" });
-    else if (list) list.scrollTop = scroll;
+    const current = list?.querySelector(".current");
+    if (current) list.scrollTop = Math.max(scroll, current.offsetTop - list.offsetTop + current.offsetHeight - list.clientHeight);
     if (focused) this.root.querySelector(`[data-control="${focused}"]`)?.focus();
     this.views(view, panels);
   }
