@@ -1,4 +1,4 @@
-"""Whether a flow of a model can be computed, found before its training with four tokens."""
+"""Whether a flow of a model can be computed, found before its training with a few tokens."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from lightning_attnflow.errors import AttnFlowError, CaptureError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_N_TOKENS = 8  # some models shorten sentences of more than a few tokens only
 
 
 def check_model(transformer: PreTrainedModel, flow: str, *, has_tokenizer: bool) -> None:
@@ -33,8 +35,8 @@ def check_model(transformer: PreTrainedModel, flow: str, *, has_tokenizer: bool)
     """
     config: Any = transformer.config.get_text_config()
     special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")}
-    n_ids = getattr(config, "vocab_size", None) or 8
-    ordinary = islice((token for token in range(n_ids) if token not in special), 4)
+    n_ids = getattr(config, "vocab_size", None) or _N_TOKENS
+    ordinary = islice((token for token in range(n_ids) if token not in special), _N_TOKENS)
     ids = torch.tensor([list(ordinary)], device=transformer.device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     try:

@@ -38,6 +38,7 @@ _ELEMENTWISE = (
 )
 _SINGULAR = ("__pow__", "float_power", "log", "log1p", "pow", "reciprocal", "rsqrt", "sqrt")
 # fmt: on
+_OPERANDS = ("other", "mat2", "batch1", "batch2")  # factors that may be given by name
 _SMALL_CHANGE = 1e-5  # about the cube root of the rounding error of float64
 
 
@@ -55,9 +56,10 @@ class DifferenceRules(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         rule = _RULES.get(getattr(function, "__name__", ""))
         if rule is not None and torch.is_grad_enabled():
+            args = (*args, *(kwargs.pop(name) for name in _OPERANDS if name in kwargs))
             result = rule(self._n_points, function, *args, **kwargs)
             if result is not None:
                 return result

@@ -119,6 +119,8 @@ def _expected_probability(sentences: Sentences, steps: dict[int, Record], step: 
     rows = [list(classes_of(of_step[step]).values()) for of_step in sentences if step in of_step]
     if progress is None or progress < HALF_OF_TRAINING or len(rows) < 2 or len({len(row) for row in rows}) != 1:
         return None
+    if not rows[0]:  # no probabilities of classes, as for a language model
+        return None
     now = np.array(rows).max(axis=1)
     n, n_classes = np.array(rows).shape
     untrained = [max(classes_of(of_step[0]).values(), default=np.nan) for of_step in sentences if 0 in of_step]

@@ -149,6 +149,18 @@ def test_models_without_attention_have_their_conductance_flow(
     assert "no attention flow" in caplog.text
 
 
+def test_language_models_without_probes_are_monitored_to_the_end(tmp_path: Path) -> None:
+    module = Classifier()
+    module.net = models.gpt2()
+    module.training_step = (  # type: ignore[method-assign]
+        lambda batch, batch_idx: module.net(batch["input_ids"], labels=batch["input_ids"]).loss  # noqa: ARG005
+    )
+    module.validation_step = lambda *_: None  # type: ignore[method-assign]
+    run = trainer(tmp_path, callbacks=[new_monitor(scalars="run", max_sentences=3)], max_epochs=2)
+    run.fit(module)
+    assert 0 < run.callback_metrics["attnflow/probability"] < 1
+
+
 def test_a_failure_warns_once_and_training_continues(tmp_path: Path) -> None:
     monitor = new_monitor(on_error="warn")
     run = trainer(tmp_path, callbacks=[monitor])
