@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._checks import check_choice, check_integer, check_items
 from lightning_attnflow._figures import value_bars
 from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._optional import require
@@ -113,6 +113,11 @@ class Ranking(SavedResult, Sequence[RankingRow]):
             InputError: a length is not n, or an id occurs twice.
         """
         low, high = (values, values) if interval is None else interval
+        # Columns of pandas would be indexed by their labels, not by position
+        texts, labels, rows, ids = (
+            None if given is None else check_items(name, given, "a sequence with one item for each player")
+            for name, given in (("texts", texts), ("labels", labels), ("rows", rows), ("ids", ids))
+        )
         if ids is not None and len(set(ids)) < len(ids):
             raise InputError(
                 "ids", got=f"{len(ids) - len(set(ids))} repeated", expected="a different id for each player"

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -35,6 +36,15 @@ def test_rows_are_sorted_by_value_with_their_signs_texts_and_labels() -> None:
     assert rows.counts() == {"helpful": 2, "harmful": 1, "undecided": 1}
     assert [row.rank for row in rows[1:3]] == [2, 3]
     assert rows[-1].low == -0.4
+
+
+def test_columns_of_pandas_are_read_by_position() -> None:
+    index = [3, 0, 1, 2]  # as after shuffling or filtering a table
+    frame = pd.DataFrame({"text": TEXTS, "label": [0, 1, 1, 0], "id": list("abcd")}, index=index)
+    found = Ranking.of(VALUES, INTERVAL, texts=frame["text"], labels=frame["label"], ids=frame["id"])
+    assert found.column("text") == ranking().column("text")
+    assert found.column("label") == ranking().column("label")
+    assert found.column("id") == ["b", "a", "d", "c"]
 
 
 def test_exact_values_have_signs_without_an_interval() -> None:
