@@ -24,7 +24,7 @@ from jsonargparse import auto_cli
 from lightning_attnflow.viewer import read_runs, write_page
 
 INSTALL = "apt-get install chromium chromium-driver && pip install selenium pillow"
-SIZE = (1400, 760)
+SIZE = (1400, 700)
 SECONDS_PER_FRAME = 0.9
 
 
@@ -108,12 +108,14 @@ def main(
         ]
         opened = "document.querySelector('.verdict').open = true"
         (out / "viewer_verdict.png").write_bytes(show(driver, verdict_page, "view=training", opened))
-    palette = [frame.convert("RGB").quantize(128) for frame in frames]
+    # one palette and no dither, so that only what changes between frames takes space
+    colours = frames[-1].convert("RGB").quantize(255, method=Image.Quantize.MAXCOVERAGE)
+    same = [frame.convert("RGB").quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = int(1000 * SECONDS_PER_FRAME)
-    palette[0].save(
+    same[0].save(
         out / "viewer_training.gif",
         save_all=True,
-        append_images=palette[1:],
+        append_images=same[1:],
         duration=milliseconds,
         loop=0,
         optimize=True,
