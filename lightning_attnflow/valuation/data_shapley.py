@@ -235,7 +235,6 @@ class DataShapley:
             "utility": describe(),
             "n_players": self.game.n_players,
             "groups": self.groups,
-            "antithetic": True,
             "truncation": None if self.truncation is None else asdict(self.truncation),
             "audit": None if self.truncation is None else self.audit,
             "threads": self.threads,
@@ -258,4 +257,4 @@ class DataShapley:
                 seconds = (time.perf_counter() - start) / 2
         if ledger is not None:
             ledger.write_empty_and_full(*payoffs)
-        return SampleSettings(self.seed, True, self.truncation, self.audit, *payoffs, threads=self.threads), seconds
+        return SampleSettings(self.seed, self.truncation, self.audit, *payoffs, threads=self.threads), seconds

@@ -64,7 +64,7 @@ class RemovalCurve(SavedResult):
             seed: seed of the random permutations.
 
         Raises:
-            InputError: there are not n values, or a fraction is not in [0, 1).
+            InputError: there are not n values, a value is NaN, or a fraction is not in [0, 1).
 
         Example:
             >>> from lightning_attnflow.shapley import FunctionGame
@@ -76,6 +76,8 @@ class RemovalCurve(SavedResult):
         value, removed_fractions = np.asarray(values, dtype=np.float64), np.asarray(fractions, dtype=np.float64)
         if value.shape != (game.n_players,):
             raise InputError("values", got=f"shape {value.shape}", expected=f"shape ({game.n_players},)")
+        if np.isnan(value).any():
+            raise InputError("values", got=f"NaN at index {int(np.isnan(value).argmax())}", expected="numbers")
         if not len(removed_fractions) or removed_fractions.min() < 0 or removed_fractions.max() >= 1:
             raise InputError("fractions", got=fractions, expected="numbers in [0, 1)")
         lowest = np.argsort(value, kind="stable")

@@ -1,4 +1,4 @@
-"""Evaluation of one sample of a Data Shapley run: a random permutation, or a permutation and its reverse."""
+"""Evaluation of one sample of a Data Shapley run: a random permutation and its reverse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ class SampleSettings:
 
     Args:
         seed: seed of the run.
-        antithetic: whether a sample contains the reverse of its permutation.
         truncation: truncation rule, or None.
         audit: fraction of audited samples, which are evaluated to the end.
         v_empty: empty value.
@@ -31,7 +30,6 @@ class SampleSettings:
     """
 
     seed: int
-    antithetic: bool
     truncation: Truncation | None
     audit: float
     v_empty: float
@@ -74,7 +72,7 @@ class PermutationSample:
 def evaluate_sample(game: Game, settings: SampleSettings, index: int) -> PermutationSample:
     """Evaluate a sample; the result depends on the arguments only."""
     n = game.n_players
-    permutations = draw_permutations(settings.seed, [index], n, antithetic=settings.antithetic)[0]  # (k, n)
+    permutations = draw_permutations(settings.seed, [index], n, antithetic=True)[0]  # (k, n)
     is_audited = settings.is_audited(index)
     pop_training_variance = getattr(game, "pop_training_variance", lambda: (0.0, 0))
     pop_training_variance()

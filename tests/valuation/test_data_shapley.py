@@ -70,7 +70,7 @@ def test_truncation_does_not_depend_on_prefix_chunks() -> None:
 
 def test_a_sample_depends_on_settings_and_index_only() -> None:
     game = saturating()
-    settings = SampleSettings(3, True, Truncation(0.05), 1e-9, 0.0, float(game(np.ones((1, 8), bool))[0]), threads=1)
+    settings = SampleSettings(3, Truncation(0.05), 1e-9, 0.0, float(game(np.ones((1, 8), bool))[0]), threads=1)
     samples = [evaluate_sample(game, settings, index) for index in (0, 1, 2, 7)]
     again = [evaluate_sample(game, settings, index) for index in (7, 2, 1, 0)][::-1]
     for one, other in zip(samples, again, strict=True):

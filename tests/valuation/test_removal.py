@@ -47,5 +47,7 @@ def test_a_loaded_curve_equals_the_saved_one(tmp_path: Path) -> None:
 def test_invalid_arguments_raise_input_errors() -> None:
     with pytest.raises(InputError, match=r"values: got shape \(4,\)"):
         RemovalCurve.of(GAME, WEIGHTS[:4])
+    with pytest.raises(InputError, match="values: got NaN at index 2"):
+        RemovalCurve.of(GAME, np.where(np.arange(len(WEIGHTS)) == 2, np.nan, WEIGHTS))
     with pytest.raises(InputError, match="fractions"):
         RemovalCurve.of(GAME, WEIGHTS, fractions=(0, 1.0))
