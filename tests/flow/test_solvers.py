@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interrupts import interruptible
 from networks import networks, stochastic, weighted_networks
+from numba import njit
 
 from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.errors import InputError, MissingDependencyError
@@ -139,7 +140,11 @@ def test_undo_restores_the_residual_network_exactly(log_capacity: int) -> None:
         np.testing.assert_array_equal(array, expected)
 
 
-@pytest.mark.parametrize("compute", [supply_flow, next_flow])
+_supply_flow = njit(lambda net, first, supply, limit: supply_flow(net, first, supply, limit))
+_next_flow = njit(lambda net, first, supply, limit: next_flow(net, first, supply, limit))
+
+
+@pytest.mark.parametrize("compute", [_supply_flow, _next_flow])
 @given(network=networks() | weighted_networks(), seed=st.integers(0, 2**16))
 @settings(max_examples=60, deadline=None)
 def test_a_flow_from_the_previous_one_has_the_value_and_the_cut_of_a_new_one(
@@ -156,7 +161,7 @@ def test_a_flow_from_the_previous_one_has_the_value_and_the_cut_of_a_new_one(
         limit = int(random.integers(1, largest + 1)) if random.random() < 0.3 else UNBOUNDED
         value = compute(net, 0, supply, limit)
         fresh = residual_of(edges)
-        assert value == supply_flow(fresh, 0, supply, limit)
+        assert value == _supply_flow(fresh, 0, supply, limit)
         if value < limit:
             np.testing.assert_array_equal(net.unseen, fresh.unseen)
             side = (net.unseen[0] >> np.arange(network.n_positions, dtype=np.uint64)) & np.uint64(1) == 1

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION, LayerBounds, bounds_of_supply
-from lightning_attnflow.flow.engine.permutations import CoalitionBounds, prefix_bounds, upper_bounds
+from lightning_attnflow.flow.engine.permutations import CoalitionBounds, fill, prefix_bounds, upper_bounds
 from lightning_attnflow.flow.engine.solve import CutPool, Flags, Ints, add_cut, empty_pool, pool_bound
 from lightning_attnflow.flow.solvers.dinic import Residual, next_flow
 from lightning_attnflow.flow.solvers.jit import compiled
@@ -221,9 +221,9 @@ def _exact_prefixes(
         if stop[0]:
             return
         reached = upper_bounds(bounds, by_player, permutations[row], high, sums)
-        high[reached:] = bounds.total
+        fill(high, reached, bounds.total)
         proven = prefix_bounds(before, permutations[row], low, high_before, sums_before, least)
-        supply[:] = 0
+        fill(supply, 0, 0)
         value = 0
         for size in range(1, proven):
             player = permutations[row, size - 1]

@@ -44,6 +44,13 @@ class CoalitionBounds(NamedTuple):
 
 
 @compiled_inner
+def fill(array: Ints, start: int, value: int) -> None:
+    """Set ``array[start:]`` to a value; numba compiles an assignment to a slice for much longer."""
+    for index in range(start, len(array)):
+        array[index] = value
+
+
+@compiled_inner
 def prefix_bounds(bounds: CoalitionBounds, permutation: Ints, low: Ints, high: Ints, sums: Ints, least: Ints) -> int:
     """Write bounds of v at the prefixes of ``permutation`` into ``low`` and ``high`` (n + 1,).
 
@@ -227,7 +234,8 @@ def upper_bounds(bounds: CoalitionBounds, by_player: Ints, permutation: Ints, hi
     """
     n = len(permutation)
     high[0] = 0
-    sums[:] = bounds.constants
+    for cut in range(len(sums)):
+        sums[cut] = bounds.constants[cut]
     supply = np.zeros(bounds.sent.shape[1], dtype=np.int64)
     alone = 0
     for t in range(n):
@@ -263,11 +271,12 @@ def sizes_bounded_by_flow(bounds: CoalitionBounds, by_player: Ints, permutations
     largest = 0
     for row in range(len(permutations)):
         reached = upper_bounds(bounds, by_player, permutations[row], high, sums)
-        high[reached:] = bounds.total
-        supply[:] = 0
+        fill(high, reached, bounds.total)
+        fill(supply, 0, 0)
         last = 0
         for size in range(1, n + 1):
-            supply += bounds.sent[permutations[row, size - 1]]
+            for j in range(len(supply)):
+                supply[j] += bounds.sent[permutations[row, size - 1], j]
             if supply_upper_bound(supply, bounds.above) < high[size]:
                 last = size
             elif size > 2 * last + _LAST_CHECKED:

@@ -110,7 +110,8 @@ def _sample(
         if stop[0]:
             return
         for _ in range(more[j]):
-            marginals[:] = 0
+            for player in range(len(marginals)):
+                marginals[player] = 0
             shuffle(permutation, state)
             for _ in range(2):
                 _two_cut_marginals(received[j], readout[j], permutation, sums, sums_of_sums, marginals)

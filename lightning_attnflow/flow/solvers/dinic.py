@@ -106,7 +106,7 @@ def maximise(net: Residual, first: int, sources: Words, limit: int) -> int:
     return supply_flow(net, first, supply, limit)
 
 
-@compiled
+@compiled_inner
 def supply_flow(net: Residual, first: int, supply: NDArray[np.int64], limit: int) -> int:
     """Return the value of the maximum flow to the sink from ``supply`` (T,) at layer ``first``, or ``limit`` if less.
 
@@ -146,7 +146,7 @@ def supply_flow(net: Residual, first: int, supply: NDArray[np.int64], limit: int
     return limit
 
 
-@compiled
+@compiled_inner
 def next_flow(net: Residual, first: int, supply: NDArray[np.int64], limit: int) -> int:
     """Return the same as `supply_flow`, from the present flow or from zero flow, whichever took fewer steps before."""
     shared = 0
@@ -361,6 +361,8 @@ def undo(net: Residual) -> None:
                     if net.left[layer, i, j] < net.edges[layer, i, j]:
                         net.left[layer, i, j] = net.edges[layer, i, j]
                         net.ahead[layer, i, j >> 6] |= _ONE << np.uint64(j & 63)
-        net.behind[:] = _ZERO
+                for w in range(net.behind.shape[2]):
+                    net.behind[layer, i, w] = _ZERO
     net.logged[0] = 0
-    net.taken[:] = 0
+    for i in range(n):
+        net.taken[i] = 0
