@@ -113,7 +113,7 @@ def weights_of_a_fresh_trainer(make: type[Model], train: object, members: np.nda
     with seeded_rng(np.random.SeedSequence([0, 0, *members.tolist()])), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-        trainer = pl.Trainer(**quiet, **options)
+        trainer = pl.Trainer(**{**quiet, **options})
         trainer.fit(module, DataLoader(Subset(train, members.tolist()), 8, shuffle=True))
     return module.state_dict()
 
@@ -127,6 +127,7 @@ DIRECT = [
     (Logs, {"max_steps": 7, "accumulate_grad_batches": 3}),
     (Model, {"max_steps": 5, "max_epochs": 4}),
     (Model, {"max_epochs": 2, "precision": "bf16-mixed", "accelerator": "cpu"}),
+    (Model, {"max_epochs": 2, "callbacks": [], "enable_progress_bar": False, "enable_model_summary": False}),
 ]
 WITH_TRAINER = [
     (Scheduled, {"max_epochs": 3}),

@@ -18,8 +18,11 @@ from torch.utils.data import DataLoader
 _OPTIONS = {
     "accelerator",
     "accumulate_grad_batches",
+    "callbacks",
+    "default_root_dir",
     "devices",
     "enable_model_summary",
+    "enable_progress_bar",
     "gradient_clip_algorithm",
     "gradient_clip_val",
     "log_every_n_steps",
@@ -47,7 +50,7 @@ def can_train_directly(trainer: pl.Trainer, options: Mapping[str, Any], module: 
         set(options) <= _OPTIONS
         and is_known_precision
         and type(trainer.strategy) is SingleDeviceStrategy
-        and not trainer.callbacks  # type: ignore[attr-defined]
+        and not trainer.callbacks  # type: ignore[attr-defined]  # a progress bar is one
         and (trainer.max_epochs is not None or trainer.max_steps != -1)
         and module.automatic_optimization
         and all(name in _STEPS or name.startswith(_UNUSED) for name in overridden)
