@@ -15,17 +15,36 @@ import numpy as np
 import pytest
 
 import lightning_attnflow
-from lightning_attnflow import AttentionNetwork
+from lightning_attnflow import AttentionFlowMonitor, AttentionNetwork
 from lightning_attnflow._files import replaced, write_text
+from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attribution import TokenAttribution, colour_tokens, tokens_html
-from lightning_attnflow.flow import attention_flow
+from lightning_attnflow.callbacks.recorder import write_verdicts
+from lightning_attnflow.flow import AttentionFlow, attention_flow
+from lightning_attnflow.flow.conductance import ConductanceFlow
+from lightning_attnflow.flow.solvers import kernel_cache
+from lightning_attnflow.plots.sentence_flow import SentenceFlow
+from lightning_attnflow.plots.tables import conductance_table, top_words_table
 from lightning_attnflow.shapley import FunctionGame, ShapleyResult, exact_shapley
-from lightning_attnflow.valuation import LabelErrors, Ranking
+from lightning_attnflow.valuation import LabelErrors, Ranking, TrainingDynamics
+from lightning_attnflow.viewer.record import FlowPart, Prediction, sentence_record, step_record
+from lightning_attnflow.viewer.run_log import RunLog
+from lightning_attnflow.viewer.verdict import Verdict
 
 PACKAGE = Path(lightning_attnflow.__file__).parent
 UNSAFE = {"eval", "exec", "compile", "pickle.load", "pickle.loads", "joblib.load", "yaml.load", "os.system"}
 MARKUP = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
-HOSTILE = '</script></title><script>document.title="run"</script><img src=http://x.test/a.png onerror=alert(1)>"\'&'
+HOSTILE_TEXTS = [
+    "</script><script>alert(1)</script>",
+    "\"'><img src=http://x.test/a.png onerror=alert(1)>",
+    "\u202eevil\u202c \u2066isolated\u2069",  # changes the direction of the text after it
+    "zero\u200bwidth\ufeff and\u2028lines\nnew | cell",
+    "x" * 5000,
+    "[link](http://x.test) ![image](http://x.test/a.png) [ref][1] <b>bold</b> **b** `code` # head ~~cut~~ &lt; \\",
+]
+HOSTILE = (
+    '</script></title><script>document.title="executed"</script><img src=http://x.test/a.png onerror=alert(1)>"\'&'
+)
 
 
 def _unsafe_calls(source: str) -> Iterator[str]:
@@ -120,6 +139,39 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: py
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(writers)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_compiled_code_in_a_folder_of_others_is_not_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    assert kernel_cache.untrusted(folder) is None
+    assert kernel_cache.untrusted(folder / "missing") is None
+    for mode in (0o770, 0o777, 0o1777):
+        folder.chmod(mode)
+        assert kernel_cache.untrusted(folder) == f"other users can write to {folder}"
+    folder.chmod(0o700)
+    tmp_path.chmod(0o777)
+    assert kernel_cache.untrusted(folder) == f"other users can write to {tmp_path}"
+    tmp_path.chmod(0o1777)
+    assert kernel_cache.untrusted(folder) is None
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    owner = folder.stat().st_uid
+    assert kernel_cache.untrusted(folder) == (None if owner == 0 else f"{folder} belongs to another user")
+
+
+def test_an_untrusted_cache_is_neither_read_nor_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_cache, "untrusted", lambda folder: f"other users can write to {folder}")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    kernel_cache.cache_folder.cache_clear()
+    try:
+        cached = kernel_cache.KernelCache(_interrupt, tmp_path)
+        monkeypatch.setattr(cached._cache_file, "_load_data", _interrupt)
+        assert cached._load_overload(None, None) is None
+        cached._save_overload(None, None)
+    finally:
+        kernel_cache.cache_folder.cache_clear()
+
+
 def test_symbolic_links_and_devices_are_written_to(tmp_path: Path) -> None:
     (tmp_path / "link.txt").symlink_to(tmp_path / "target.txt")
     write_text(tmp_path / "link.txt", "text")
@@ -142,23 +194,30 @@ class _Elements(HTMLParser):
         self.attributes += [(name, value or "") for name, value in attrs]
 
 
-@pytest.mark.parametrize("name", ["flow.html", "attribution.html", "ranking.html", "errors.html", "tokens.html"])
+PAGES = [
+    *("flow.html", "attribution.html", "ranking.html", "errors.html", "tokens.html"),
+    *("conductance.html", "dynamics.html", "monitor.html"),
+]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_pages_escape_all_text_and_load_nothing(name: str, tmp_path: Path) -> None:
     found = []
-    for text in (HOSTILE, "harmless"):
+    for text in ("harmless", HOSTILE, *HOSTILE_TEXTS):
         _pages(text)[name](tmp_path / name)
         elements = _Elements()
         elements.feed((tmp_path / name).read_text(encoding="utf-8"))
         found.append(elements)
-    assert found[0].names == found[1].names
-    assert [name for name, _ in found[0].attributes] == [name for name, _ in found[1].attributes]
-    for attribute, value in found[0].attributes:
+    for hostile in found[1:]:
+        assert hostile.names == found[0].names
+        assert [name for name, _ in hostile.attributes] == [name for name, _ in found[0].attributes]
+    for attribute, value in (pair for elements in found for pair in elements.attributes):
         assert attribute not in {"src", "href", "action"} or not re.match(r"\s*(https?:)?//", value)
     styles = "".join(re.findall(r"<style>.*?</style>", (tmp_path / name).read_text(encoding="utf-8"), re.DOTALL))
     assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", styles)
 
 
-@pytest.mark.parametrize("name", ["flow.html", "attribution.html", "ranking.html", "errors.html", "tokens.html"])
+@pytest.mark.parametrize("name", PAGES)
 def test_a_browser_shows_hostile_text_as_text(name: str, tmp_path: Path) -> None:
     browser = shutil.which("chromium")
     if browser is None:
@@ -175,9 +234,46 @@ def test_a_browser_shows_hostile_text_as_text(name: str, tmp_path: Path) -> None
         timeout=100,
     ).stdout
     assert "<img src" not in shown
-    assert "<title>run</title>" not in shown
+    assert "<title>executed</title>" not in shown
     body = shown[shown.index("<body") :]
     assert "&lt;img src=http://x.test" in re.sub(r"<script.*?</script>", "", body, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("text", [HOSTILE, *HOSTILE_TEXTS], ids=range(1 + len(HOSTILE_TEXTS)))
+def test_text_in_markdown_is_shown_as_it_is(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    markdown = pytest.importorskip("markdown")  # which TensorBoard uses
+    flow = _conductance(text)
+    sentence = SentenceFlow.from_flow(*_attention_flow(text), edges=False)
+    verdict = Verdict("collapsed", f"all {text}", f"Rule: {text}")
+    writer = _Writer()
+    monkeypatch.setattr("lightning_attnflow.callbacks.recorder._tensorboard_writer", lambda _: True)
+    write_verdicts([verdict], 1, [writer], "attnflow")
+    tables = {
+        "errors": _label_errors(text).markdown(),
+        "conductance": conductance_table(flow),
+        "attention": top_words_table(sentence),
+        "verdict": writer.text,
+    }
+    for name, table in tables.items():
+        elements = _Elements()
+        elements.feed(markdown.markdown(table, extensions=["markdown.extensions.tables"]))
+        allowed = {"table", "thead", "tbody", "tr", "th", "td", "p", "strong", "em"}
+        assert set(elements.names) <= allowed, name
+        assert all(attribute == "style" for attribute, _ in elements.attributes)
+        assert not set("\u202e\u2066\u200b\u2028") & set(table)
+        n_rows = sum(line.startswith("|") for line in table.splitlines())
+        assert elements.names.count("tr") == max(0, n_rows - 1), name  # no text begins a row
+
+
+class _Writer:
+    """Records what is written to the text tab of TensorBoard."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.experiment = self
+
+    def add_text(self, _tag: str, text: str, _step: int) -> None:
+        self.text = text
 
 
 def test_text_in_notebooks_is_escaped() -> None:
@@ -214,12 +310,65 @@ def _ranking(text: str = "fine") -> Ranking:
     return Ranking.of(np.array([0.5, -0.1]), texts=[text, "film"], labels=[text, "neg"], ids=[text, "b"])
 
 
+def _conductance(text: str = "fine") -> ConductanceFlow:
+    return ConductanceFlow(
+        values=np.array([[0.5, -0.25], [0.75, -0.5]]),
+        total=0.25,
+        n_steps=8,
+        tolerance=0.01,
+        tokens=(text, "film"),
+        is_special=np.array([False, False]),
+        target=1,
+        text=f"{text} film",
+        target_name=text,
+        edges_or_none=np.full((1, 2, 2), 0.1),
+    )
+
+
+def _attention_flow(text: str) -> tuple[AttentionNetwork, AttentionFlow, Players]:
+    network = AttentionNetwork.from_attentions(np.full((2, 1, 2, 2), 0.5))
+    marks = np.array([False, False])
+    players = Players(
+        names=(text, "film"),
+        positions=((0,), (1,)),
+        is_special=marks,
+        kind="tokens",
+        special_tokens="players",
+        text=f"{text} film",
+    )
+    return network, attention_flow(network, groups=players.positions), players
+
+
+def _dynamics(text: str) -> TrainingDynamics:
+    given = {"margin": np.array([[1.0, -1.0], [2.0, -2.0]]), "labels": [0, 1], "prediction": [[0, 0], [0, 0]]}
+    return TrainingDynamics.of(**given, texts=(text, "film"), classes=(text, "neg"))
+
+
+def _monitor(text: str) -> AttentionFlowMonitor:
+    monitor = AttentionFlowMonitor()
+    verdict = {"name": "flipped", "text": text, "rule": text, "level": "note"}
+    records = [step_record(step=s, epoch=0, scalars={"drift": 0.1}, layers={}, verdicts=[verdict]) for s in (0, 1)]
+    flows = {
+        "conductance": FlowPart(np.array([[0.5, 0.5], [0.25, 0.75]]), signed=True, unit=text, total=1.0, target=text)
+    }
+    shown = {"words": (text, "film"), "is_special": [False, False], "text": f"{text} film", "label": text}
+    prediction = Prediction(text, 0.5, {text: 0.5, "other": 0.5})
+    for step in (0, 1):
+        numbers = {"numbers": {}, "flows": flows, "prediction": prediction}
+        records.append(sentence_record(step=step, name="probe_00", **shown, **numbers))
+    monitor._recorder.log = RunLog(records)
+    return monitor
+
+
 def _pages(text: str = "fine") -> dict[str, Callable[[Path], object]]:
     """Functions that write each kind of page."""
     attentions = np.full((2, 1, 2, 2), 0.5)
     flow = attention_flow(AttentionNetwork.from_attentions(attentions)).with_labels((text, "film"))
     return {
         "flow.html": flow.to_html,
+        "conductance.html": lambda path: _conductance(text).to_html(path, class_names=(text, "neg")),
+        "dynamics.html": lambda path: _dynamics(text).to_html(path, title=text, note=text),
+        "monitor.html": lambda path: _monitor(text).to_html(path),
         "attribution.html": _attribution(text).to_html,
         "ranking.html": lambda path: _ranking(text).to_html(path, title=text, note=text),
         "errors.html": lambda path: _label_errors(text).to_html(path, title=text, note=text),

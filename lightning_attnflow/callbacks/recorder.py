@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lightning_attnflow._markdown import markdown_text
 from lightning_attnflow.callbacks.measure import MonitoredSentence
 from lightning_attnflow.callbacks.summary import (
     RELATIVE_TO_LAST,
@@ -204,7 +205,7 @@ def write_layout(names: Sequence[str], loggers: Sequence[Any], prefix: str) -> N
 
 def write_verdicts(verdicts: Sequence[Verdict], step: int, loggers: Sequence[Any], prefix: str) -> None:
     """Write verdicts to the text tab of TensorBoard."""
-    text = "\n\n".join(f"**{verdict.text}** {verdict.rule}" for verdict in verdicts)
+    text = "\n\n".join(f"**{markdown_text(verdict.text)}** {markdown_text(verdict.rule)}" for verdict in verdicts)
     for logger in loggers:
         if text and _tensorboard_writer(logger):
             logger.experiment.add_text(f"{prefix}/verdicts", text, step)

@@ -9,6 +9,7 @@ import numpy as np
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._figures import shorten
+from lightning_attnflow._markdown import markdown_text
 from lightning_attnflow._optional import require
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.errors import InputError
@@ -18,7 +19,6 @@ from lightning_attnflow.plots.sentence_flow import SentenceFlow
 if TYPE_CHECKING:
     from rich.table import Table
 
-_MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "\\`*_|<>&~#!"})
 _LONGEST_LABEL = 24
 _BAR_WIDTH = 24  # characters
 _SMALLEST_SHOWN = 0.005  # rounds to 0.01
@@ -38,7 +38,7 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
         InputError: ``n_words`` is not an integer >= 1.
     """
     check_integer("n_words", n_words)
-    lines = [f"**{sentence.text.translate(_MARKDOWN)}**", ""] if sentence.text else []
+    lines = [f"**{markdown_text(sentence.text)}**", ""] if sentence.text else []
     lines += [
         "| layer | largest flow, % of the layer [range over all maximum flows] | special tokens |",
         "|---|---|---|",
@@ -52,8 +52,7 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
             ranking = np.argsort(-sentence.values[layer], kind="stable")
             largest = [player for player in ranking if not sentence.special[player]][:n_words]
             words = ", ".join(
-                f"{sentence.labels[player].translate(_MARKDOWN)} {_percent(sentence, layer, player)}"
-                for player in largest
+                f"{markdown_text(sentence.labels[player])} {_percent(sentence, layer, player)}" for player in largest
             )
         lines.append(f"| {layer} | {words} | {special} |")
     return "\n".join(lines)
@@ -91,7 +90,7 @@ def conductance_table(flow: ConductanceFlow, *, title: str | None = None, n_word
     """
     check_integer("n_words", n_words)
     heading = flow.text if title is None else title
-    lines = [f"**{heading.translate(_MARKDOWN)}**", ""] if heading else []
+    lines = [f"**{markdown_text(heading)}**", ""] if heading else []
     lines += ["| layer | supports | opposes | share of special tokens |", "|---|---|---|---|"]
     special = flow.special_share()
     for layer in range(flow.n_layers, -1, -1):
@@ -100,13 +99,13 @@ def conductance_table(flow: ConductanceFlow, *, title: str | None = None, n_word
         supports = [player for player in ranking if row[player] >= _SMALLEST_SHOWN][:n_words]
         opposes = [player for player in ranking[::-1] if row[player] <= -_SMALLEST_SHOWN][:n_words]
         words = (
-            ", ".join(f"{flow.tokens[player].translate(_MARKDOWN)} **{row[player]:+.2f}**" for player in players)
+            ", ".join(f"{markdown_text(flow.tokens[player])} **{row[player]:+.2f}**" for player in players)
             for players in (supports, opposes)
         )
         lines.append(f"| {layer} | {' | '.join(words)} | {100 * special[layer]:.0f}% |")
     lines += [
         "",
-        f"Every row sums to {flow.total:+.2f} ({flow.payoff.replace('_', '-').translate(_MARKDOWN)}), with an "
+        f"Every row sums to {flow.total:+.2f} ({markdown_text(flow.payoff.replace('_', '-'))}), with an "
         f"error of at most {flow.conservation_error.max():.1%} of its total variation.",
     ]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._figures import OPPOSES, new_axes
 from lightning_attnflow._files import replaced, write_text
+from lightning_attnflow._markdown import markdown_text
 from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.page import Column, page
@@ -165,7 +166,7 @@ class LabelErrors(SavedResult):
             words = " ".join(str(text).split())
             words = words if len(words) <= _MARKDOWN_LENGTH else f"{words[: _MARKDOWN_LENGTH - 1]}…"
             cells = (f"{row['score']:.3f}", row.get("label", ""), row.get("suggested", ""), words)
-            escaped = [str(cell).translate(_MARKDOWN) for cell in cells]
+            escaped = [markdown_text(str(cell)) for cell in cells]
             # TensorBoard breaks words of narrow columns: spaces that do not collapse keep labels on one line
             escaped[1:3] = [f"{cell}{'&nbsp;' * 3}" for cell in escaped[1:3]]
             lines.append(f"| {' | '.join(escaped)} |")
@@ -231,7 +232,6 @@ class LabelErrors(SavedResult):
 
 
 _MARKDOWN_LENGTH = 90  # characters of a text, for one or two lines in the text tab of TensorBoard
-_MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "\\`*_|<>&~#!"})
 
 
 def _ranks(order: NDArray[np.intp]) -> NDArray[np.intp]:

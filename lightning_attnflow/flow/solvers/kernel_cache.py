@@ -4,12 +4,16 @@ numba's own cache belongs to one installation and keeps an index for each functi
 different signatures at once can leave pointing at each other's code. Here the name of a file follows from its contents:
 sources, signature, processor. Files are written under a temporary name and renamed; a file that cannot be read is
 compiled again.
+
+The files lie in ``~/.cache/lightning-attnflow`` (``XDG_CACHE_HOME``, or the folder of ``NUMBA_CACHE_DIR``). They are
+pickled, so they are read and written only in a folder of the user, or of root, to which nobody else can write.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -39,6 +43,8 @@ class KernelCache(FunctionCache):
         self.enable()  # type: ignore[no-untyped-call]
 
     def _load_overload(self, sig: Any, target_context: Any) -> Any:
+        if untrusted(Path(self._cache_path)):
+            return None
         try:
             data = self._cache_file._load_data(self._file_name(sig, target_context.codegen()))  # type: ignore[no-untyped-call]
             return self._impl.rebuild(target_context, data)
@@ -69,10 +75,28 @@ def cache_folder(digest: str) -> tuple[Path, str | None]:
     folder = Path(root) / f"{digest[:16]}-python{python}-numba{numba.__version__}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if problem := untrusted(folder):
+            return folder, problem
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         return folder, str(error)
     return folder, None
+
+
+def untrusted(folder: Path) -> str | None:
+    """Return why another user could have written the files of a folder, or None."""
+    if os.name != "posix":
+        return None
+    for path, writers in ((folder, stat.S_IWGRP | stat.S_IWOTH), (folder.parent, stat.S_IWOTH)):
+        try:
+            found = path.stat()
+        except OSError:  # no folder, no files
+            return None
+        if found.st_uid not in (os.getuid(), 0):
+            return f"{path} belongs to another user"
+        if found.st_mode & writers and not (path != folder and found.st_mode & stat.S_ISVTX):
+            return f"other users can write to {path}"
+    return None
 
 
 @cache
