@@ -42,3 +42,14 @@ def test_every_kind_of_problem_is_found(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setitem(fuzz.CALLS, "wrong", (function, {}))
         assert fuzz.problem_of("wrong", {}) == problem
     assert fuzz.problem_of("exact_shapley", {"no": 1}) is None  # a wrong signature
+
+
+def test_a_monitor_that_ends_a_fit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightning_attnflow as lib
+
+    usual = {"layout": "dict", "labels": "class", "mask": "right", "ids": "long", "head": "logits", "shrinks": 0}
+    usual |= {"train": 2, "validation": 2, "causal": False, "has_tokenizer": True, "has_probes": False, "seed": 0}
+    case = usual | {"reader": None, "flow": "attention", "readout": "auto", "index": None, "task": "auto"}
+    assert fuzz.problem_of("fit", {"case": case}) is None
+    monkeypatch.setattr(lib.AttentionFlowMonitor, "on_train_epoch_end", lambda *_: 1 / 0)
+    assert "ZeroDivisionError" in str(fuzz.problem_of("fit", {"case": case}))

@@ -1,4 +1,4 @@
-"""Call the public API with random valid and hostile arguments, arrays, texts, tokenizers, files and configs.
+"""Call the public API with random valid and hostile arguments, arrays, texts, tokenizers, files, configs and fits.
 
 A call must return, raise an error of this package, or a TypeError for a wrong signature. It must leave the random
 number generators, warning filters, environment, working directory, torch threads and models as they were, leave no file
@@ -25,11 +25,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz_calls import CALLS, HOSTILE, OPTIONS, classifier, language_model
+from fuzz_calls import CALLS, HOSTILE, OPTIONS
+from fuzz_fits import fit, fit_cases
+from fuzz_models import classifier, language_model
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from lightning_attnflow.errors import AttnFlowError
+
+CALLS["fit"] = (fit, {"case": fit_cases()})
 
 MOST_WARNINGS, MOST_SECONDS = 3, 300  # a limit for calls that do not end; the first one compiles the flow engine
 
