@@ -19,8 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from finetune_sentiment import EXPLAINED
 from jsonargparse import auto_cli
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from lightning_attnflow import conductance_flow
 from lightning_attnflow.viewer import read_runs, write_page
 
 INSTALL = "apt-get install chromium chromium-driver && pip install selenium pillow"
@@ -76,7 +79,7 @@ def main(
     log_dir: Path = Path("runs/finetune_sentiment"),
     broken: Path = Path("runs/debug/learning_rate"),
     out: Path = Path(__file__).parent / "pictures",
-    word: str = "great",
+    word: str = "never",
 ) -> None:
     """Make the pictures.
 
@@ -93,15 +96,19 @@ def main(
     page = write_page(log_dir / "page.html", {"finetune_sentiment": log})
     verdict_page = write_page(broken.parent / "verdict.html", {broken.name: read_runs(broken)[broken.name]})
     probe = log.sentence("probe_00")
-    last = probe["steps"][-1]
-    index = last["words"].index(word) if word in last["words"] else 1
+    checkpoint = log_dir / name / "checkpoint"
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(checkpoint),
+        AutoTokenizer.from_pretrained(checkpoint),
+    )
+    flow = conductance_flow(model, tokenizer, EXPLAINED)
+    explained, index = flow.to_html(log_dir / "explained.html"), flow.tokens.index(word)
     hover = (
         f'document.querySelector(\'.node[data-row="0"][data-index="{index}"]\')'
         ".dispatchEvent(new MouseEvent('mouseenter'))"
     )
     with browser() as driver:
-        network = show(driver, page, "name=probe_00&kind=conductance&view=network", hover)
-        (out / "viewer_network.png").write_bytes(network)
+        (out / "viewer_network.png").write_bytes(show(driver, explained, "view=network", hover))
         frames = [
             Image.open(io.BytesIO(show(driver, page, f"name=probe_00&view=training&step={step['step']}")))
             for step in probe["steps"]
