@@ -91,29 +91,37 @@ def _captured(
 ) -> list[MergedAttention]:
     length = masks.shape[1]
     kept = [kept_positions(mask, length) for mask in masks]
+    n_layers = getattr(find_transformer(model).config.get_text_config(), "num_hidden_layers", None)
+    expected = n_layers if isinstance(n_layers, int) else 1
+    merged = [np.empty((expected, len(positions), len(positions))) for positions in kept]  # filled in place
+    causal: list[list[bool]] = []  # [layer][sentence]
+    each_head: list[list[np.ndarray[Any, Any] | None]] = []
 
-    def reduce(layer: Tensor) -> list[tuple[Floats, bool, np.ndarray[Any, Any] | None]]:
-        return [
-            (
-                merge_heads(array := _array(sentence), 0, length, positions, heads),
-                is_causal([sentence], mask),
-                array[:, positions[:, None], positions] if each else None,
-            )
-            for sentence, positions, mask, each in zip(layer, kept, masks, wanted, strict=True)
-        ]
+    def reduce(layer: Tensor) -> int:
+        """Merge the heads of every sentence, and return how many layers came before, also of a first attempt."""
+        number = len(causal)
+        if number == len(merged[0]):
+            merged[:] = [np.concatenate([found, np.empty_like(found)]) for found in merged]
+        causal.append([is_causal([sentence], mask) for sentence, mask in zip(layer, masks, strict=True)])
+        each_head.append([])
+        for row, (sentence, positions) in enumerate(zip(layer, kept, strict=True)):
+            array = _array(sentence)
+            merged[row][number] = merge_heads(array, 0, length, positions, heads)
+            each_head[-1].append(array[:, positions[:, None], positions] if wanted[row] else None)
+        return number
 
-    by_layer: list[Any] = capture_layers(model, inputs, reduce)
-    found = []
-    for row, positions in enumerate(kept):
-        merged = np.empty((len(by_layer), len(positions), len(positions)))
-        causal, each_head = length > 1, []
-        for number, layer in enumerate(by_layer):
-            merged[number], of_layer, each = layer[row]
-            layer[row] = None  # to save memory
-            causal &= of_layer
-            each_head.append(each)
-        found.append(MergedAttention(merged, positions, length, causal, each_head if wanted[row] else None))
-    return found
+    numbers = capture_layers(model, inputs, reduce)
+    is_whole = numbers == list(range(len(merged[0])))
+    return [
+        MergedAttention(
+            merged[row] if is_whole else merged[row][numbers],
+            positions,
+            length,
+            length > 1 and all(causal[number][row] for number in numbers),
+            [each_head[number][row] for number in numbers] if wanted[row] else None,  # type: ignore[misc]
+        )
+        for row, positions in enumerate(kept)
+    ]
 
 
 def _array(sentence: Tensor) -> np.ndarray[Any, Any]:

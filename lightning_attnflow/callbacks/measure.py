@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lightning_attnflow._checks import check_choice, check_residual
+from lightning_attnflow._memory import return_freed_memory
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.merged import capture_merged
@@ -238,13 +239,16 @@ def _attention_flows(
     for batch, real in zip(batches, masks, strict=True):
         rows = slice(len(heads), len(heads) + len(real))
         options: dict[str, Any] = {"heads": settings.heads, "by_head": wanted[rows]}
-        for row, merged in enumerate(capture_merged(transformer, batch, real, **options)):
+        for merged in capture_merged(transformer, batch, real, **options):
+            row = len(heads) - rows.start  # enumerate() would keep the attention while the next sentence is captured
             readout = readouts.of(batch, row, real[row], causal=merged.is_causal)
             heads.append(word_heads(transformer, merged, players[len(heads)]) if edges else "")
             pending.append(merged.network(residual=settings.residual, readout=readout, copy=False))
             del merged  # to save memory while the next sentence is captured
             if sum(network.capacities.nbytes for network in pending) > _MAX_NETWORK_BYTES:
+                return_freed_memory()  # of the forward pass
                 add_flows()  # of few long sentences, or of many short ones in parallel
+                return_freed_memory()
     add_flows()
     facts.readout = facts.readout or readouts.named
     return sentences, heads, readouts.note

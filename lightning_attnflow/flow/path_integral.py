@@ -20,6 +20,7 @@ exactly; the intervals with the largest errors are halved until the error of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from lightning_attnflow.flow.conductance import total_variation
 from lightning_attnflow.flow.path_points import (
     BATCH_POSITIONS,
     MAX_BYTES,
+    PASS_BYTES,
     AttentionPoint,
     PathPoint,
     PathPoints,
@@ -212,7 +214,7 @@ def _integrate_together(
     batch_size: int | None,
 ) -> list[PathIntegral]:
     longest = max(sentence.n_positions for sentence in sentences)
-    at_once = max(1, BATCH_POSITIONS // longest) if batch_size is None else batch_size
+    at_once = _points_at_once(model, longest, edges) if batch_size is None else batch_size
     paths = [PathPoints(model, *sentence[:3], at_once, MAX_BYTES // len(sentences)) for sentence in sentences]
     is_checked = edges or len(paths) > 1  # the recorded attention, or the padding
     expected = [
@@ -238,6 +240,16 @@ def _integrate_together(
             )
             points.drop()
     return integrals
+
+
+def _points_at_once(model: PreTrainedModel, length: int, edges: bool) -> int:
+    """Return the points in a pass, whose recorded attention takes memory of the square of a length."""
+    at_once = BATCH_POSITIONS // length
+    if edges:
+        config: Any = model.config.get_text_config()
+        sizes = (getattr(config, name, 1) for name in ("num_hidden_layers", "num_attention_heads"))
+        at_once = min(at_once, PASS_BYTES // (8 * math.prod(map(int, sizes)) * length**2))  # products and weights
+    return max(1, at_once)
 
 
 def _refined_together(

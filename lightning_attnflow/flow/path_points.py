@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2**30
 """Memory for the points of one path."""
+PASS_BYTES = 2**29
+"""Memory for the recorded attention of one forward pass of several points."""
 BATCH_POSITIONS = 4096
 """Positions in one forward pass."""
 _MIN_POINTS = 3  # of an interval

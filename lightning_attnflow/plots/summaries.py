@@ -67,17 +67,19 @@ def attention_entropy(capacities: ArrayLike) -> Floats:
         >>> attention_entropy([[[0.5, 0.25, 0.25], [0.0, 1.0, 0.0], [0.1, 0.1, 0.8]]]).tolist()
         [1.0]
     """
-    weights = np.array(capacities, dtype=np.float64)
-    diagonal = np.arange(weights.shape[1])
-    weights[:, diagonal, diagonal] = 0.0
-    whole, seen = weights.sum(axis=2), (weights > 0).sum(axis=2)
-    share = np.divide(weights, whole[..., None], out=np.zeros_like(weights), where=whole[..., None] > 0)
+    return np.array([_entropy(layer) for layer in np.asarray(capacities, dtype=np.float64)])
+
+
+def _entropy(layer: Floats) -> float:
+    """Return the mean entropy of the attention (T, T) of one layer to other positions; see `attention_entropy`."""
+    weights = layer.copy()
+    np.fill_diagonal(weights, 0.0)
+    whole, seen = weights.sum(axis=1), (weights > 0).sum(axis=1)
+    share = np.divide(weights, whole[:, None], out=np.zeros_like(weights), where=whole[:, None] > 0)
     logarithms = np.log(share, out=np.zeros_like(share), where=share > 0)
     valid = seen >= 2
-    entropy = np.divide(np.abs((share * logarithms).sum(axis=2)), np.log(np.maximum(seen, 2)))
-    count = valid.sum(axis=1)
-    mean = np.divide((entropy * valid).sum(axis=1), count, out=np.full(len(count), np.nan), where=count > 0)
-    return np.asarray(mean)
+    entropy = np.divide(np.abs((share * logarithms).sum(axis=1)), np.log(np.maximum(seen, 2)))
+    return float((entropy * valid).sum() / valid.sum()) if valid.any() else float("nan")
 
 
 def special_share(values: ArrayLike, special: ArrayLike) -> Floats:
