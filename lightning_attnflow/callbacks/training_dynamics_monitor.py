@@ -14,11 +14,10 @@ from torch import Tensor
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow.attention.transformer import find_transformer
+from lightning_attnflow.callbacks.dynamics_media import example_texts, log_dynamics
 from lightning_attnflow.callbacks.guarded import GuardedCallback
 from lightning_attnflow.callbacks.training_batches import TrainingBatches
-from lightning_attnflow.errors import CaptureError, InputError, MissingDependencyError
-from lightning_attnflow.plots.heatmap import rendered
-from lightning_attnflow.plots.media_loggers import Table, media_loggers
+from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.valuation.dynamics_recorder import DynamicsRecorder, Key
 
 if TYPE_CHECKING:
@@ -294,41 +293,12 @@ class TrainingDynamicsMonitor(GuardedCallback):
             )
 
     def _log_media(self, trainer: pl.Trainer) -> None:
-        loggers = media_loggers(trainer.loggers, trainer.default_root_dir)
-        if not loggers:
-            return
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
         order = np.argsort(self._recorder.result().scores, kind="stable")[: self.n_suspicious]
-        dynamics = self._recorder.result(self._texts(order), self.classes)
-        errors = dynamics.label_errors()
-        rows = errors.to_rows(self.n_suspicious)
-        table = Table(errors.markdown(self.n_suspicious), list(rows[0]), [list(row.values()) for row in rows])
-        pixels = None
-        if dynamics.n_epochs > 1 and not np.isnan(dynamics.confidence).all():
-            try:
-                pixels = rendered(dynamics.plot().figure)  # type: ignore[arg-type]
-            except MissingDependencyError:
-                pixels = None
-        for logger in loggers:
-            logger.log_table("dynamics/suspicious_sentences", table, step)
-            if pixels is not None:
-                logger.log_image("dynamics/data_map", pixels, step)
+        texts = example_texts(self._recorder, self.tokenizer, self.texts, chosen=order.tolist())
+        log_dynamics(trainer, self._recorder.result(texts, self.classes), self.n_suspicious)
 
-    def _texts(self, chosen: Any = None) -> list[str]:
-        """Texts of the examples, empty for those that are not ``chosen``; an empty list if texts are unknown."""
-        wanted = range(len(self._recorder)) if chosen is None else chosen.tolist()
-        texts = [""] * len(self._recorder)
-        if self.texts is not None:
-            keys = self._recorder.keys()
-            for position in wanted:
-                texts[position] = self.texts[keys[position][0]]
-        elif self.tokenizer is not None and (tokens := self._recorder.tokens()):
-            for position in wanted:
-                if position < len(tokens):
-                    texts[position] = str(self.tokenizer.decode(tokens[position], skip_special_tokens=True))
-        else:
-            return []
-        return texts
+    def _texts(self) -> list[str]:
+        return example_texts(self._recorder, self.tokenizer, self.texts)
 
     def on_disabled(self, trainer: pl.Trainer) -> str:  # noqa: ARG002
         """Remove the hook."""

@@ -196,7 +196,8 @@ class LabelErrors(SavedResult):
         parts = [f"{len(self)} examples"]
         if not np.isnan(self.share):
             low, high = self.share_interval
-            parts.append(f"estimated share of wrong labels {self.share:.1%} (95% interval {low:.1%} to {high:.1%})")
+            interval = f"95% interval {low:.1%} to {high:.1%}, without wrong labels of unclear examples"
+            parts.append(f"estimated share of wrong labels {self.share:.1%} ({interval})")
         return "; ".join([*parts, *self.notes]) + "."
 
     def __str__(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
-from lightning_attnflow._figures import OPPOSES, SUPPORTS, new_axes
 from lightning_attnflow._results import SavedResult
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.data_map import data_map
 from lightning_attnflow.valuation.label_errors_result import LabelErrors
+from lightning_attnflow.valuation.text_matching import match_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -219,15 +219,7 @@ class TrainingDynamics(SavedResult):
                 expected="texts",
                 remedy="Pass the tokenizer to TrainingDynamicsMonitor.",
             )
-        by_text: dict[str, list[int]] = {}
-        for position, text in enumerate(self.texts):
-            by_text.setdefault(_spelling(text), []).append(position)
-        chosen = np.full(len(texts), -1)
-        for index, text in enumerate(texts):
-            found = by_text.get(_spelling(text), [])
-            if len(found) > 1 and labels is not None:
-                found = [place for place in found if str(self._class_name(self.labels[place])) == str(labels[index])]
-            chosen[index] = found[0] if len(found) == 1 else -1
+        chosen = match_texts(self.texts, [self._class_name(label) for label in self.labels], texts, labels)
         known = chosen >= 0
         floats = ("loss", "margin", "confidence", "error_norm")
         return TrainingDynamics.of(
@@ -282,32 +274,7 @@ class TrainingDynamics(SavedResult):
             InputError: the task has no confidence.
             MissingDependencyError: matplotlib is not installed.
         """
-        if np.isnan(self.confidence).all():
-            raise InputError("plot()", got="a task without classes", expected="the confidence of the given label")
-        ax = new_axes(6.4, 4.8) if ax is None else ax
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            correct = np.nanmean(np.where(np.isnan(self.margin), np.nan, self.margin > 0), axis=0)
-        size = float(np.clip(6000 / max(1, len(self)), 3, 22))
-        for low, high, colour, label in (
-            (-0.1, 0.0, OPPOSES, "correct in no epoch"),
-            (0.0, 0.999, "#8c8c8c", "in some"),
-            (0.999, 1.1, SUPPORTS, "in every epoch"),
-        ):
-            chosen = (correct > low) & (correct <= high)
-            ax.scatter(
-                self.variability[chosen], self.mean_confidence[chosen], s=size, color=colour, alpha=0.6, linewidths=0,
-                label=f"{label} ({int(chosen.sum()):,})",
-            )  # fmt: skip
-        ax.set(xlabel="variability (standard deviation of the confidence)", ylabel="confidence (mean over the epochs)")
-        ax.set(title=f"{title}: {len(self):,} examples, {self.n_epochs} epochs", ylim=(-0.03, 1.03))
-        ax.set_xlim(left=-0.005)
-        for x, y, name, align in ((0.01, 0.98, "easy to learn", "left"), (0.01, 0.02, "hard to learn", "left")):
-            ax.text(x, y, name, transform=ax.transAxes, ha=align, va="top" if y > 0.5 else "bottom", color="0.35")
-        ax.text(0.99, 0.5, "ambiguous", transform=ax.transAxes, ha="right", va="center", color="0.35")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize="small")
-        return ax
+        return data_map(self, ax=ax, title=title)
 
     def _usual_prediction(self) -> NDArray[np.int64]:
         """The class predicted in most epochs, of equally frequent ones the latest; -1 if there is none."""
@@ -321,12 +288,6 @@ class TrainingDynamics(SavedResult):
         if label < 0:
             return None
         return self.classes[label] if label < len(self.classes) else int(label)
-
-
-def _spelling(text: str) -> str:
-    """Letters and digits in lower case without accents; the text itself if it has none."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(filter(str.isalnum, plain)) or text.strip()
 
 
 def _mean(values: NDArray[np.float32]) -> FloatArray:

@@ -1,0 +1,63 @@
+"""Figure and table of the training dynamics for the loggers, and the texts of the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+import numpy as np
+
+from lightning_attnflow.errors import MissingDependencyError
+from lightning_attnflow.plots.heatmap import rendered
+from lightning_attnflow.plots.media_loggers import Table, media_loggers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lightning_attnflow.valuation.dynamics_recorder import DynamicsRecorder
+    from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
+
+
+def log_dynamics(trainer: pl.Trainer, dynamics: TrainingDynamics, n_suspicious: int) -> None:
+    """Log the table of the most suspicious examples and, from the second epoch on, the Data Map."""
+    loggers = media_loggers(trainer.loggers, trainer.default_root_dir)
+    if not loggers:
+        return
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
+    errors = dynamics.label_errors()
+    rows = errors.to_rows(n_suspicious)
+    table = Table(errors.markdown(n_suspicious), list(rows[0]), [list(row.values()) for row in rows])
+    pixels = None
+    if dynamics.n_epochs > 1 and not np.isnan(dynamics.confidence).all():
+        try:
+            pixels = rendered(dynamics.plot().figure)  # type: ignore[arg-type]
+        except MissingDependencyError:
+            pixels = None
+    for logger in loggers:
+        logger.log_table("dynamics/suspicious_sentences", table, step)
+        if pixels is not None:
+            logger.log_image("dynamics/data_map", pixels, step)
+
+
+def example_texts(
+    recorder: DynamicsRecorder,
+    tokenizer: PreTrainedTokenizerBase | None,
+    given: Sequence[str] | None,
+    *,
+    chosen: Sequence[int] | None = None,
+) -> list[str]:
+    """Texts of the examples, empty for those that are not ``chosen``; an empty list if texts are unknown."""
+    wanted = range(len(recorder)) if chosen is None else chosen
+    texts = [""] * len(recorder)
+    if given is not None:
+        keys = recorder.keys()
+        for position in wanted:
+            texts[position] = given[keys[position][0]]
+    elif tokenizer is not None and (tokens := recorder.tokens()):
+        for position in wanted:
+            if position < len(tokens):
+                texts[position] = str(tokenizer.decode(tokens[position], skip_special_tokens=True))
+    else:
+        return []
+    return texts
