@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.dynamics_recorder import DynamicsRecorder
     from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
 
+_EXPLANATIONS = {
+    "mean margin": "Training examples with the lowest mean margin: logit of the given label minus the largest other "
+    "logit, averaged over the epochs. Below 0 the model preferred another label.",
+    "negative mean loss": "Training examples with the largest mean loss over the epochs.",
+}
+
 
 def log_dynamics(trainer: pl.Trainer, dynamics: TrainingDynamics, n_suspicious: int) -> None:
     """Log the table of the most suspicious examples and, from the second epoch on, the Data Map."""
@@ -27,7 +33,8 @@ def log_dynamics(trainer: pl.Trainer, dynamics: TrainingDynamics, n_suspicious: 
     step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step that log_dict uses
     errors = dynamics.label_errors()
     rows = errors.to_rows(n_suspicious)
-    table = Table(errors.markdown(n_suspicious), list(rows[0]), [list(row.values()) for row in rows])
+    markdown = f"{_EXPLANATIONS[errors.score_name]}\n\n{errors.markdown(n_suspicious)}"
+    table = Table(markdown, list(rows[0]), [list(row.values()) for row in rows])
     pixels = None
     if dynamics.n_epochs > 1 and not np.isnan(dynamics.confidence).all():
         try:

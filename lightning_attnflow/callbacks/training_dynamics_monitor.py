@@ -19,11 +19,14 @@ from lightning_attnflow.callbacks.guarded import GuardedCallback
 from lightning_attnflow.callbacks.training_batches import TrainingBatches
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.valuation.dynamics_recorder import DynamicsRecorder, Key
+from lightning_attnflow.valuation.example_statistics import STATISTICS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
+
+_LOSS, _LABEL = STATISTICS.index("loss"), STATISTICS.index("label")
 
 
 class TrainingDynamicsMonitor(GuardedCallback):
@@ -284,6 +287,12 @@ class TrainingDynamicsMonitor(GuardedCallback):
         has_tokens = all(part[2] is not None for part in parts)
         tokens = [row for part in parts for row in part[2] or ()] if has_tokens else None
         statistics = np.concatenate([part[1] for part in parts])
+        unknown = int((np.isnan(statistics[:, _LOSS]) & ~np.isnan(statistics[:, _LABEL])).sum())
+        if unknown:
+            rank_zero_warn(
+                f"TrainingDynamicsMonitor: the logits of {unknown} examples are NaN in epoch {epoch}, "
+                "which is not counted for them."
+            )
         n_before = len(self._recorder)
         n_again = self._recorder.add_epoch(epoch, keys, statistics, tokens)
         if n_before and not n_again:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._markdown import markdown_text
 from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.page import Column, page
+from lightning_attnflow.valuation.page import DESCRIPTIONS, Column, page
 from lightning_attnflow.valuation.ranking_display import rich_lines
 
 if TYPE_CHECKING:
@@ -160,17 +161,19 @@ class LabelErrors(SavedResult):
         Args:
             k: number of rows.
         """
-        lines = [f"| {self.score_name} | given label | suggested label | text |", "|---|---|---|---|"]
+        cells = []
         for row in self.to_rows(k):
             text = row.get("text") or f"example {row['id'] if 'id' in row else row['row']}"
             words = " ".join(str(text).split())
             words = words if len(words) <= _MARKDOWN_LENGTH else f"{words[: _MARKDOWN_LENGTH - 1]}…"
-            cells = (f"{row['score']:.3f}", row.get("label", ""), row.get("suggested", ""), words)
-            escaped = [markdown_text(str(cell)) for cell in cells]
-            # TensorBoard breaks words of narrow columns: spaces that do not collapse keep labels on one line
-            escaped[1:3] = [f"{cell}{'&nbsp;' * 3}" for cell in escaped[1:3]]
-            lines.append(f"| {' | '.join(escaped)} |")
-        return "\n".join(lines)
+            cells.append([f"{row['score']:.3f}", *(str(row.get(name, "")) for name in ("label", "suggested")), words])
+        header = [self.score_name, "given label", "suggested label", "text"]
+        for column in (1, 2):
+            # TensorBoard breaks words of columns that are narrow beside the text; spaces in the header widen them
+            longest = max((len(row[column]) for row in cells), default=0)
+            header[column] += "&nbsp;" * (math.ceil(_MARKDOWN_WIDENING * longest) - len(header[column]))
+        escaped = [[markdown_text(cell) for cell in row] for row in cells]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *escaped))
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the histogram of the scores.
@@ -185,9 +188,10 @@ class LabelErrors(SavedResult):
         ax.hist(self.scores[np.isfinite(self.scores)], bins=40, color="#8c8c8c")
         if self.expected_errors:
             threshold = float(np.sort(self.scores)[self.expected_errors - 1])
-            label = f"estimated share of wrong labels: {self.share:.1%}"
+            label = f"{self.expected_errors} lowest scores: estimated share of wrong labels {self.share:.1%}"
             ax.axvline(threshold, color=OPPOSES, label=label)
-            ax.legend(frameon=False)
+            ax.set_ylim(top=1.2 * ax.get_ylim()[1])  # room for the legend
+            ax.legend(frameon=False, loc="upper right")
         ax.set(xlabel=f"{self.score_name} (low: likely wrong)", ylabel="examples")
         return ax
 
@@ -196,7 +200,7 @@ class LabelErrors(SavedResult):
         parts = [f"{len(self)} examples"]
         if not np.isnan(self.share):
             low, high = self.share_interval
-            interval = f"95% interval {low:.1%} to {high:.1%}, without wrong labels of unclear examples"
+            interval = f"95% interval {low:.1%} to {high:.1%}, not counting wrong labels of unclear examples"
             parts.append(f"estimated share of wrong labels {self.share:.1%} ({interval})")
         return "; ".join([*parts, *self.notes]) + "."
 
@@ -218,21 +222,31 @@ class LabelErrors(SavedResult):
 
     def _page(self, title: str, note: str) -> str:
         columns = self._columns(self.order)
-        first = [name for name in ("rank", "row", "label", "suggested", "score", "text") if name in columns]
+        if columns.get("id") == columns["row"]:
+            del columns["id"]
+        for name in self.component_names:
+            if columns[name] == columns["score"]:
+                del columns[name]
+        first = [name for name in _PAGE_COLUMNS if name in columns]
         columns = {name: columns[name] for name in (*first, *(name for name in columns if name not in first))}
-        kinds = {
-            "rank": "integer",
-            "row": "integer",
-            "id": "word",
-            "label": "word",
-            "suggested": "word",
-            "text": "text",
-        }
-        shown = [Column(name, kinds.get(name, "number")) for name in columns]
+        descriptions = DESCRIPTIONS | {"score": f"{self.score_name}; low: likely wrong"}
+        shown = [Column(name, _PAGE_COLUMNS.get(name, "number"), descriptions.get(name, "")) for name in columns]
+        note = f"{note} Score: {descriptions['score']}."
         return page(title, note, shown, list(zip(*columns.values(), strict=True)), n_expected=self.expected_errors)
 
 
+_PAGE_COLUMNS = {  # first columns of the page and how they are shown; all others are numbers
+    "rank": "integer",
+    "row": "integer",
+    "label": "word",
+    "suggested": "word",
+    "score": "number",
+    "p_correct": "number",
+    "text": "text",
+    "id": "word",
+}
 _MARKDOWN_LENGTH = 90  # characters of a text, for one or two lines in the text tab of TensorBoard
+_MARKDOWN_WIDENING = 1.5
 
 
 def _ranks(order: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -20,10 +20,35 @@ class Column(NamedTuple):
     Args:
         name: its header.
         kind: how its cells are shown; the cells of an interval are ``[low, value, high]``.
+        description: shown when the pointer is on the header.
     """
 
     name: str
     kind: str
+    description: str = ""
+
+
+DESCRIPTIONS = {
+    "row": "row in the file, or index of the example",
+    "label": "given label",
+    "suggested": "label that the model predicts",
+    "p_correct": "probability that the given label is correct",
+    "margin": "logit of the given label minus the largest other logit, by a model trained without the example",
+    "aum": "mean margin over the training of a linear model",
+    "self_influence": "minus the influence of the example on its own loss; low: hard to predict without it",
+    "influence": "change of the validation log-likelihood due to the example",
+    "mean_margin": "logit of the given label minus the largest other logit, mean over the epochs",
+    "mean_loss": "mean loss over the epochs",
+    "last_loss": "loss in the last epoch",
+    "confidence": "mean probability of the given label over the epochs",
+    "variability": "standard deviation of the probability of the given label over the epochs",
+    "forgetting": "number of changes from a correct to a wrong prediction",
+    "el2n": "norm of predicted probabilities minus one-hot label, mean over the first epochs",
+    "value": "Data Shapley value: mean change of the metric when the example is added to the training set",
+    "interval": "95% interval of the value",
+    "sign": "helpful: the interval is above 0; harmful: below 0",
+}
+"""What the columns mean."""
 
 
 def page(

@@ -19,7 +19,7 @@ from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._optional import require
 from lightning_attnflow._results import Arrays, SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.page import Column, page
+from lightning_attnflow.valuation.page import DESCRIPTIONS, Column, page
 from lightning_attnflow.valuation.ranking_display import SIGNS, rich_lines
 
 if TYPE_CHECKING:
@@ -291,9 +291,14 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         known = set(self._known())
         kinds = {"row": "integer", "id": "word", "label": "word", "suggested": "word", "score": "number"}
         kinds |= {"mean_margin": "number", "value": "number", "interval": "interval", "sign": "sign", "text": "text"}
-        columns = [Column(name, kind) for name, kind in kinds.items() if name in known | {"interval"}]
+        descriptions = DESCRIPTIONS | {"score": "log-odds that the given label is correct; low: likely wrong"}
+        columns = [
+            Column(name, kind, descriptions.get(name, ""))
+            for name, kind in kinds.items()
+            if name in known | {"interval"}
+        ]
         rows = [
-            [(row.low, row.value, row.high) if name == "interval" else getattr(row, name) for name, _ in columns]
+            [(row.low, row.value, row.high) if name == "interval" else getattr(row, name) for name, *_ in columns]
             for row in self.suspicious
         ]
         counts = ", ".join(f"{count} {sign}" for sign, count in self.counts().items())

@@ -197,6 +197,7 @@ class TrainingDynamics(SavedResult):
             suggested=tuple(map(self._class_name, self._usual_prediction())) if has_classes else (),
             ids=self.keys,
             texts=self.texts,
+            rows=self.keys if all(isinstance(key, int) for key in self.keys) else (),
             notes=tuple(notes),
         )
 

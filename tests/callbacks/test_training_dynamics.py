@@ -270,6 +270,27 @@ def test_bad_input_is_an_error_with_a_remedy(tmp_path: Path) -> None:
         TrainingDynamicsMonitor(texts=["a"])
 
 
+def test_examples_with_the_same_index_are_averaged_and_reported(tmp_path: Path) -> None:
+    features, numbers = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([7, 7, 8, 9])
+    watching = monitor(tokenizer=None, index=lambda batch: batch[2], outputs=lambda _batch, step: step["logits"])
+    loader = DataLoader(TensorDataset(features, torch.arange(4) % 3, numbers), 2)
+    trainer(tmp_path, callbacks=[watching]).fit(Linear(), loader)
+    assert sorted(zip(watching.result.keys, watching.result.occurrences.tolist(), strict=True)) == [
+        (7, 2), (8, 1), (9, 1),
+    ]  # fmt: skip
+    assert "1 examples occur more than once" in watching.result.label_errors().summary()
+
+
+def test_nan_logits_are_reported(tmp_path: Path) -> None:
+    features = torch.tensor([[1.0] * 4, [torch.nan] * 4, [2.0] * 4])
+    watching = monitor(tokenizer=None, index=lambda batch: batch[2], outputs=lambda _batch, step: step["logits"])
+    loader = DataLoader(TensorDataset(features, torch.arange(3), torch.arange(3)), 1)
+    with pytest.warns(UserWarning, match="the logits of 2 examples are NaN in epoch 0"):  # the update spreads NaN
+        trainer(tmp_path, callbacks=[watching], max_epochs=1).fit(Linear(), loader)
+    assert np.isnan(watching.result.aum).tolist() == [False, True, True]
+    assert watching.result.label_errors().order[0] == 0
+
+
 def test_a_failing_monitor_does_not_end_the_training(tmp_path: Path) -> None:
     watching = monitor(index="row", on_error="warn")
     module = Classifier()

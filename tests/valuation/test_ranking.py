@@ -77,7 +77,7 @@ def test_the_html_page_is_self_contained_and_escapes_texts(tmp_path: Path) -> No
     assert "http" not in page
     assert not re.search(r"<!--(title|note|data)-->", page.replace("\\u003c", ""))
     data = json.loads(re.search(r"rows, expected } = (.*);\n", page)[1])
-    place = [name for name, _ in data["columns"]].index("text")
+    place = [name for name, *_ in data["columns"]].index("text")
     assert [row[place] for row in data["rows"]] == ranking().column("text")[::-1]  # the lowest value first
 
 

@@ -1,0 +1,126 @@
+"""The page of label errors, training dynamics and rankings in a real browser: sorting, searching, decisions, export."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightning_attnflow.valuation import LabelErrors, Ranking, TrainingDynamics
+
+TEXTS = ("a fine film", 'a "dull", long film', "a lovely <b>story</b>", "a boring story")
+KEEP_EXPORT = """
+window.exported = null;
+URL.createObjectURL = blob => { blob.text().then(text => { window.exported = text; }); return "#"; };
+"""
+
+
+def label_errors() -> LabelErrors:
+    return LabelErrors(
+        np.array([2.0, -1.5, -0.25, 10.0]),
+        labels=("pos", "pos", "neg", "neg"),
+        suggested=("pos", "neg", "pos", "neg"),
+        share=0.5,
+        share_interval=(0.1, 0.6),
+        texts=TEXTS,
+        rows=(2, 3, 4, 5),
+    )
+
+
+def opened(browser: Any, path: Path) -> Any:
+    browser.get(path.as_uri())
+    browser.execute_script(KEEP_EXPORT)
+    return browser
+
+
+def column(browser: Any, name: str) -> list[str]:
+    """Cells of a column, from the first row to the last."""
+    heads = [head.text.split()[0] for head in browser.find_elements("css selector", "thead th")]
+    cells = browser.find_elements("css selector", f"tbody td:nth-child({heads.index(name) + 1})")
+    return [cell.text for cell in cells]
+
+
+def sort_by(browser: Any, name: str) -> None:
+    (button,) = (found for found in browser.find_elements("css selector", "thead button") if found.text == name)
+    button.click()
+
+
+def decide(browser: Any, row: int, decision: str) -> None:
+    browser.find_element(
+        "css selector", f'select[aria-label="decision for row {row}"] option[value="{decision}"]'
+    ).click()
+
+
+def exported(browser: Any) -> list[dict[str, str]]:
+    browser.find_element("id", "export").click()
+    text = browser.execute_async_script(
+        "const done = arguments[0];"
+        "const wait = () => window.exported === null ? setTimeout(wait, 5) : done(window.exported);"
+        "wait();"
+    )
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_most_suspicious_row_is_first_and_headers_sort(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, label_errors().to_html(tmp_path / "errors.html"))
+    assert column(page, "row") == ["3", "4", "2", "5"]
+    assert column(page, "text")[:2] == [TEXTS[1], TEXTS[2]]  # escaped, not interpreted
+    sort_by(page, "score")
+    sort_by(page, "score")
+    assert column(page, "score") == ["10.00", "2.00", "-0.25", "-1.50"]
+    sort_by(page, "label")
+    assert column(page, "label") == ["neg", "neg", "pos", "pos"]
+    assert not [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_searching_and_filtering_shows_the_matching_rows(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, label_errors().to_html(tmp_path / "errors.html"))
+    page.find_element("id", "differs").click()
+    assert column(page, "row") == ["3", "4"]
+    page.find_element("id", "query").send_keys("LOVELY")
+    assert column(page, "row") == ["4"]
+    assert page.find_element("id", "shown").text == "1 of 1 matching rows shown, 4 in all"
+
+
+def test_decisions_are_kept_and_exported(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, label_errors().to_html(tmp_path / "errors.html"))
+    assert not page.find_element("id", "export").is_enabled()
+    decide(page, 3, "relabel")
+    decide(page, 4, "drop")
+    decide(page, 2, "drop")
+    decide(page, 2, "")
+    assert page.find_element("id", "ticked").text == "1 to relabel, 1 to drop"
+    sort_by(page, "row")  # draws the rows again
+    chosen = page.find_elements("css selector", "tbody select")
+    assert [select.get_attribute("value") for select in chosen] == ["", "relabel", "drop", ""]
+    assert exported(page) == [
+        {"decision": "relabel", "new_label": "neg", "row": "3", "label": "pos", "suggested": "neg", "text": TEXTS[1]},
+        {"decision": "drop", "new_label": "", "row": "4", "label": "neg", "suggested": "pos", "text": TEXTS[2]},
+    ]
+
+
+@pytest.mark.parametrize("kind", ["dynamics", "ranking"])
+def test_other_results_have_the_same_page(browser: Any, tmp_path: Path, kind: str) -> None:
+    if kind == "dynamics":
+        margin = np.array([[1.0, -1.0, 2.0, 0.5]] * 2)
+        prediction = [[0, 0, 0, 1]] * 2
+        result: Any = TrainingDynamics.of(
+            margin=margin, prediction=prediction, labels=[0, 1, 0, 1], texts=TEXTS, classes=("neg", "pos")
+        )
+        expected = ["2", "4", "1", "3"]
+    else:
+        values = np.array([0.3, -0.2, 0.1, -0.1])
+        result = Ranking.of(
+            values, (values - 0.05, values + 0.05), texts=TEXTS, labels=list("abab"), rows=range(1, 5), errors=None
+        )
+        expected = ["2", "4", "3", "1"]
+    page = opened(browser, result.to_html(tmp_path / "page.html"))
+    shown = [str(TEXTS.index(text) + 1) for text in column(page, "text")]
+    assert shown == expected
+    first = int(column(page, "row")[0])
+    decide(page, first, "drop")
+    assert [(row["decision"], row["text"]) for row in exported(page)] == [("drop", TEXTS[1])]
