@@ -45,7 +45,8 @@ def find_label_errors(
     the share is a lower bound. Validation labels may be wrong too; the result says if they seem to be.
 
     Components of the result, each low where the label is likely wrong: ``p_correct``, the probability that the label
-    is correct (of labels with a ``p_correct`` of about .8, about 80% are correct, if labels are wrong at random); ``margin``, the leave-one-out logit of the given label minus the largest other one; ``aum``, the mean
+    is correct (of labels with a ``p_correct`` of about .8, about 80% are correct, if labels are wrong at random within
+    a class); ``margin``, the leave-one-out logit of the given label minus the largest other one; ``aum``, the mean
     margin over a gradient descent; ``self_influence``, minus the influence of the example on its own loss; and with a
     validation set ``influence``, the change of the validation log-likelihood due to the example.
 
