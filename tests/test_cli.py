@@ -166,7 +166,7 @@ def test_rank_shows_saved_training_dynamics(checkpoints: Path, table: Path, tmp_
     assert [float(row["mean_margin"]) for row in rows] == [texts.index(row["text"]) for row in rows]
     assert {row["suggested"] for row in rows} <= {"y", "n"}
     page = (tmp_path / "out" / "ranking.html").read_text(encoding="utf-8")
-    assert all(f'["{name}", "number"]' in page for name in ("value", "score", "mean_margin"))
+    assert all(f'["{name}", "number", ' in page for name in ("value", "score", "mean_margin"))
 
 
 def test_label_errors_lists_the_rows_of_the_file(

