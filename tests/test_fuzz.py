@@ -23,6 +23,8 @@ def test_calls_return_or_raise_errors_of_the_package_and_change_no_state(name: s
 
 def test_every_kind_of_problem_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail: each of these calls does what no call may do."""
+    import logging
+
     import numpy as np
     import torch
 
@@ -34,6 +36,7 @@ def test_every_kind_of_problem_is_found(monkeypatch: pytest.MonkeyPatch) -> None
         "changed numpy.random": lambda: np.random.rand(),  # noqa: NPY002
         "changed torch.random": lambda: torch.rand(1),
         "changed environment": lambda: monkeypatch.setenv("FUZZ", "1"),
+        "changed log levels": lambda: monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "level", 40),
         "changed the warning filters": lambda: warnings.simplefilter("ignore"),
         "9 warnings, such as UserWarning: warning 0": many_warnings,
         "ZeroDivisionError at ?: division by zero": lambda: 1 / 0,

@@ -1,8 +1,9 @@
 """Call the public API with random valid and hostile arguments, arrays, texts, tokenizers, files, configs and fits.
 
 A call must return, raise an error of this package, or a TypeError for a wrong signature. It must leave the random
-number generators, warning filters, environment, working directory, torch threads and models as they were, leave no file
-behind if it fails, and give at most three warnings. Prints the number of calls and the problems, each with an example.
+number generators, warning filters, log levels, environment, working directory, torch threads and models as they were,
+leave no file behind if it fails, and give at most three warnings. Prints the number of
+calls and the problems, each with an example.
 
     python recipes/benchmarks/fuzz.py [--cases 10000] [--seed 0] [--only explain read_sentences]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import logging
 import os
 import random
 import signal
@@ -35,6 +37,7 @@ from lightning_attnflow.errors import AttnFlowError
 
 CALLS["fit"] = (fit, {"case": fit_cases()})
 
+LOGGERS = (None, "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "transformers")
 MOST_WARNINGS, MOST_SECONDS = 3, 300  # a limit for calls that do not end; the first one compiles the flow engine
 
 
@@ -68,6 +71,7 @@ def state() -> dict[str, Any]:
         "numpy.random": [str(part) for part in np.random.get_state()],  # noqa: NPY002
         "torch.random": torch.get_rng_state().tolist(),
         "warning filters": list(warnings.filters),
+        "log levels": {name: logging.getLogger(name).level for name in LOGGERS},
         "environment": dict(os.environ),
         "working directory": os.getcwd(),
         "threads": (torch.get_num_threads(), torch.is_grad_enabled(), np.geterr(), csv.field_size_limit()),

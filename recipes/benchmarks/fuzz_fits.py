@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -154,6 +156,17 @@ def _read(case: dict[str, Any]) -> Any:
     return None if case["reader"] is None else read
 
 
+@contextlib.contextmanager
+def _no_messages() -> Iterator[None]:
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def fit(case: dict[str, Any]) -> None:
     """Fit for two epochs with both monitors; raise if one of them ends the fit."""
     words = tokenizer() if case["has_tokenizer"] else None
@@ -169,8 +182,7 @@ def fit(case: dict[str, Any]) -> None:
     )
     dynamics = lib.TrainingDynamicsMonitor(words, index=case["index"], task=case["task"], outputs=_read(case))
     train, validation = Batches(case, case["train"]), Batches(case, case["validation"])
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.random.fork_rng():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.random.fork_rng(), _no_messages():
         warnings.simplefilter("ignore")  # of Lightning, about the loaders
         trainer = pl.Trainer(
             accelerator="cpu",
