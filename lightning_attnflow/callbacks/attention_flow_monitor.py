@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +13,18 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
-from lightning_attnflow._checks import check_choice, check_integer, check_items
+from lightning_attnflow._checks import check_choice, check_integer
 from lightning_attnflow._state import preserve_rng
+from lightning_attnflow.callbacks.arguments import check_name, check_probes, integer_of, load_tokenizer
 from lightning_attnflow.callbacks.budget import OverheadBudget
-from lightning_attnflow.callbacks.guarded import GuardedCallback
+from lightning_attnflow.callbacks.evaluation import EvaluationCallback
 from lightning_attnflow.callbacks.measure import Flow, FlowSettings, Measured, Method, MonitoredSentence
 from lightning_attnflow.callbacks.recorder import RUN_TITLE, RunRecorder
 from lightning_attnflow.callbacks.schedule import ValidationSchedule, Watchers, start_messages
+from lightning_attnflow.callbacks.sentence_media import log_flow_histograms, log_sentences
 from lightning_attnflow.callbacks.sentences import ValidationSentences
 from lightning_attnflow.callbacks.summary import Reference
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.plots.loggers import log_histograms, log_sentence, media_loggers
 from lightning_attnflow.viewer import write_page
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ NO_DRIFT = (
 )
 
 
-class AttentionFlowMonitor(GuardedCallback):
+class AttentionFlowMonitor(EvaluationCallback):
     """Log how the prediction flows through the layers, for validation and probe sentences, after every validation.
 
     Two flows of each sentence are computed: the *conductance flow* of the predicted class (signed, conserved, see
@@ -122,40 +122,23 @@ class AttentionFlowMonitor(GuardedCallback):
         every_n_epochs: int | None = None,
     ) -> None:
         super().__init__(on_error)
-        readout, heads = _integer(readout), _integer(heads)
+        readout, heads = integer_of(readout), integer_of(heads)
         self.settings = FlowSettings(flow, method, readout, heads, residual, words, seed)  # type: ignore[arg-type]
         check_choice("scalars", scalars, ("run", "layers"))
         self.scalars = scalars
         self.budget = OverheadBudget(max_overhead)
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*", name, re.ASCII) or name == "test":
-            raise InputError("name", got=repr(name), expected="letters, digits, '_', '.' and '-', other than 'test'")
-        self.name = name
+        self.name = check_name(name)
         if every_n_epochs is not None:
             warnings.warn("every_n_epochs was renamed every_n_validations", FutureWarning, stacklevel=2)
             every_n_validations = every_n_epochs
         self.schedule = ValidationSchedule(every_n_validations)
         self.max_sentences = check_integer("max_sentences", max_sentences, minimum=0)
-        probes = probes if isinstance(probes, str) else check_items("probes", probes, "a list of sentences")
-        if isinstance(probes, str) or (not probes and not max_sentences):
-            got = repr(probes) + ("" if probes else " and max_sentences=0")
-            raise InputError("probes", got=got, expected="a list of sentences, or max_sentences > 0")
-        if probes and tokenizer is None:
-            raise InputError("tokenizer", got="None with probes", expected="the tokenizer of the model")
-        if isinstance(tokenizer, str):
-            from transformers import AutoTokenizer
-
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-            except Exception as error:  # transformers raises errors of many types
-                expected = "a tokenizer, or its directory or Hub name"
-                raise InputError("tokenizer", got=repr(tokenizer), expected=expected) from error
-        if tokenizer is not None and not callable(tokenizer):
-            raise InputError("tokenizer", got=type(tokenizer).__name__, expected="the tokenizer of the model")
-        self.tokenizer, self.probes = tokenizer, tuple(probes)
+        self.probes = check_probes(probes, self.max_sentences)
+        self.tokenizer = load_tokenizer(tokenizer, required=bool(self.probes))
         self.model, self.inputs = model, inputs
         self.latest: tuple[MonitoredSentence, ...] = ()
         self._sentences = ValidationSentences(
-            tokenizer, self.probes, self.max_sentences, model, inputs, self.settings, self.budget
+            self.tokenizer, self.probes, self.max_sentences, model, inputs, self.settings, self.budget
         )
         self._module: weakref.ref[pl.LightningModule] | None = None  # whose flows are the references of drift
         self._recorder = RunRecorder(len(self.probes), self.name)
@@ -278,22 +261,6 @@ class AttentionFlowMonitor(GuardedCallback):
                 self._log_once({"excess": excess})
         self.budget.stop()
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Like a validation."""
-        self.on_validation_epoch_start(trainer, pl_module)
-
-    def on_test_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
-        """Like a validation."""
-        self.on_validation_batch_start(trainer, pl_module, *batch)
-
-    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
-        """Like a validation."""
-        self.on_validation_batch_end(trainer, pl_module, *batch)
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Like a validation; the metrics are named ``attnflow_test/...``."""
-        self.on_validation_epoch_end(trainer, pl_module)
-
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Release the sentences; ``teardown`` is not called after an exception."""
         self._sentences.clear()
@@ -318,16 +285,11 @@ class AttentionFlowMonitor(GuardedCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the references of drift, before training and at the last logged validation, and the schedule."""
-        return {
-            "start": self._recorder.start.state(),
-            "last": self._recorder.last.state(),
-            "n_validations": self.schedule.n_validations,
-        }
+        return {**self._recorder.state(), "n_validations": self.schedule.n_validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the references of drift and the schedule."""
-        self._recorder.start = Reference.from_state(state_dict.get("start", {}))
-        self._recorder.last = Reference.from_state(state_dict.get("last", {}))
+        self._recorder.load(state_dict)
         self.schedule.n_validations = state_dict.get("n_validations", 0)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -373,7 +335,7 @@ class AttentionFlowMonitor(GuardedCallback):
             pl_module.log_dict({f"{prefix}/{name}": value for name, value in values.items()}, sync_dist=sync)
             if trainer.is_global_zero:
                 self.latest = tuple(gathered[0].sentences[: len(self.probes) or 1])
-                self.attempt(trainer, lambda: self._log_media(trainer, prefix, sentences))
+                self.attempt(trainer, lambda: self._show(trainer, prefix, sentences))
         seconds = self.budget.spent - self._spent_before
         pl_module.log(f"{prefix}/seconds", seconds, reduce_fx="max", sync_dist=sync)
 
@@ -405,20 +367,13 @@ class AttentionFlowMonitor(GuardedCallback):
             raise InputError("AttentionFlowMonitor", got="no logged validation", expected="at least one")
         return write_page(path, {RUN_TITLE: self._recorder.log}, title=RUN_TITLE)
 
-    def _log_media(self, trainer: pl.Trainer, prefix: str, sentences: list[MonitoredSentence]) -> None:
-        loggers = media_loggers(trainer.loggers, trainer.default_root_dir)
-        name = f"{prefix}/{'probe' if self.probes else 'sentence'}"
+    def _show(self, trainer: pl.Trainer, prefix: str, sentences: list[MonitoredSentence]) -> None:
+        """Log a figure and a table of each probe, or of the first sentence, and histograms of the layers."""
         step = _step(trainer)
-        drawn = [
-            log_sentence(loggers, f"{name}_{index:02d}", one.conductance or one.attention, one.title(step), step)
-            for index, one in enumerate(self.latest)
-            if loggers
-        ]
-        if not all(drawn):
-            self._log_once({"figures": "no heat maps without matplotlib: pip install 'lightning-attnflow[plots]'."})
+        kind = "probe" if self.probes else "sentence"
+        self._log_once(log_sentences(trainer, f"{prefix}/{kind}", self.latest, step))
         if self.scalars == "layers":
-            flows = [one.attention for one in sentences if one.attention is not None]
-            log_histograms(loggers, f"{prefix}/attention_flow", flows, step)
+            log_flow_histograms(trainer, f"{prefix}/attention_flow", sentences, step)
 
     # Messages and errors
 
@@ -443,11 +398,6 @@ class AttentionFlowMonitor(GuardedCallback):
         if self._failure is None:
             self.attempt(trainer, lambda: self._sentences.measure(trainer, pl_module))
         return self.gather(trainer, self._sentences.result())
-
-
-def _integer(value: str | int) -> str | int:
-    """Return the integer of a string of digits, as positions and heads arrive from a command line."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _step(trainer: pl.Trainer) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from lightning_attnflow._checks import check_choice, check_residual
 from lightning_attnflow._memory import return_freed_memory
-from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.merged import capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Readout
@@ -19,9 +18,9 @@ from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.conductance import flows_of_games, path_game
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
-from lightning_attnflow.attribution.target import LogitReader, class_probabilities
 from lightning_attnflow.callbacks.batches import real_tokens, sentence_keys
 from lightning_attnflow.callbacks.heads import WordHeads, heads_wanted, word_heads
+from lightning_attnflow.callbacks.predictions import TopPrediction, predictions_of
 from lightning_attnflow.callbacks.readouts import Readouts
 from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
@@ -38,7 +37,6 @@ CONDUCTANCE_TOLERANCE = 0.03
 """Bound of the conservation error of monitored conductance flows; the error that is reached is logged."""
 
 _MAX_NETWORK_BYTES = 2**24  # of the attention networks of sentences whose flows are computed together
-_MOST_CLASSES = 20  # whose probabilities are kept
 _MOST_WORDS = 128  # of validation sentences with edges, which take memory with the square of the number of words
 
 
@@ -119,16 +117,6 @@ class ModelFacts:
     readout: tuple[str, str] | None = None
 
 
-class _Prediction(NamedTuple):
-    """The predicted class or token, its name and probability, those of few classes, and the logits (C,)."""
-
-    target: int | None
-    name: str
-    probability: float
-    classes: dict[str, float]
-    logits: torch.Tensor | None
-
-
 def measure(
     transformer: PreTrainedModel,
     batches: Sequence[Mapping[str, Any]],
@@ -177,7 +165,7 @@ def measure(
             if settings.flow == "attention":
                 raise
             no_attention, notes["attention"] = error, f"no attention flow: {error}"
-    predictions = _predictions(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
+    predictions = predictions_of(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
     if settings.flow != "attention" and predictions[0].target is not None:
         conductance = _conductance_flows(transformer, batches, players, tokenizer, predictions, settings, notes, edges)
     if no_attention is not None and all(flow is None for flow in conductance):
@@ -254,50 +242,12 @@ def _attention_flows(
     return sentences, heads, readouts.note
 
 
-def _predictions(
-    transformer: PreTrainedModel,
-    batches: Sequence[Mapping[str, Any]],
-    tokenizer: PreTrainedTokenizerBase | None,
-    notes: dict[str, str],
-    *,
-    required: bool,
-) -> list[_Prediction]:
-    """Return the prediction for every sentence."""
-    reader = LogitReader(transformer)
-    try:
-        with eval_mode(transformer), torch.no_grad():
-            logits = [reader(**{"attention_mask": real_tokens(batch).to(reader.device), **batch}) for batch in batches]
-    except AttnFlowError as error:
-        if required:
-            raise
-        notes["prediction"] = f"no prediction and no conductance flow: {error}"
-        return [_Prediction(None, "", float("nan"), {}, None)] * sum(len(batch["input_ids"]) for batch in batches)
-    rows = torch.cat(logits)
-    probabilities = class_probabilities(rows, reader.problem)
-    best = probabilities.max(dim=-1)
-    n_classes = probabilities.shape[-1]
-    few = reader.problem != "score" and not reader.is_causal_lm and n_classes <= _MOST_CLASSES
-    names = [reader.name_of(target, tokenizer) for target in range(n_classes if few else 0)]
-    return [
-        _Prediction(
-            target,
-            reader.name_of(target, tokenizer),
-            probability,
-            dict(zip(names, row.tolist(), strict=True)) if few else {},
-            own,
-        )
-        for target, probability, row, own in zip(
-            best.indices.tolist(), best.values.tolist(), probabilities, rows.cpu(), strict=True
-        )
-    ]
-
-
 def _conductance_flows(
     transformer: PreTrainedModel,
     batches: Sequence[Mapping[str, Any]],
     players: Sequence[Players],
     tokenizer: PreTrainedTokenizerBase | None,
-    predictions: Sequence[_Prediction],
+    predictions: Sequence[TopPrediction],
     settings: FlowSettings,
     notes: dict[str, str],
     edges: bool,
@@ -342,7 +292,7 @@ def _flows_together(
     transformer: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
     texts: Sequence[EncodedText],
-    predictions: Sequence[_Prediction],
+    predictions: Sequence[TopPrediction],
     edges: bool,
 ) -> list[ConductanceFlow]:
     """Return the conductance flows of sentences that share forward passes, without edges where there are none."""

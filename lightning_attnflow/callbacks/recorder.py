@@ -67,6 +67,15 @@ class RunRecorder:
         self._described: set[str] = set()
         self._names: dict[str, str] = {}
 
+    def state(self) -> dict[str, Any]:
+        """Return the references of drift, for a checkpoint."""
+        return {"start": self.start.state(), "last": self.last.state()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore the references of drift."""
+        self.start = Reference.from_state(state.get("start", {}))
+        self.last = Reference.from_state(state.get("last", {}))
+
     def add(
         self,
         step: int,

@@ -29,6 +29,7 @@ MODULES = (
     "keys.js",
     "help.js",
     "address.js",
+    "redraw.js",
     "header.js",
     "headline.js",
     "app.js",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_path_integral import MODELS, N_TOKENS, NODES_ONLY, POSITION_SCORES, build, embedded, error_of, payoff_of
+from path_models import MODELS, N_TOKENS, NODES_ONLY, POSITION_SCORES, build, embedded, error_of, payoff_of
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.coalition_path import integrate_coalitions

@@ -3,115 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import transformers
-from torch import Tensor, nn
+from path_models import (
+    GROUPED,
+    MODELS,
+    N_TOKENS,
+    NODES_ONLY,
+    POSITION_SCORES,
+    build,
+    embedded,
+    error_of,
+    integrate,
+    payoff_of,
+    straight,
+)
+from torch import Tensor
 
-from lightning_attnflow.errors import CaptureError, InputError
-from lightning_attnflow.flow.conductance import conservation_error
+from lightning_attnflow.errors import CaptureError
 from lightning_attnflow.flow.path_integral import SentencePath, integrate_path, integrate_paths
-from lightning_attnflow.flow.path_points import PathPoints
-
-N_TOKENS = 6
-SIZE = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
-GROUPED = {**SIZE, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "pad_token_id": 0}
-WIDE_DISTILBERT = {"vocab_size": 40, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48}
-MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: class, config class, config
-    "bert": ("BertForSequenceClassification", "BertConfig", SIZE),
-    "roberta": ("RobertaForSequenceClassification", "RobertaConfig", {**SIZE, "pad_token_id": 1}),
-    "distilbert": ("DistilBertForSequenceClassification", "DistilBertConfig", WIDE_DISTILBERT),
-    "electra": ("ElectraForSequenceClassification", "ElectraConfig", {**SIZE, "embedding_size": 16}),
-    "albert": ("AlbertForSequenceClassification", "AlbertConfig", {**SIZE, "embedding_size": 16}),
-    "modernbert, local attention": (
-        "ModernBertForSequenceClassification",
-        "ModernBertConfig",
-        {**SIZE, "pad_token_id": 0, "local_attention": 4},
-    ),
-    "gpt2": ("GPT2LMHeadModel", "GPT2Config", {"vocab_size": 40, "n_embd": 32, "n_layer": 3, "n_head": 4}),
-    "llama, grouped keys": ("LlamaForCausalLM", "LlamaConfig", GROUPED),
-    "mistral, sliding window": ("MistralForCausalLM", "MistralConfig", {**GROUPED, "sliding_window": 4}),
-    "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", GROUPED),
-    "gemma2, soft cap": (
-        "Gemma2ForCausalLM",
-        "Gemma2Config",
-        {**GROUPED, "sliding_window": 4, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},
-    ),
-    "phi, partial rotary": ("PhiForCausalLM", "PhiConfig", SIZE),
-    "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", SIZE),
-}
-RELATIVE = {**SIZE, "type_vocab_size": 0, "relative_attention": True, "position_biased_input": False}
-BUCKETS = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_buckets": 2, "max_relative_positions": 16}
-POSITION_SCORES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "deberta": ("DebertaForSequenceClassification", "DebertaConfig", {**RELATIVE, "pos_att_type": "c2p|p2c"}),
-    "deberta-v2": (
-        "DebertaV2ForSequenceClassification",
-        "DebertaV2Config",
-        {**RELATIVE, "pos_att_type": "c2p|p2c"},
-    ),
-    "deberta-v3": (
-        "DebertaV2ForSequenceClassification",
-        "DebertaV2Config",
-        {**RELATIVE, **BUCKETS, "pos_att_type": "p2c|c2p"},
-    ),
-    "deberta, absolute": ("DebertaV2ForSequenceClassification", "DebertaV2Config", {**SIZE, "type_vocab_size": 0}),
-    "mpnet": ("MPNetForSequenceClassification", "MPNetConfig", SIZE),
-}
-NODES_ONLY: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "deberta with a convolution": (
-        "DebertaV2ForSequenceClassification",
-        "DebertaV2Config",
-        {**SIZE, "type_vocab_size": 0, "conv_kernel_size": 3},
-    ),
-    "falcon": (
-        "FalconForCausalLM",
-        "FalconConfig",
-        {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4},
-    ),
-}
-
-
-def build(class_name: str, config_name: str, config: dict[str, Any]) -> Any:
-    """A tiny model in double precision, with weights large enough for attention that is not uniform."""
-    torch.manual_seed(0)
-    model = getattr(transformers, class_name)(getattr(transformers, config_name)(**config)).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3.0 if parameter.ndim > 1 else 1.0)
-    return model.eval()
-
-
-def embedded(model: Any, n_tokens: int = N_TOKENS) -> tuple[Tensor, Tensor]:
-    """Word embeddings (1, T, D) of a baseline and of a sentence, whose first and last tokens are the same."""
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(3, 40, (1, n_tokens), generator=generator)
-    masked = ids.clone()
-    masked[0, 1:-1] = 2
-    embedding = model.get_input_embeddings()
-    return embedding(masked).detach(), embedding(ids).detach()
-
-
-def straight(baseline: Tensor, sentence: Tensor) -> Any:
-    return lambda points: baseline + points[:, None, None].to(baseline.dtype) * (sentence - baseline)
-
-
-def payoff_of(model: Any) -> Any:
-    if type(model).__name__.endswith(("LMHeadModel", "ForCausalLM")):
-        return lambda logits: logits[:, -1, 3]
-    return lambda logits: logits.log_softmax(dim=-1)[:, 0]
-
-
-def integrate(model: Any, **options: Any) -> Any:
-    inputs = {"attention_mask": torch.ones(1, N_TOKENS, dtype=torch.long)}
-    return integrate_path(model, straight(*embedded(model)), inputs, payoff_of(model), **options)
-
-
-def error_of(result: Any) -> np.ndarray:
-    return conservation_error(result.values, result.total)
 
 
 @pytest.fixture(scope="module")
@@ -294,112 +207,3 @@ def test_edges_equal_jacobian_vector_products(name: str) -> None:
             expected[number] += weight * (change * gradient).sum(-1).T.detach().numpy()
     found = integrate(model, tolerance=1e-9, max_steps=1024).edges
     np.testing.assert_allclose(found, expected, atol=1e-8 * max(1.0, np.abs(expected).max()))
-
-
-class Affine(nn.Module):
-    """Mixes positions and features linearly; the payoff is a logit."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(40, 4, dtype=torch.float64)
-        self.mixing = nn.Parameter(torch.randn(N_TOKENS, N_TOKENS, dtype=torch.float64))
-        self.features = nn.Linear(4, 4, dtype=torch.float64)
-        self.head = nn.Linear(4, 2, dtype=torch.float64)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embedding
-
-    def forward(self, inputs_embeds: Tensor, **unused: Any) -> Any:  # noqa: ARG002
-        hidden = self.features(torch.einsum("ji,mid->mjd", self.mixing, inputs_embeds))
-        return SimpleNamespace(hidden_states=(inputs_embeds, hidden), logits=self.head(hidden[:, 0]))
-
-
-def test_an_affine_model_is_exact_with_the_fewest_steps() -> None:
-    torch.manual_seed(0)
-    model = Affine()
-    inputs = {"attention_mask": torch.ones(1, N_TOKENS)}
-    result = integrate_path(model, straight(*embedded(model)), inputs, lambda logits: logits[:, 0], edges=False)  # type: ignore[arg-type]
-    assert result.n_steps == 4
-    assert error_of(result).max() < 1e-12
-
-
-def test_error_of_the_trapezoidal_rule_falls_with_the_square_of_the_steps(bert: Any) -> None:
-    inputs = {"attention_mask": torch.ones(1, N_TOKENS, dtype=torch.long)}
-    points = PathPoints(bert, straight(*embedded(bert)), inputs, payoff_of(bert), 8)
-    points.evaluate([step / 32 for step in range(33)])
-    total = points[1.0].payoff - points[0.0].payoff
-    errors = []
-    for steps in (8, 16, 32):
-        pairs = [(points[k / steps], points[(k + 1) / steps]) for k in range(steps)]
-        values = sum(((b.states - a.states) * (a.gradients + b.gradients)).sum(-1) / 2 for a, b in pairs)
-        errors.append(np.abs(values.sum(dim=1).numpy() - total).max())
-    assert errors[0] / errors[1] == pytest.approx(4, rel=0.2)
-    assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
-
-
-def test_points_that_are_not_kept_are_evaluated_again(bert: Any) -> None:
-    inputs = {"attention_mask": torch.ones(1, N_TOKENS, dtype=torch.long)}
-    every, few = (PathPoints(bert, straight(*embedded(bert)), inputs, payoff_of(bert), 4, size) for size in (10**9, 1))
-    for points in (every, few):
-        points.evaluate([step / 8 for step in range(9)])
-    assert len(few._points) < len(every._points) == 9
-    for position in (0.0, 0.5, 1.0):
-        assert few.payoff(position) == every.payoff(position)
-        torch.testing.assert_close(few[position].states, every[position].states)
-        torch.testing.assert_close(few[position].gradients, every[position].gradients)
-
-
-def test_steps_grow_with_the_demanded_accuracy(bert: Any) -> None:
-    coarse, fine = integrate(bert, tolerance=0.1), integrate(bert, tolerance=1e-7)
-    assert coarse.n_steps < fine.n_steps
-    assert (error_of(coarse) <= 0.1).all()
-    assert (error_of(fine) <= 1e-7).all()
-
-
-def test_steps_never_exceed_the_maximum(bert: Any) -> None:
-    result = integrate(bert, tolerance=1e-15, max_steps=21)
-    assert result.n_steps <= 21
-    assert error_of(result).max() > 1e-15
-
-
-def test_model_and_gradients_are_restored_also_after_an_exception(bert: Any) -> None:
-    bert.train()
-    bert.set_attn_implementation("sdpa")
-    parameter = bert.classifier.weight
-    parameter.grad = torch.ones_like(parameter)
-    state = torch.get_rng_state()
-
-    def broken(logits: Tensor) -> Tensor:  # noqa: ARG001
-        raise ZeroDivisionError
-
-    for payoff in (payoff_of(bert), broken):
-        with pytest.raises(ZeroDivisionError) if payoff is broken else torch.no_grad():
-            inputs = {"attention_mask": torch.ones(1, N_TOKENS, dtype=torch.long)}
-            integrate_path(bert, straight(*embedded(bert)), inputs, payoff)
-        assert bert.training
-        assert all(module.training for module in bert.modules())
-        assert bert.config._attn_implementation == "sdpa"
-        assert torch.equal(parameter.grad, torch.ones_like(parameter))
-        assert all(p.grad is None for p in bert.parameters() if p is not parameter)
-        assert torch.equal(torch.get_rng_state(), state)
-    bert.eval()
-    parameter.grad = None
-
-
-def test_works_inside_inference_mode(bert: Any) -> None:
-    with torch.inference_mode():
-        inside = integrate(bert)
-    np.testing.assert_array_equal(inside.values, integrate(bert).values)
-
-
-def test_a_payoff_that_does_not_change_is_refused(bert: Any) -> None:
-    baseline, _ = embedded(bert)
-    inputs = {"attention_mask": torch.ones(1, N_TOKENS, dtype=torch.long)}
-    with pytest.raises(InputError, match="does not change"):
-        integrate_path(bert, straight(baseline, baseline), inputs, payoff_of(bert))
-
-
-def test_a_payoff_that_is_not_finite_is_refused(bert: Any) -> None:
-    inputs = {"attention_mask": torch.ones(1, N_TOKENS, dtype=torch.long)}
-    with pytest.raises(InputError, match="NaN or infinity"):
-        integrate_path(bert, straight(*embedded(bert)), inputs, lambda logits: logits[:, 0] * float("nan"))

@@ -8,66 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logistic_reference import METRICS, SCORES, prepared, random_coalitions, reference_probabilities, sentences
 from scipy.optimize import minimize
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import log_loss
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation import FrozenEncoderUtility
-
-SCORES = {  # of labels and P(class 1), by scikit-learn
-    "accuracy": lambda truth, p: ((p > 0.5) == truth).mean(),
-    "auc": roc_auc_score,
-    "balanced_accuracy": lambda truth, p: balanced_accuracy_score(truth, p > 0.5),
-    "f1": lambda truth, p: f1_score(truth, p > 0.5, average="macro"),
-    "log_loss": lambda truth, p: -log_loss(truth, p),
-}
-METRICS = tuple(SCORES)
-
-
-def sentences(n: int = 60, m: int = 50, d: int = 8, classes: int = 2, seed: int = 0):
-    """Features with a class signal and unequal classes, as (train features, labels, validation features, labels)."""
-    rng = np.random.default_rng(seed)
-    labels = (
-        np.r_[rng.permutation(np.arange(n) % (classes + 1)), rng.permutation(np.arange(m) % (classes + 1))] % classes
-    )
-    features = rng.normal(size=(n + m, d))
-    features[:, :classes] += 1.5 * np.eye(classes)[labels]
-    return features[:n], labels[:n], features[n:], labels[n:]
-
-
-def random_coalitions(count: int, n: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.random((count, n)) < rng.random((count, 1))
-
-
-def _reference_probabilities(data, members: np.ndarray, l2: float = 1.0) -> np.ndarray:
-    """P(class 1) on the validation set by Newton's method, on features prepared as the utility documents it."""
-    features, labels, held_out, _ = data
-    rows, outside, offset = prepared(features, held_out, labels)
-    rows, targets, weights = rows[members], labels[members], np.zeros(rows.shape[1])
-    for _ in range(50):
-        chance = expit(offset + rows @ weights)
-        hessian = (rows.T * (chance * (1 - chance))) @ rows + l2 * np.eye(len(weights))
-        weights -= np.linalg.solve(hessian, rows.T @ (chance - targets) + l2 * weights)
-    return expit(offset + outside @ weights)
-
-
-def prepared(features: np.ndarray, held_out: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rows of both sets with the constant column, and the offset of the logits: the base rate, shrunk towards .5."""
-    centre = features.mean(axis=0)
-    scale = np.sqrt(((features - centre) ** 2).sum(axis=1).mean())
-    both = [np.c_[(part - centre) / scale, np.full(len(part), 0.1)] for part in (features, held_out)]
-    rate = (labels.sum() + 1) / (len(labels) + 2)
-    return both[0], both[1], max(0.0, 1 - 1 / (len(labels) * rate * (1 - rate) * logit(rate) ** 2)) * logit(rate)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_payoffs_equal_those_of_newtons_method(metric: str) -> None:
     data = sentences()
     coalitions = random_coalitions(20, 60)
-    expected = [SCORES[metric](data[3], _reference_probabilities(data, members)) for members in coalitions]
+    expected = [SCORES[metric](data[3], reference_probabilities(data, members)) for members in coalitions]
     np.testing.assert_allclose(FrozenEncoderUtility(*data, metric=metric)(coalitions), expected, atol=1e-6)
 
 
@@ -132,7 +86,7 @@ def test_a_coalition_of_one_class_is_trained_like_any_other(metric: str) -> None
     data = sentences()
     members = np.zeros(60, dtype=bool)
     members[np.flatnonzero(data[1] == 0)[:3]] = True
-    expected = SCORES[metric](data[3], _reference_probabilities(data, members))
+    expected = SCORES[metric](data[3], reference_probabilities(data, members))
     assert FrozenEncoderUtility(*data, metric=metric)(members[None])[0] == pytest.approx(expected, abs=1e-6)
 
 
@@ -278,70 +232,6 @@ def test_weights_equal_those_of_scikit_learn() -> None:
     assert float(tripled._task.offset[0]) < float(
         FrozenEncoderUtility(features, labels, held_out, truth)._task.offset[0]
     )
-
-
-@pytest.mark.parametrize(("classes", "options"), [(2, {}), (3, {}), (2, {"class_weight": "balanced"})])
-def test_updated_prefixes_are_close_to_trained_ones(classes: int, options: dict[str, object]) -> None:
-    data = sentences(n=900, m=60, classes=classes)
-    exact = FrozenEncoderUtility(*data, prefixes="exact", **options)
-    updated = FrozenEncoderUtility(*data, **options)
-    permutation = np.random.default_rng(1).permutation(900)
-    sizes = [1, 2, 200, *range(400, 901)]
-    expected = np.concatenate(list(exact.prefix_chunks(permutation, sizes)))
-    found = np.concatenate(list(updated.prefix_chunks(permutation, sizes)))
-    np.testing.assert_allclose(found[:3], expected[:3], atol=1e-6)  # trained in another chunk
-    marginals, updates = np.diff(expected)[3:], np.diff(found)[3:]
-    assert np.sqrt(np.mean((updates - marginals) ** 2)) < 0.03 * marginals.std()
-    np.testing.assert_allclose(found[-1], expected[-1], atol=1e-6)  # retrained
-    (last,) = np.concatenate(list(updated.prefix_chunks(permutation, [900])))
-    assert last == pytest.approx(expected[-1], abs=1e-6)
-
-
-@pytest.mark.parametrize("l2", [1e-2, 1e-5])
-def test_updates_of_models_with_a_small_penalty_are_retrained_more_often(l2: float) -> None:
-    data = sentences(n=330, m=40, d=400)  # separable: the models change much with every example
-    permutation, sizes = np.random.default_rng(1).permutation(330), range(250, 331)
-    expected, found = (
-        np.concatenate(list(FrozenEncoderUtility(*data, l2=l2, prefixes=way).prefix_chunks(permutation, sizes)))
-        for way in ("exact", "updated")
-    )
-    marginals, updates = np.diff(expected), np.diff(found)
-    assert np.sqrt(np.mean((updates - marginals) ** 2)) < 0.03 * marginals.std()
-
-
-@pytest.mark.parametrize("l2", [1e-2, 1e-4, 1e-6])
-def test_small_penalties_converge(l2: float) -> None:
-    data = sentences(n=40, d=60)  # separable: only the penalty bounds the weights
-    coalitions = random_coalitions(4, 40)
-    expected = [SCORES["log_loss"](data[3], _reference_probabilities(data, members, l2)) for members in coalitions]
-    game = FrozenEncoderUtility(*data, metric="log_loss", l2=l2)
-    np.testing.assert_allclose(game(coalitions), expected, rtol=1e-6)
-
-
-def test_gradient_descent_allows_a_penalty_of_zero() -> None:
-    data = sentences()
-    everyone = np.ones((1, 60), dtype=bool)
-    without = FrozenEncoderUtility(*data, metric="log_loss", epochs=5, l2=0)(everyone)
-    nearly = FrozenEncoderUtility(*data, metric="log_loss", epochs=5, l2=1e-9)(everyone)
-    assert without == pytest.approx(nearly, abs=1e-8)
-    with pytest.raises(InputError, match="l2: got -1; expected a number >= 0"):
-        FrozenEncoderUtility(*data, epochs=5, l2=-1)
-
-
-@pytest.mark.parametrize("n", [100, 300, 1000])
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # arguments that scikit-learn is about to rename
-def test_the_default_penalty_is_within_a_point_of_cross_validated_logistic_regression(n: int) -> None:
-    # Decreasing variances, as in features of an encoder. recipes/benchmarks/head_accuracy.py uses movie sentences.
-    rng = np.random.default_rng(n)
-    spread, weights = np.arange(1, 65) ** -0.5, rng.normal(size=64)
-    rows = rng.normal(size=(n + 20_000, 64)) * spread
-    clear = rows @ weights
-    labels = (clear + rng.logistic(size=len(rows)) * clear.std() / 2 > 0).astype(int)
-    data = rows[:n], labels[:n], rows[n:], labels[n:]
-    ours = FrozenEncoderUtility(*data, metric="accuracy")(np.ones((1, n), dtype=bool))[0]
-    theirs = LogisticRegressionCV(Cs=10, cv=5).fit(*data[:2]).score(*data[2:])
-    assert ours > theirs - 0.01
-    assert 0.6 < theirs < 0.9
 
 
 @pytest.mark.parametrize("classes", [2, 3])

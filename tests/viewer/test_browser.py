@@ -51,6 +51,43 @@ def test_every_control_of_the_file(file_page: Page) -> None:
     assert file_page.script("return performance.getEntriesByType('resource').length") == 0
 
 
+def drag(page: Page, control: str, pixels: int) -> None:
+    """Drag a slider with the mouse in small moves, each of which draws the page anew."""
+    from selenium.webdriver import ActionChains
+
+    mouse = ActionChains(page.browser, duration=20).move_to_element(page.one(f'[data-control="{control}"]'))
+    mouse.click_and_hold()
+    for _ in range(6):
+        mouse.move_by_offset(pixels // 6, 0)
+    mouse.release().perform()
+
+
+def test_sliders_can_be_dragged(file_page: Page) -> None:
+    file_page.has_numbers(".node", values(1, 0, 20))
+    drag(file_page, "step", -72)
+    file_page.shows(".where", "before training")
+    file_page.has_numbers(".node", values(1, 0, 0))
+    edges = len(file_page.all(".edge"))
+    drag(file_page, "share", -60)
+    file_page.until(lambda: file_page.one(".share output").text == "30%")
+    file_page.until(lambda: 0 < len(file_page.all(".edge")) < edges)
+    file_page.until(lambda: file_page.one('[data-control="share"]').get_attribute("value") == "0.3")
+    assert file_page.errors() == []
+
+
+def test_a_new_drawing_keeps_the_focus_and_opened_details(file_page: Page) -> None:
+    focused = "return document.activeElement.dataset.view"
+    file_page.script("document.querySelector('[data-view=\"run\"]').focus()")
+    file_page.one('[data-view="run"]').send_keys(" ")
+    file_page.until(lambda: file_page.all(".sentences"))
+    assert file_page.script(focused) == "run"
+    file_page.click(".verdict summary")
+    assert file_page.all(".verdict[open]")
+    file_page.click('[data-control="theme"]')
+    file_page.until(lambda: file_page.script("return document.documentElement.dataset.theme") is not None)
+    assert file_page.all(".verdict[open]")
+
+
 def test_the_address_restores_the_state_of_the_file(file_page: Page) -> None:
     file_page.choose("run", "first")
     file_page.choose("step", 1)

@@ -10,6 +10,7 @@ import { handleKey } from "./keys.js";
 import { renderNetwork } from "./network.js";
 import { renderOverview } from "./overview.js";
 import { Loader } from "./panels.js";
+import { replaceContent } from "./redraw.js";
 import { percent } from "./scale.js";
 import { renderTraining } from "./training.js";
 
@@ -28,7 +29,7 @@ export async function mount(root, source, address = OWN_ADDRESS) {
 
 class App {
   constructor(root, source, address) {
-    Object.assign(this, { root, source, address, loader: new Loader(source), pinned: null, helping: false, drawing: 0 });
+    Object.assign(this, { root, source, address, loader: new Loader(source), pinned: null, helping: false, drawing: 0, dragged: null });
     this.readAddress();
     this.root.classList.add("attnflow");
   }
@@ -40,6 +41,8 @@ class App {
       this.draw();
     });
     window.addEventListener("keydown", (event) => handleKey(this, event));
+    this.root.addEventListener("pointerdown", ({ target }) => (this.dragged = target.matches?.('input[type="range"]') ? target : null));
+    for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => this.drop());
     let timer = 0;
     window.addEventListener("resize", () => {
       clearTimeout(timer);
@@ -70,6 +73,13 @@ class App {
     } finally {
       this.reloading = false;
     }
+  }
+
+  /** Draw the slider anew that was dragged. */
+  drop() {
+    if (!this.dragged) return;
+    this.dragged = null;
+    this.draw();
   }
 
   set(changes) {
@@ -138,22 +148,23 @@ class App {
     const several = panel.index.sentences.length > 1;
     const view = el("div", { class: "view" });
     const frame = el("div", { class: "views" }, view);
-    const focused = document.activeElement?.dataset?.control;
     const scroll = this.root.querySelector(".sentence-list")?.scrollTop ?? 0;
     const help = this.helping ? helpPanel(() => this.help(false)) : null;
-    this.root.replaceChildren(
-      ...[
+    const restore = replaceContent(
+      this.root,
+      [
         renderHeader(this, panel),
         renderVerdicts(this, panel),
         el("div", { class: several ? "body with-list" : "body" }, several && renderList(this, panel), el("main", {}, renderHeadline(this, panels), renderToolbar(this, panel), frame)),
         help,
       ].filter(Boolean),
+      this.dragged,
     );
     const list = this.root.querySelector(".sentence-list");
     const current = list?.querySelector(".current");
     if (current) list.scrollTop = Math.max(scroll, current.offsetTop - list.offsetTop + current.offsetHeight - list.clientHeight);
-    if (focused) this.root.querySelector(`[data-control="${focused}"]`)?.focus();
     this.views(view, panels);
+    restore();
   }
 
   views(view, panels) {

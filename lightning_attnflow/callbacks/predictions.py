@@ -1,0 +1,66 @@
+"""Predictions of a model for batches of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from lightning_attnflow._state import eval_mode
+from lightning_attnflow.attribution.target import LogitReader, class_probabilities
+from lightning_attnflow.callbacks.batches import real_tokens
+from lightning_attnflow.errors import AttnFlowError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_MOST_CLASSES = 20  # whose probabilities are kept
+
+
+class TopPrediction(NamedTuple):
+    """The predicted class or token, its name and probability, those of few classes, and the logits (C,)."""
+
+    target: int | None
+    name: str
+    probability: float
+    classes: dict[str, float]
+    logits: torch.Tensor | None
+
+
+def predictions_of(
+    transformer: PreTrainedModel,
+    batches: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase | None,
+    notes: dict[str, str],
+    *,
+    required: bool,
+) -> list[TopPrediction]:
+    """Return the prediction for every sentence."""
+    reader = LogitReader(transformer)
+    try:
+        with eval_mode(transformer), torch.no_grad():
+            logits = [reader(**{"attention_mask": real_tokens(batch).to(reader.device), **batch}) for batch in batches]
+    except AttnFlowError as error:
+        if required:
+            raise
+        notes["prediction"] = f"no prediction and no conductance flow: {error}"
+        return [TopPrediction(None, "", float("nan"), {}, None)] * sum(len(batch["input_ids"]) for batch in batches)
+    rows = torch.cat(logits)
+    probabilities = class_probabilities(rows, reader.problem)
+    best = probabilities.max(dim=-1)
+    n_classes = probabilities.shape[-1]
+    few = reader.problem != "score" and not reader.is_causal_lm and n_classes <= _MOST_CLASSES
+    names = [reader.name_of(target, tokenizer) for target in range(n_classes if few else 0)]
+    return [
+        TopPrediction(
+            target,
+            reader.name_of(target, tokenizer),
+            probability,
+            dict(zip(names, row.tolist(), strict=True)) if few else {},
+            own,
+        )
+        for target, probability, row, own in zip(
+            best.indices.tolist(), best.values.tolist(), probabilities, rows.cpu(), strict=True
+        )
+    ]
