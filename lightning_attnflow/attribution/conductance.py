@@ -181,8 +181,8 @@ def _flows(
     worst = max(flows, key=lambda flow: flow.conservation_error.max(), default=None)
     if worst is not None and not worst.is_conserved:
         warnings.warn(
-            f"the flow is conserved up to {worst.conservation_error.max():.1%} of its total variation after "
-            f"{worst.n_steps} steps, not {tolerance:.1%}; {_REMEDIES[path]}",
+            f"the flow is conserved up to {worst.conservation_error.max():.2g} of its total variation after "
+            f"{worst.n_steps} steps, not {tolerance:.2g}; {_REMEDIES[path]}",
             ConservationWarning,
             stacklevel=3,
         )
