@@ -130,7 +130,9 @@ def main(
         from pictures import screenshot
 
         for name in names:
-            print(f"picture        {screenshot(page, f'run={name}&view=training', log_dir / f'{name}.png')}")
+            last = runs[name].latest_verdicts()
+            shown = "".join(f"&name={verdict['sentence']}" for verdict in last[:1] if verdict["sentence"])
+            print(f"picture        {screenshot(page, f'run={name}&view=training{shown}', log_dir / f'{name}.png')}")
     return reports
 
 

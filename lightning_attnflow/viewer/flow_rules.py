@@ -43,14 +43,15 @@ def padding(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
         words = [word.strip("[]<>|").upper() for word in record["words"]]
         pads = sum(bool(flag) and word in ("PAD", "_PAD_") for word, flag in zip(words, record["special"], strict=True))
         if pads:
-            found.append((pads, len(words)))
+            found.append((pads, len(words), record["name"]))
     if found:
-        n_pads, n_tokens = (sum(column) for column in zip(*found, strict=True))
+        n_pads, n_tokens = sum(pads for pads, _, _ in found), sum(n for _, n, _ in found)
         yield Verdict(
             "padding",
             f"Padding is not masked: {n_pads} of {n_tokens} tokens that the model attends to are padding, in "
             f"{len(found)} sentences. Pass the attention mask of the tokenizer to the model.",
             "Rule: the attention mask that the model gets includes padding tokens.",
+            sentence=max(found)[2],
         )
 
 
@@ -112,6 +113,7 @@ def dominating(sentences: Sentences, steps: dict[int, Record], step: int) -> Ite
     leading: dict[str, list[float]] = defaultdict(list)
     containing: dict[str, int] = defaultdict(int)
     classes: dict[str, set[str]] = defaultdict(set)
+    shown: dict[str, str] = {}
     for of_step in sentences:
         record = of_step[step]
         shares, special = input_shares(record), np.array(record["special"], dtype=bool)
@@ -124,6 +126,7 @@ def dominating(sentences: Sentences, steps: dict[int, Record], step: int) -> Ite
             word = record["words"][index].lower()
             leading[word].append(float(shares[index]))
             classes[word].add(record["prediction"]["class"])
+            shown.setdefault(word, record["name"])
     for word, found in leading.items():
         if len(found) != containing[word] or len(classes[word]) != 1:
             continue
@@ -139,6 +142,7 @@ def dominating(sentences: Sentences, steps: dict[int, Record], step: int) -> Ite
                 f"that contains the word, all predicted as one class (Fisher's exact test against all "
                 f"{len(predicted)} sentences at level {LEVEL}). Found: "
                 f"{', '.join(f'{share:.0%}' for share in found)}; p = {p_value:.4f}.",
+                sentence=shown[word],
             )
 
 
@@ -164,6 +168,7 @@ def same_reading(sentences: Sentences, steps: dict[int, Record], step: int) -> I
                 f"The model reads “{short(one['text'])}” and “{short(other['text'])}” the same way.",
                 f"Rule: flows at most {SAME_FLOW} and probabilities at most {SAME_PROBABILITY} apart. Found: "
                 f"{distance:.4f} and {change:.4f}.",
+                sentence=one["name"],
             )
 
 

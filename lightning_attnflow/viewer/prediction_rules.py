@@ -152,7 +152,7 @@ def unchanged(sentences: Sentences, steps: dict[int, Record], step: int) -> Iter
 
 def flipped(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterator[Verdict]:  # noqa: ARG001
     """Confident predictions changed since the last validation."""
-    changes = []
+    changes, names = [], []
     for of_step in sentences:
         before = [s for s in of_step if s < step]
         if not before or "prediction" not in of_step[step]:
@@ -163,6 +163,7 @@ def flipped(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
                 f"“{short(of_step[step]['text'])}” from {old['class']} ({old['probability']:.0%}) to {now['class']} "
                 f"({now['probability']:.0%})"
             )
+            names.append(of_step[step]["name"])
     if changes:
         others = f", and of {len(changes) - 1} more" if len(changes) > 1 else ""
         yield Verdict(
@@ -171,4 +172,5 @@ def flipped(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
             f"Rule: the predicted class changed since the last validation, where its probability was at least "
             f"{CONFIDENT:.0%}. Found: {'; '.join(changes)}.",
             "note",
+            sentence=names[0],
         )

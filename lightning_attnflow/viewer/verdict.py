@@ -23,6 +23,7 @@ class Verdict:
         rule: the rule with its threshold and the numbers found.
         level: ``warning`` or ``note``.
         causes: common causes, in one sentence, of a finding that is a consequence.
+        sentence: name of a sentence that shows it, empty if all of them do.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Verdict:
     rule: str
     level: str = "warning"
     causes: str = ""
+    sentence: str = ""
 
     def to_json(self) -> Record:
         """Return the JSON values."""

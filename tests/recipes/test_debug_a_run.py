@@ -10,7 +10,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "debug_a_run.py"
 
 
 def test_recipe_names_the_collapsed_run(tmp_path: Path) -> None:
-    sizes = ["--train_size", "240", "--val_size", "16", "--epochs", "1", "--log_dir", str(tmp_path)]
+    sizes = ["--train_size", "96", "--val_size", "16", "--epochs", "1", "--log_dir", str(tmp_path)]
     done = subprocess.run([sys.executable, RECIPE, *sizes], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     healthy, broken = done.stdout.split("\nlearning_rate: ")

@@ -65,6 +65,7 @@ def sentence(run: int, number: int, step: int) -> Record:
 
 def run_log(run: int, steps: tuple[int, ...] = (0, 10, 20)) -> RunLog:
     verdict = {"name": "flipped", "text": "The prediction turned.", "rule": "Rule: it changed.", "level": "note"}
+    verdict["sentence"] = "probe_01"
     records = [
         step_record(
             step=step,

@@ -88,6 +88,13 @@ def test_a_new_drawing_keeps_the_focus_and_opened_details(file_page: Page) -> No
     assert file_page.all(".verdict[open]")
 
 
+def test_a_verdict_leads_to_a_sentence_that_shows_it(file_page: Page) -> None:
+    file_page.has_numbers(".node", values(1, 0, 20))
+    file_page.click('[data-control="show-flipped"]')
+    file_page.has_numbers(".node", values(1, 1, 20))
+    assert not file_page.all('[data-control="show-flipped"], .verdict[open]')  # it is shown now
+
+
 def test_the_address_restores_the_state_of_the_file(file_page: Page) -> None:
     file_page.choose("run", "first")
     file_page.choose("step", 1)

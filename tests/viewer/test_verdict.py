@@ -133,6 +133,7 @@ def test_two_probes_with_the_same_reading() -> None:
     verdict = found(record(10, 0), record(10, 1, words=other))["same_reading"]
     assert verdict.text == "The model reads “text 0” and “text 1” the same way."
     assert "Found: 0.0000 and 0.0000." in verdict.rule
+    assert verdict.sentence == "probe_00"
     assert "same_reading" not in found(record(10, 0), record(10, 1))  # the same sentence twice
     assert "same_reading" not in found(record(10, 0), record(10, 1, words=other, positive=0.9))
     short = [record(10, n, words=("[CLS]", word, "[SEP]"), values=[[0, 1, 0]] * 3) for n, word in enumerate("ab")]
@@ -146,11 +147,14 @@ def test_a_confident_prediction_that_flipped(before: float, expected: bool) -> N
     if expected:
         text = "The prediction turned for “text 0” from positive (90%) to negative (70%)."
         assert (verdicts["flipped"].text, verdicts["flipped"].level) == (text, "note")
+        assert verdicts["flipped"].sentence == "probe_00"
 
 
 def test_padding_in_the_attention() -> None:
     words = ("[CLS]", "fine", "[SEP]", "[PAD]", "[PAD]")
-    assert "2 of 5 tokens" in found(record(10, words=words))["padding"].text
+    verdict = found(record(10, 0, words=words), record(10, 1, words=(*words[:4], "film")))["padding"]
+    assert "3 of 10 tokens that the model attends to are padding, in 2 sentences." in verdict.text
+    assert verdict.sentence == "probe_00"  # the sentence with most of it
 
 
 def test_one_word_that_dominates_long_sentences() -> None:
@@ -165,6 +169,7 @@ def test_one_word_that_dominates_long_sentences() -> None:
         "“qux” alone carries the prediction positive in all 2 long sentences that contain it. It may be an artefact of "
         "the data."
     )
+    assert verdict.sentence == "probe_00"
     assert "Found: 80%, 80%; p = 0.0278." in verdict.rule  # 1 of the 36 pairs of nine sentences
     assert "one_word" not in found(of(0), *others)
     assert "one_word" not in found(of(0), of(1))  # all sentences are positive

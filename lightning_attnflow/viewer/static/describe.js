@@ -17,8 +17,8 @@ const QUANTITIES = {
   attention: "a word's share of the attention",
 };
 
-/** What a view shows, in one sentence. */
-export function describeView(view, flow) {
+/** What a view shows, in one sentence. Over training it shows one row of the flow. */
+export function describeView(view, flow, row = 0) {
   const quantity = QUANTITIES[flow.kind];
   if (view === "run" || !quantity) return "";
   if (flow.single) return view === "layers" ? "Each row is a word, and the attention that it pays to the words of the columns." : "Lines lead from each word (top) to the words that it attends to (bottom).";
@@ -27,7 +27,10 @@ export function describeView(view, flow) {
     layers: "A row is a layer, from the words (bottom) up. A cell is",
     training: "A column is a validation. A cell is",
   }[view];
-  return where ? `${where} ${quantity}.` : "";
+  if (!where) return "";
+  const layer = flow.layers?.[row];
+  const here = view !== "training" || flow.rows < 2 ? "" : layer ? `, here at layer ${layer}` : ", here at the words";
+  return `${where} ${quantity}${here}.`;
 }
 
 /** What carries the prediction at one step. */

@@ -50,7 +50,17 @@ function otherSteps(app, select) {
 export function renderVerdicts(app, panel) {
   const verdicts = panel.index.steps.find((step) => step.step === app.state.step)?.verdicts ?? [];
   if (!verdicts.length) return null;
-  return el("div", { class: "verdicts", role: "status" }, verdicts.map((verdict) => el("details", { class: `verdict ${verdict.level ?? "warning"}` }, el("summary", {}, el("span", {}, verdict.text), el("small", {}, "the rule")), el("p", {}, verdict.rule))));
+  return el("div", { class: "verdicts", role: "status" }, verdicts.map((verdict) => el("details", { class: `verdict ${verdict.level ?? "warning"}` }, el("summary", {}, el("span", {}, verdict.text, showSentence(app, verdict)), el("small", {}, "the rule")), el("p", {}, verdict.rule))));
+}
+
+/** The way to a sentence that shows what was found. */
+function showSentence(app, { name, sentence }) {
+  if (!sentence || sentence === app.state.name) return null;
+  const show = (event) => {
+    event.preventDefault(); // the rule stays as it is
+    app.sentence(sentence);
+  };
+  return [" ", el("button", { class: "inline", "data-control": `show-${name}`, onclick: show }, "show a sentence")];
 }
 
 /** The sentences of the run, with the prediction at this step. */
@@ -65,7 +75,7 @@ export function renderList(app, panel) {
       "li",
       { class: sentence.name === state.name ? "current" : "", "data-name": sentence.name },
       el("button", { "aria-current": sentence.name === state.name ? "true" : null, onclick: () => app.sentence(sentence.name) },
-        el("span", { class: "sentence-text" }, shorten(sentence.text, 120)),
+        el("span", { class: "sentence-text", dir: "auto" }, sentence.text),
         el("span", { class: "sentence-note" }, prediction ? `${prediction.class} ${percent(prediction.probability)}` : "", isWrong(prediction, sentence.label) && el("b", {}, `label ${sentence.label}`), changes > 0 && el("b", {}, changes === 1 ? "prediction flipped" : `flipped ${changes} times`)),
       ),
     );

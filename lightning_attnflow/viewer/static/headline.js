@@ -48,7 +48,7 @@ export function renderToolbar(app, panel) {
   const row = app.row(panel.flow);
   const layer = panel.flow.rows > 1 && !panel.flow.single && state.view !== "run" && el("label", { title: "The layer whose values colour the sentence above" }, "colours from", el("select", { "data-control": "layer", onchange: (event) => app.set({ layer: Number(event.target.value) }) }, panel.flow.layers.map((number, place) => el("option", { value: number, selected: place === row }, rowName(panel.flow, place)))));
   const share = state.view === "network" && panel.edges && el("label", { class: "share", title: "The strongest edges that carry this share of the flow between layers are drawn" }, "flow shown", el("input", { type: "range", min: 0.3, max: 1, step: 0.01, value: state.share, "data-control": "share", oninput: (event) => app.set({ share: Number(event.target.value) }) }), el("output", {}, percent(state.share)));
-  const caption = describeView(state.view, panel.flow);
+  const caption = describeView(state.view, panel.flow, row);
   const toolbar = el(
     "div",
     { class: "toolbar" },

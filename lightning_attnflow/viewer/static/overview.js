@@ -6,6 +6,7 @@ const SERIES = ["--series-1", "--series-2", "--series-3", "--series-4", "--serie
 
 const MAIN_NUMBERS = ["probability", "flips", "drift_from_start", "special_share", "words_for_80_percent"];
 const MAIN_CHARTS = 4;
+const SCALES = [0.1, 1]; // of maps: errors, and shares
 
 /** Sentences in the order in which a reader should look at them: flips of the prediction first, then drift. */
 export function sortedSentences(sentences, order) {
@@ -56,7 +57,7 @@ function title(name) {
 function lineChart(name, about, steps, tone, current, actions) {
   const points = steps.map((step) => [step.step, step.scalars?.[name]]).filter(([, value]) => Number.isFinite(value));
   if (!points.length) return null;
-  const [width, height, pad, gutter] = [300, 120, 10, 34];
+  const [width, height, pad, gutter] = [300, 120, 10, 40];
   const values = points.map(([, value]) => value);
   const [low, high] = [Math.min(0, ...values), Math.max(...values, 1e-9)];
   const [first, last] = [steps[0].step, steps.at(-1).step];
@@ -89,8 +90,8 @@ function layerMap(name, about, steps, current, actions, deepest) {
   const rows = Math.max(...with_.map((step) => step.layers[name].length));
   const first = rows === deepest ? 0 : 1; // numbers of the attention of a layer, not of the positions after it
   const values = with_.flatMap((step) => step.layers[name]).filter(Number.isFinite);
-  const largest = Math.max(...values, 0) <= 1 ? 1 : Math.max(...values);
-  const [width, gutter] = [300, 40];
+  const largest = SCALES.find((scale) => values.every((value) => value <= scale)) ?? Math.max(...values);
+  const [width, gutter] = [300, 50];
   const [column, row] = [(width - gutter) / with_.length, Math.max(8, Math.min(18, 130 / rows))];
   const cells = with_.flatMap((step, place) =>
     step.layers[name].map((value, layer) =>
@@ -123,7 +124,7 @@ function sentenceTable(panel, state, actions) {
     return el(
       "tr",
       { onclick: () => actions.sentence(sentence.name), class: sentence.name === state.name ? "current" : "" },
-      el("td", { class: "text" }, sentence.text),
+      el("td", { class: "text", dir: "auto" }, sentence.text),
       el("td", {}, first ? `${first.class} ${percent(first.probability)}` : "–"),
       el("td", {}, prediction ? `${prediction.class} ${percent(prediction.probability)}` : "–"),
       el("td", { class: isWrong(prediction, sentence.label) ? "wrong" : "" }, sentence.label ?? "–"),

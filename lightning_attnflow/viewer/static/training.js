@@ -3,6 +3,8 @@ import { el, shorten, svg, textWidth } from "./dom.js";
 import { legend } from "./network.js";
 import { cellNumber, colour, formatValue, ink, percent, shade } from "./scale.js";
 
+const SMALLEST_FOOT = 560; // pixels for the legend and the text under the drawing
+
 /** Draw the words of one sentence over all steps. */
 export function renderTraining(container, panel, state, actions) {
   const { document: sentence, kind, scale } = panel;
@@ -15,7 +17,7 @@ export function renderTraining(container, panel, state, actions) {
   const names = last.words.slice(shown.start, shown.start + shown.count).map((word) => shorten(word, 20));
   const gutter = Math.min(170, Math.max(96, ...names.map((name) => textWidth(name)))) + 14;
   const column = Math.min(104, (width - gutter - 10) / steps.length);
-  const rowHeight = Math.max(15, Math.min(34, (state.height - 190) / shown.count));
+  const rowHeight = Math.max(18, Math.min(34, (state.height - 190) / shown.count));
   const bars = 54;
   const top = bars + 34;
   const parts = [];
@@ -68,5 +70,6 @@ export function renderTraining(container, panel, state, actions) {
   const targets = new Set(steps.map((step) => step.flows[kind].target));
   const explained = targets.size > 1 ? "the class predicted at each step" : last.flows[kind].target;
   const { signed, unit } = last.flows[kind];
-  drawing.append(el("div", { class: "below" }, tip, legend({ signed, unit, target: explained }, scale)));
+  const used = Math.min(width, Math.max(SMALLEST_FOOT, gutter + column * steps.length));
+  drawing.append(el("div", { class: "below", style: { maxWidth: `${used}px` } }, tip, legend({ signed, unit, target: explained }, scale)));
 }

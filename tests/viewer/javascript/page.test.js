@@ -147,7 +147,10 @@ test("without a change it says so", () => {
 
 test("a view is described with its rows and the quantity of the flow", () => {
   const flow = { kind: "conductance" };
-  assert.equal(describeView("training", flow), "A column is a validation. A cell is how much of the prediction flows through a word at a layer.");
+  assert.equal(describeView("training", { ...flow, rows: 1 }), "A column is a validation. A cell is how much of the prediction flows through a word at a layer.");
+  const layered = { kind: "conductance", rows: 3, layers: [0, 1, 2] };
+  assert.match(describeView("training", layered), /at a layer, here at the words\.$/);
+  assert.match(describeView("training", layered, 2), /at a layer, here at layer 2\.$/);
   assert.match(describeView("layers", { kind: "attention", single: true }), /^Each row is a word/);
   assert.equal(describeView("run", flow) + describeView("values", { kind: "shapley" }), "");
 });
