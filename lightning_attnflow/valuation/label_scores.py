@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.special import expit, log_expit
+from scipy.linalg import cho_solve
+from scipy.special import expit
+from torch import Tensor
 
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.utilities.design import design_matrix
+from lightning_attnflow.valuation.utilities.logistic_regression import BLOCK_ROWS, fit_by_newton
 
 FloatArray = NDArray[np.float64]
 
 _L2 = 1.0  # as in FrozenEncoderUtility
-_CONSTANT = 0.1  # value of the constant column, as in FrozenEncoderUtility
-_MAX_NEWTON_STEPS = 50  # six to eight are needed
-_TOLERANCE = 1e-8  # of the Newton decrement, relative to the penalty
 _AUM_STEPS = 60
 _AUM_RATE = 16.0  # step size of gradient descent on the mean loss; detection is flat between 4 and 16
-_BLOCK_ROWS = 8192  # rows weighted at the same time: 25 MB for 384 features
 
 
 @dataclass(frozen=True)
@@ -44,17 +42,9 @@ class HeadScores:
 
 
 def design(features: FloatArray, n_reference: int) -> FloatArray:
-    """Centre rows and scale them to a mean square norm of 1 on the first ``n_reference``, and add a constant column."""
-    n, d = features.shape
-    rows = np.empty((n, d + 1))
-    centre = features[:n_reference].mean(axis=0)
-    np.subtract(features, centre, out=rows[:, :d])
-    scale = np.sqrt(np.einsum("ij,ij->", rows[:n_reference, :d], rows[:n_reference, :d]) / n_reference)
-    if not scale > 0:
-        raise InputError("features", got="the same row for every example", expected="rows that differ")
-    rows[:, :d] /= scale
-    rows[:, d] = _CONSTANT
-    return rows
+    """Design matrix of a linear model, with the centre and scale of the first ``n_reference`` rows."""
+    rows, _, _ = design_matrix(torch.from_numpy(features), n_reference)
+    return rows.numpy()
 
 
 def head_scores(
@@ -80,19 +70,20 @@ def head_scores(
     weight = np.ones(n) if weights is None else weights
     n_columns = 1 if n_classes == 2 else n_classes
     loo, own, influence = np.empty((n, n_columns)), np.zeros(n), np.zeros(n_train)
+    matrix = torch.from_numpy(rows)
     for column in range(n_columns):
         targets = (labels == (1 if n_classes == 2 else column)).astype(np.float64)
-        _, factor, logits = _optimum(rows, targets, weight)
+        found, factor = fit_by_newton(matrix, torch.from_numpy(targets), torch.from_numpy(weight), offset=0.0, l2=_L2)
+        logits = found.numpy()
         probability = expit(logits)
         residual, curvature = weight * (targets - probability), weight * probability * (1 - probability)
-        leverage = np.empty(n)
-        for block in _blocks(n):
-            leverage[block] = np.einsum("ij,ij->i", rows[block], cho_solve(factor, rows[block].T).T)
+        leverage = _leverages(matrix, factor)
         loo[:, column] = logits - leverage * residual / np.maximum(1 - curvature * leverage, 1e-6)
         own += leverage * residual**2
         if n_train < n:
             gradient = rows[n_train:].T @ (targets[n_train:] - probability[n_train:])
-            influence += rows[:n_train] @ cho_solve(factor, gradient) * residual[:n_train] / (n - n_train)
+            direction = cho_solve((factor.numpy(), True), gradient)
+            influence += rows[:n_train] @ direction * residual[:n_train] / (n - n_train)
     probabilities = _probabilities(loo)
     return HeadScores(
         margin=margins(loo, labels),
@@ -113,43 +104,6 @@ def margins(logits: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
     other[index, labels] = -np.inf
     difference: FloatArray = logits[index, labels] - other.max(axis=1)
     return difference
-
-
-def _optimum(
-    rows: FloatArray, targets: FloatArray, weight: FloatArray
-) -> tuple[FloatArray, tuple[FloatArray, bool], FloatArray]:
-    """Coefficients, Cholesky factor of the Hessian and logits of the regularised optimum, by damped Newton steps."""
-    coefficients, logits = np.zeros(rows.shape[1]), np.zeros(len(rows))
-    value = _objective(logits, coefficients, targets, weight)
-    for _ in range(_MAX_NEWTON_STEPS):
-        probability = expit(logits)
-        gradient = rows.T @ (weight * (targets - probability)) - _L2 * coefficients
-        factor = cho_factor(_hessian(rows, weight * probability * (1 - probability)))
-        step = cho_solve(factor, gradient)
-        decrement = float(gradient @ step)
-        if decrement <= _TOLERANCE * _L2:
-            return coefficients, factor, logits
-        length, change = 1.0, rows @ step
-        while True:
-            trial = _objective(logits + length * change, coefficients + length * step, targets, weight)
-            if trial <= value - 1e-4 * length * decrement or length < 1e-8:
-                break
-            length /= 2
-        coefficients, logits, value = coefficients + length * step, logits + length * change, trial
-    return coefficients, factor, logits
-
-
-def _objective(logits: FloatArray, coefficients: FloatArray, targets: FloatArray, weight: FloatArray) -> float:
-    losses = -log_expit(np.where(targets > 0, logits, -logits))
-    return float(weight @ losses + _L2 / 2 * coefficients @ coefficients)
-
-
-def _hessian(rows: FloatArray, curvature: FloatArray) -> FloatArray:
-    hessian = _L2 * np.eye(rows.shape[1])
-    for block in _blocks(len(rows)):
-        scaled = rows[block] * np.sqrt(curvature[block])[:, None]
-        hessian += scaled.T @ scaled
-    return hessian
 
 
 def _aum(rows: FloatArray, labels: NDArray[np.int64], n_classes: int, weight: FloatArray) -> FloatArray:
@@ -188,6 +142,8 @@ def _probabilities(logits: FloatArray) -> FloatArray:
     return normalised
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    for start in range(0, n, _BLOCK_ROWS):
-        yield slice(start, start + _BLOCK_ROWS)
+def _leverages(rows: Tensor, factor: Tensor) -> FloatArray:
+    """Quadratic form x' H^-1 x of each row x, (n,), where H has the lower Cholesky factor ``factor``."""
+    whitened = (torch.linalg.solve_triangular(factor, part.T, upper=False) for part in torch.split(rows, BLOCK_ROWS))
+    leverages: FloatArray = torch.cat([part.square().sum(dim=0) for part in whitened]).numpy()
+    return leverages

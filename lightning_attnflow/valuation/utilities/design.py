@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,22 @@ NEGLIGIBLE = 1e-7  # directions with less than this fraction of the largest vari
 # Value of the constant column. It is small beside the features, whose norm is 1: with a free intercept, models of small
 # coalitions would predict their majority class, and the values would mostly reflect the class of an example.
 _CONSTANT = 0.1
+
+
+def design_matrix(features: Tensor, n_reference: int) -> tuple[Tensor, Tensor, float]:
+    """Design matrix (n, d + 1) of features, float64 (n, d), and the centre (d,) and scale of the reference rows.
+
+    The first ``n_reference`` rows have mean 0 and a mean square norm of 1; the last column is constant.
+    """
+    centre = features[:n_reference].mean(dim=0)
+    rows = features.new_empty(len(features), features.shape[1] + 1)
+    torch.sub(features, centre, out=rows[:, :-1])
+    scale = float(torch.linalg.vector_norm(rows[:n_reference, :-1])) / math.sqrt(n_reference)
+    if not scale > 0:
+        raise InputError("features", got="the same row for every example", expected="rows that differ")
+    rows[:, :-1] /= scale
+    rows[:, -1] = _CONSTANT
+    return rows, centre, scale
 
 
 @dataclass(frozen=True)
@@ -37,12 +54,7 @@ class Design:
     @classmethod
     def of(cls, features: Tensor) -> Design:
         """Build the design matrix of training features, float64 (n, d)."""
-        centre = features.mean(dim=0)
-        centred = features - centre
-        scale = float(centred.square().sum(dim=1).mean().sqrt())
-        if not scale > 0:
-            raise InputError("features", got="the same row for every sentence", expected="rows that differ")
-        rows = torch.cat([centred / scale, torch.full((len(features), 1), _CONSTANT, dtype=torch.float64)], dim=1)
+        rows, centre, scale = design_matrix(features, len(features))
         variances, directions = torch.linalg.eigh(rows.T @ rows)  # ascending
         kept = variances > variances[-1] * NEGLIGIBLE
         kept[:-_DEFLATED] = False
