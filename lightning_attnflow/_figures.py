@@ -146,11 +146,17 @@ def layer_heat_map(
     return ax
 
 
-def signed_colours(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return colours (m, n, 3): blue where positive, orange where negative, white at 0, on one scale."""
+def signed_colours(values: NDArray[np.float64], darkest: float | None = None) -> NDArray[np.float64]:
+    """Return colours (m, n, 3): blue where positive, orange where negative, white at 0, on one scale.
+
+    Args:
+        values: (m, n).
+        darkest: absolute value of the darkest colour; default: the largest absolute value.
+    """
     colors = require("matplotlib.colors", extra="plots", purpose="figures")
     ends = np.array([colors.to_rgb(OPPOSES), colors.to_rgb(SUPPORTS)])
-    strength = (values / (np.abs(values).max(initial=0.0) or 1.0))[..., None]
+    largest = np.abs(values).max(initial=0.0) if darkest is None else darkest
+    strength = (values / (largest or 1.0))[..., None]
     mixed: NDArray[np.float64] = 1.0 - np.abs(strength) * (1.0 - np.where(strength > 0, ends[1], ends[0]))
     return mixed
 

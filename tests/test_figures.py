@@ -54,6 +54,7 @@ def test_signed_colours_are_white_at_zero_and_full_at_the_largest_value() -> Non
     np.testing.assert_allclose(colours[0, 2] * 255, [0xD5, 0x5E, 0x00])
     np.testing.assert_allclose(colours[0, 3], (1 + colours[0, 2]) / 2)
     np.testing.assert_allclose(signed_colours(np.zeros((1, 2))), 1.0)
+    np.testing.assert_allclose(signed_colours(np.array([[2.0, 0.0, -2.0, -1.0]]), 4.0), (1 + colours) / 2)
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 20])

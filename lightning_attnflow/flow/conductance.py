@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 
 _LEAST_VARIATION = 0.01
+SMALLEST_LOG_PROBABILITY = 0.1
+"""Smallest end of the colour scale of a flow: changes of the log probability below it are not painted dark."""
 
 
 def total_variation(values: Floats) -> Floats:
@@ -229,10 +231,11 @@ class ConductanceFlow(SavedResult):
         from lightning_attnflow._figures import layer_heat_map, signed_colours
 
         n = min(len(self.tokens), check_integer("max_tokens", max_tokens))
-        largest = float(np.abs(self.values).max())
+        smallest = SMALLEST_LOG_PROBABILITY if self.payoff == "log_probability" else 0.0
+        darkest = max(smallest, float(np.abs(self.values).max()))
         hidden = f"; {len(self.tokens) - n} more tokens not drawn" if n < len(self.tokens) else ""
         return layer_heat_map(
-            signed_colours(self.values)[:, :n],
+            signed_colours(self.values, darkest)[:, :n],
             [[f"{value:+.2f}" if abs(value) >= 0.005 else "" for value in row[:n]] for row in self.values],
             rows=[f"layer {layer}" for layer in range(self.n_layers + 1)],
             columns=self.tokens[:n],
@@ -240,7 +243,7 @@ class ConductanceFlow(SavedResult):
             margin=[f"sum {total:+.2f}" for total in self.values.sum(axis=1)],
             title=self.text if title is None else title,
             caption=f"{self.payoff.replace('_', '-')} of {self.target_name or f'class {self.target}'}: "
-            f"blue supports, orange opposes; darkest: {largest:.2f}\n"
+            f"blue supports, orange opposes; darkest: {darkest:.2f}\n"
             f"every row sums to {self.total:+.2f}, error at most {self.conservation_error.max():.1%}{hidden}",
             ax=ax,
         )

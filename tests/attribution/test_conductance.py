@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,6 +169,18 @@ def test_a_flow_can_be_saved_tabulated_and_drawn(encoder, tokenizer, tmp_path) -
     table = flow.to_pandas()
     assert table.query("layer == 1")["value"].tolist() == flow.values[1].tolist()
     assert [text.get_text() for text in flow.plot().texts if text.get_gid() == "word"] == list(flow.tokens)
+
+
+@pytest.mark.parametrize(
+    ("largest", "payoff", "darkest"),
+    [(0.02, "log_probability", "0.10"), (0.3, "log_probability", "0.30"), (0.02, "probability", "0.02")],
+)
+def test_small_changes_of_the_log_probability_are_not_painted_dark(
+    encoder, tokenizer, largest: float, payoff: str, darkest: str
+) -> None:
+    flow = conductance_flow(encoder, tokenizer, TEXT, payoff=payoff)
+    scaled = replace(flow, values=flow.values * largest / np.abs(flow.values).max())
+    assert f"darkest: {darkest}\n" in scaled.plot().figure.texts[-1].get_text()
 
 
 def test_missing_edges_are_explained(encoder, tokenizer) -> None:

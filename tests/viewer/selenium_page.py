@@ -159,6 +159,10 @@ def use_every_control(page: Page) -> None:
 
     page.choose("other-run", "second")
     page.has_numbers(".pair section:last-child .cell", values(1, 1, 20))
+    page.click('[data-view="run"]')
+    page.shows(".lines", "Solid: first. Dashed: second.")
+    assert page.all('[data-scalar="drift"] .series.other')
+    page.click('[data-view="layers"]')
     page.choose("other-step", 0)
     page.has_numbers(".pair section:last-child .cell", values(1, 1, 0))
     page.choose("other-run", "")

@@ -2,7 +2,7 @@
 import { OWN_ADDRESS, formatState, parseState } from "./address.js";
 import { renderBars } from "./bars.js";
 import { el } from "./dom.js";
-import { renderHeader, renderList, renderVerdicts } from "./header.js";
+import { renderHeader, renderList, renderVerdicts, runNames } from "./header.js";
 import { renderHeadline, renderMinimap, renderToolbar } from "./headline.js";
 import { renderHeatmap } from "./heatmap.js";
 import { helpPanel } from "./help.js";
@@ -122,6 +122,11 @@ class App {
     return flow.rows - 2;
   }
 
+  /** The name of a run in the menus. */
+  runName(run) {
+    return runNames(this.runs)[this.runs.indexOf(run)];
+  }
+
   isLong(n) {
     return n > FITTING_WORDS;
   }
@@ -174,6 +179,7 @@ class App {
     const context = {
       share: state.share, order: state.order, name: state.name, pinned: this.pinned,
       height: isPair ? Math.max(330, height / 1.15) : height,
+      other: panels[1] && panels[1].run !== panels[0].run ? panels[1] : null, runName: (run) => this.runName(run),
       window: (n) => this.window(n), row: (flow) => this.row(flow),
     };
     const actions = {
@@ -193,7 +199,7 @@ class App {
     view.append(pair);
     const [left, right] = panels;
     const inOrder = left.run === right.run && left.step.step > right.step.step ? [right, left] : panels;
-    const columns = inOrder.map((panel) => el("section", {}, el("h2", { class: "panel-title" }, `${panel.run}, step ${panel.step.step}`, panel.step.prediction && el("small", {}, `${panel.step.prediction.class} ${percent(panel.step.prediction.probability, 1)}`))));
+    const columns = inOrder.map((panel) => el("section", {}, el("h2", { class: "panel-title" }, `${this.runName(panel.run)}, step ${panel.step.step}`, panel.step.prediction && el("small", {}, `${panel.step.prediction.class} ${percent(panel.step.prediction.probability, 1)}`))));
     pair.append(...columns);
     inOrder.forEach((panel, place) => draw(columns[place], panel, context, actions));
   }

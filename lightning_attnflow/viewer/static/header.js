@@ -3,6 +3,17 @@ import { el, shorten } from "./dom.js";
 import { flips, isWrong, sortedSentences } from "./overview.js";
 import { percent } from "./scale.js";
 
+const LONGEST_RUN = 22; // characters
+
+/** Names of the runs without the folders that they have in common, short enough for the menus. */
+export function runNames(runs) {
+  const paths = runs.map((run) => run.split("/"));
+  const shortest = Math.min(...paths.map((path) => path.length)) - 1;
+  let common = 0;
+  while (common < shortest && paths.every((path) => path[common] === paths[0][common])) common += 1;
+  return paths.map((path) => shorten(path.slice(runs.length > 1 ? common : 0).join("/"), LONGEST_RUN));
+}
+
 /** The run, the step, and what it is compared with. */
 export function renderHeader(app, panel) {
   const { state } = app;
@@ -18,8 +29,9 @@ export function renderHeader(app, panel) {
     el("button", { "aria-label": "Next step", "data-control": "next", disabled: place === steps.length - 1, onclick: () => go(1) }, "›"),
     el("span", { class: "where" }, state.step === 0 ? "before training" : `step ${state.step}`, epoch !== null && epoch !== undefined && state.step !== 0 && el("small", {}, `epoch ${epoch}`)),
   );
-  const select = (control, label, options, value, change) => el("label", {}, label, el("select", { "data-control": control, onchange: (event) => change(event.target.value) }, options.map(([key, text]) => el("option", { value: key, selected: String(key) === String(value) }, text))));
-  const runs = app.runs.map((run) => [run, shorten(run, 34)]);
+  const select = (control, label, options, value, change) => el("label", {}, label, el("select", { "data-control": control, title: String(value), onchange: (event) => change(event.target.value) }, options.map(([key, text]) => el("option", { value: key, selected: String(key) === String(value) }, text))));
+  const names = runNames(app.runs);
+  const runs = app.runs.map((run, place) => [run, names[place]]);
   const canCompare = app.runs.length > 1 || steps.length > 1;
   const comparing = state.otherRun !== undefined;
   return el(
@@ -31,8 +43,12 @@ export function renderHeader(app, panel) {
     canCompare && select("other-run", "compare with", [["", "nothing"], ...runs], state.otherRun ?? "", (run) => app.set(run ? { otherRun: run, otherStep: run === state.run ? steps[0].step : undefined } : { otherRun: undefined, otherStep: undefined })),
     comparing && otherSteps(app, select),
     el("span", { class: "spring" }),
-    el("button", { class: "quiet", "data-control": "theme", title: "Light or dark", "aria-label": "Light or dark", onclick: () => app.toggleTheme() }, "◐"),
-    el("button", { class: "quiet", "data-control": "help", onclick: () => app.help(true) }, "How to read this"),
+    el(
+      "span",
+      { class: "tools" },
+      el("button", { class: "quiet", "data-control": "theme", title: "Light or dark", "aria-label": "Light or dark", onclick: () => app.toggleTheme() }, "◐"),
+      el("button", { class: "quiet", "data-control": "help", onclick: () => app.help(true) }, "How to read this"),
+    ),
   );
 }
 

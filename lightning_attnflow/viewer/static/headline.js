@@ -22,7 +22,7 @@ export function renderHeadline(app, panels) {
   const before = sentence.steps[0];
   const other = panels[1]?.step;
   const texts = [describeStep(step, flow, row)];
-  if (other && panels[0].run !== panels[1].run) texts.push(`${panels[1].run}: ${describeStep(other, panels[1].flow, app.row(panels[1].flow))}`);
+  if (other && panels[0].run !== panels[1].run) texts.push(`${app.runName(panels[1].run)}: ${describeStep(other, panels[1].flow, app.row(panels[1].flow))}`);
   if (other && panels[0].run === panels[1].run && other.step !== step.step && !flow.derived) {
     const [early, late] = other.step < step.step ? [other, step] : [step, other];
     texts.push(describeChange(early, late, kind, row));

@@ -37,13 +37,13 @@ export function renderOverview(container, panel, state, actions) {
   const numbers = [...MAIN_NUMBERS.filter((name) => present.has(name)), ...[...present].filter((name) => !MAIN_NUMBERS.includes(name))];
   const layered = [...new Set(index.steps.flatMap((step) => Object.keys(step.layers ?? {})))];
   const about = index.descriptions ?? { scalars: {}, layers: {} };
-  const charts = numbers.map((name, place) => lineChart(name, about.scalars[name], index.steps, SERIES[place % SERIES.length], panel.step.step, actions)).filter(Boolean);
+  const charts = numbers.map((name, place) => lineChart(name, about.scalars[name], index.steps, SERIES[place % SERIES.length], panel.step.step, actions, state.other?.index.steps)).filter(Boolean);
   const deepest = Math.max(0, ...index.steps.flatMap((step) => Object.values(step.layers ?? {}).map((row) => row.length)));
   const maps = layered.map((name) => layerMap(name, about.layers[name], index.steps, panel.step.step, actions, deepest)).filter(Boolean);
   if (charts.length) {
     const rest = charts.slice(MAIN_CHARTS);
     const more = rest.length > 0 && el("details", { class: "more" }, el("summary", {}, `${rest.length} more numbers`), el("div", { class: "charts" }, rest));
-    container.append(el("section", {}, el("h2", {}, "Over training"), el("div", { class: "charts" }, charts.slice(0, MAIN_CHARTS)), more));
+    container.append(el("section", {}, el("h2", {}, "Over training"), state.other && el("p", { class: "lines" }, `Solid: ${state.runName(panel.run)}. Dashed: ${state.runName(state.other.run)}.`), el("div", { class: "charts" }, charts.slice(0, MAIN_CHARTS)), more));
   }
   if (maps.length) container.append(el("section", {}, el("h2", {}, "By layer and step"), el("div", { class: "charts" }, maps)));
   container.append(el("section", {}, el("h2", {}, "Sentences"), sentenceTable(panel, state, actions)));
@@ -54,16 +54,24 @@ function title(name) {
   return name.replaceAll("_", " ");
 }
 
-function lineChart(name, about, steps, tone, current, actions) {
-  const points = steps.map((step) => [step.step, step.scalars?.[name]]).filter(([, value]) => Number.isFinite(value));
+/** The steps of a run that have a number, with it. */
+function pointsOf(steps, name) {
+  return steps.map((step) => [step.step, step.scalars?.[name]]).filter(([, value]) => Number.isFinite(value));
+}
+
+function lineChart(name, about, steps, tone, current, actions, otherSteps = []) {
+  const points = pointsOf(steps, name);
   if (!points.length) return null;
+  const others = pointsOf(otherSteps, name);
+  const all = [...points, ...others];
   const [width, height, pad, gutter] = [300, 120, 10, 40];
-  const values = points.map(([, value]) => value);
+  const values = all.map(([, value]) => value);
   const [low, high] = [Math.min(0, ...values), Math.max(...values, 1e-9)];
-  const [first, last] = [steps[0].step, steps.at(-1).step];
+  const numbers = all.map(([step]) => step);
+  const [first, last] = [Math.min(...numbers), Math.max(...numbers)];
   const x = (step) => gutter + ((width - gutter - pad) * (step - first)) / (last - first || 1);
   const y = (value) => height - pad - ((height - 2 * pad) * (value - low)) / (high - low || 1);
-  const path = points.map(([step, value], place) => `${place ? "L" : "M"}${x(step).toFixed(1)},${y(value).toFixed(1)}`).join("");
+  const path = (line) => line.map(([step, value], place) => `${place ? "L" : "M"}${x(step).toFixed(1)},${y(value).toFixed(1)}`).join("");
   const now = points.find(([step]) => step === current);
   return el(
     "figure",
@@ -76,7 +84,8 @@ function lineChart(name, about, steps, tone, current, actions) {
       svg("text", { x: 0, y: y(high) + 4, class: "tick start" }, short(high)),
       svg("text", { x: 0, y: y(low) + 3, class: "tick start" }, short(low)),
       now && svg("line", { x1: x(current), x2: x(current), y1: pad, y2: height - pad, class: "cursor" }),
-      svg("path", { d: path, class: "series", style: { stroke: `var(${tone})` } }),
+      others.length > 0 && svg("path", { d: path(others), class: "series other" }),
+      svg("path", { d: path(points), class: "series", style: { stroke: `var(${tone})` } }),
       points.map(([step, value]) => svg("circle", { cx: x(step), cy: y(value), r: step === current ? 4 : 2.5, style: { fill: `var(${tone})` }, onclick: () => actions.step(step) }, svg("title", {}, `step ${step}: ${short(value)}`))),
     ),
     el("div", { class: "legend-ends" }, el("span", {}, `step ${first}`), el("span", {}, `step ${last}`)),
@@ -98,11 +107,11 @@ function layerMap(name, about, steps, current, actions, deepest) {
       svg(
         "rect",
         { x: gutter + place * column, y: (rows - 1 - layer) * row, width: Math.max(0.5, column - 0.5), height: row - 0.5, class: step.step === current ? "cell current" : "cell", style: { fill: value === null ? "var(--line)" : `color-mix(in oklab, var(--flow) ${(100 * Math.min(1, Math.max(0, value / largest))).toFixed(1)}%, var(--cell))` }, onclick: () => actions.step(step.step) },
-        svg("title", {}, `layer ${layer + first}, step ${step.step}: ${short(value)}`),
+        svg("title", {}, `${layerName(layer + first)}, step ${step.step}: ${short(value)}`),
       ),
     ),
   );
-  const labels = [0, rows - 1].map((layer) => svg("text", { x: 0, y: (rows - 1 - layer) * row + row / 2 + 3.5, class: "tick start" }, `layer ${layer + first}`));
+  const labels = [0, rows - 1].map((layer) => svg("text", { x: 0, y: (rows - 1 - layer) * row + row / 2 + 3.5, class: "tick start" }, layerName(layer + first)));
   const place = with_.findIndex((step) => step.step === current);
   const frame = place >= 0 && svg("rect", { x: gutter + place * column, y: 0, width: column, height: rows * row, class: "cursor-frame" });
   return el(
@@ -113,6 +122,10 @@ function layerMap(name, about, steps, current, actions, deepest) {
     el("div", { class: "legend-ends" }, el("span", {}, `step ${with_[0].step}`), el("span", {}, `step ${with_.at(-1).step}`)),
     about && el("p", { class: "about" }, about),
   );
+}
+
+function layerName(layer) {
+  return layer === 0 ? "words" : `layer ${layer}`;
 }
 
 function sentenceTable(panel, state, actions) {

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { chooseAttention, decodeHeads, headEdges, matrixFlow } from "../../../lightning_attnflow/viewer/static/attention.js";
 import { decodeArray, decodeEdges, decodeSentence, fromHalf, rolloutEdges } from "../../../lightning_attnflow/viewer/static/data.js";
 import { describeChange, describeStep, describeView } from "../../../lightning_attnflow/viewer/static/describe.js";
+import { runNames } from "../../../lightning_attnflow/viewer/static/header.js";
 import { flips, isWrong, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
 import { Loader } from "../../../lightning_attnflow/viewer/static/panels.js";
 import { commonScale, formatValue, ink, niceMaximum, shade } from "../../../lightning_attnflow/viewer/static/scale.js";
@@ -143,6 +144,13 @@ test("without a change it says so", () => {
     describeChange(...steps, "conductance", 0),
     "From step 0 to 9 the probability of positive stayed at 90%; no word's share of the flow changed by more than 2 points.",
   );
+});
+
+test("runs are named without their common folders, and by both ends if they are long", () => {
+  assert.deepEqual(runNames(["logs/tune/version_0", "logs/tune/version_1"]), ["version_0", "version_1"]);
+  assert.deepEqual(runNames(["a", "a/b"]), ["a", "a/b"]);
+  assert.deepEqual(runNames(["logs/only"]), ["logs/only"]);
+  assert.deepEqual(runNames([`x/first-${"y".repeat(40)}-0`, "x/second"]), ["first-yyyyy…yyyyyyyy-0", "second"]);
 });
 
 test("a view is described with its rows and the quantity of the flow", () => {
