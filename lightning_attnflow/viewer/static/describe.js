@@ -1,7 +1,17 @@
 // Sentences in plain English about what is shown. Pure functions without a document.
 import { formatValue, isEmpty, percent } from "./scale.js";
 
-const quote = (word) => `“${word}”`;
+/** Letters that are written from right to left. */
+const RIGHT_TO_LEFT = /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
+
+/** A word in quotation marks; isolated if it is written from right to left, so that the numbers after it stay there. */
+const quote = (word) => (RIGHT_TO_LEFT.test(word) ? `“\u2068${word}\u2069”` : `“${word}”`);
+
+/** The direction of a sentence: that of its first letter outside special tokens. */
+export function direction(step) {
+  const first = step.words.filter((_, index) => !step.special[index]).join(" ").match(/\p{L}/u);
+  return first && RIGHT_TO_LEFT.test(first[0]) ? "rtl" : "ltr";
+}
 
 /** Ordinary words of a row, the largest absolute value first. */
 export function leadingWords(step, flow, row) {

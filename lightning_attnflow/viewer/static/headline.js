@@ -1,5 +1,5 @@
 // Above the view: the sentence with its prediction in words, the tabs with their controls, the strip of a long sentence.
-import { describeChange, describeStep, describeView } from "./describe.js";
+import { describeChange, describeStep, describeView, direction } from "./describe.js";
 import { el } from "./dom.js";
 import { isWrong } from "./overview.js";
 import { colour, formatValue, ink, kindName, percent, rowName, shade } from "./scale.js";
@@ -30,7 +30,7 @@ export function renderHeadline(app, panels) {
   return el(
     "section",
     { class: "headline" },
-    el("p", { class: step.n > LONG_SENTENCE ? "words long" : "words", "data-role": "words", dir: "auto" }, words, shown.count < step.n && el("span", { class: "muted" }, ` words ${shown.start + 1} to ${shown.start + shown.count} of ${step.n}`)),
+    el("p", { class: step.n > LONG_SENTENCE ? "words long" : "words", "data-role": "words", dir: direction(step) }, words, shown.count < step.n && el("span", { class: "muted" }, ` words ${shown.start + 1} to ${shown.start + shown.count} of ${step.n}`)),
     prediction && el("div", { class: "prediction", "data-role": "prediction" }, el("b", {}, prediction.class), el("span", { class: "probability" }, percent(prediction.probability, 1)), el("i", { class: "meter plain", style: { width: `${100 * prediction.probability}%` } }), step.label && el("small", { class: isWrong(prediction, step.label) ? "wrong" : "", "data-role": "label" }, `label ${step.label}`)),
     el("p", { class: "description", "data-role": "description" }, texts.filter(Boolean).join(" ")),
   );

@@ -203,7 +203,7 @@ export function renderNetwork(container, panel, state, actions) {
         chosen.outside > 0.005 && el("div", { class: "detail-note" }, `${percent(chosen.outside)} of the flow leads to or from words outside this view.`),
         chosen.stored < 0.99 && el("div", { class: "detail-note" }, `The record holds the strongest edges: ${percent(chosen.stored)} of the flow.`),
         empty && el("div", { class: "detail-note" }, "Nothing flows from the words: all values round to 0."),
-        !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The record holds no edges of this sentence at this step."),
+        !layers.length && !empty && flow.signed && el("div", { class: "detail-note" }, "The record holds no edges of this sentence: they are recorded for probes and for short validation sentences."),
         !layers.length && flow.kind === "attention_flow" && el("div", { class: "detail-note" }, "This flow has no edges of its own: a maximum flow is not unique."),
         hatched.length > 0 && el("div", { class: "detail-note" }, "Hatched layers are saturated, or their range covers nearly everything: do not read them as importance."),
         panel.neutralEdges && el("div", { class: "detail-note" }, panel.caption ?? "Edges are the capacities of the network: attention with the residual stream."),

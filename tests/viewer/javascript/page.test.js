@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chooseAttention, decodeHeads, headEdges, matrixFlow } from "../../../lightning_attnflow/viewer/static/attention.js";
 import { decodeArray, decodeEdges, decodeSentence, fromHalf, rolloutEdges } from "../../../lightning_attnflow/viewer/static/data.js";
-import { describeChange, describeStep, describeView } from "../../../lightning_attnflow/viewer/static/describe.js";
+import { direction, describeChange, describeStep, describeView } from "../../../lightning_attnflow/viewer/static/describe.js";
 import { runNames } from "../../../lightning_attnflow/viewer/static/header.js";
 import { flips, isWrong, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
 import { Loader } from "../../../lightning_attnflow/viewer/static/panels.js";
@@ -151,6 +151,16 @@ test("runs are named without their common folders, and by both ends if they are 
   assert.deepEqual(runNames(["a", "a/b"]), ["a", "a/b"]);
   assert.deepEqual(runNames(["logs/only"]), ["logs/only"]);
   assert.deepEqual(runNames([`x/first-${"y".repeat(40)}-0`, "x/second"]), ["first-yyyyy…yyyyyyyy-0", "second"]);
+});
+
+test("words from right to left keep the numbers behind them, and give the sentence its direction", () => {
+  const words = ["[CLS]", "رائع", "film"];
+  const [only] = sentence(step(0, [[0, 0.7, 0.1]], { words }));
+  only.special = [1, 0, 0];
+  assert.match(describeStep(only, only.flows.conductance, 0), /“\u2068رائع\u2069” \+0\.70, “film” \+0\.10/);
+  assert.equal(direction(only), "rtl");
+  assert.equal(direction({ words: ["[CLS]", "1", "film", "רע"], special: [1, 0, 0, 0] }), "ltr");
+  assert.equal(direction({ words: ["?"], special: [0] }), "ltr");
 });
 
 test("a view is described with its rows and the quantity of the flow", () => {
