@@ -16,8 +16,8 @@ from test_training_unchanged import fingerprint, new_monitor
 from tiny_training import Classifier, trainer
 
 from lightning_attnflow import AttentionFlowMonitor
-from lightning_attnflow.callbacks import attention_flow_monitor as module_of_monitor
 from lightning_attnflow.callbacks import recorder as module_of_recorder
+from lightning_attnflow.callbacks import sentence_media
 from lightning_attnflow.callbacks.recorder import RunRecorder
 from lightning_attnflow.callbacks.sentences import ValidationSentences
 
@@ -106,7 +106,7 @@ STEPS = {
     "scalars": (module_of_recorder, "run_scalars"),
     "callbacks that watch": (AttentionFlowMonitor, "_scalars"),
     "record": (RunRecorder, "write"),
-    "media": (AttentionFlowMonitor, "_log_media"),
+    "media": (AttentionFlowMonitor, "_show"),
     "page at the end": (RunRecorder, "log_page"),
 }
 
@@ -151,7 +151,7 @@ def test_a_new_fit_switches_a_disabled_monitor_on(tmp_path: Path) -> None:
 
 def test_without_a_logger_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(module_of_monitor, "log_sentence", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr(sentence_media, "log_sentence", lambda *arguments: drawn.append(arguments))
     fitted(tmp_path, new_monitor())
     assert drawn == []
     assert list(tmp_path.iterdir()) == []
