@@ -32,8 +32,9 @@ from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
 from lightning_attnflow.errors import CaptureError
 from lightning_attnflow.flow.difference_rules import DifferenceRules, directional_gradient
-from lightning_attnflow.flow.path_integral import PathIntegral, check_change, check_recording, with_diagonal
+from lightning_attnflow.flow.path_integral import PathIntegral, check_recording
 from lightning_attnflow.flow.path_points import BATCH_POSITIONS, Payoff, check_gradients, check_layers, check_payoffs
+from lightning_attnflow.flow.path_quadrature import check_change, with_diagonal
 from lightning_attnflow.shapley.permutation_sampling import random_permutation
 
 if TYPE_CHECKING:
