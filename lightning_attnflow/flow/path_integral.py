@@ -13,8 +13,8 @@ Positions are mixed in attention only, so that for i != j, with the gradient g_j
 
     E_l[j, i] = integral of sum over heads of a_ji (<g_j, v'_i> + <g_j, v_i - context_j> <q_j, k'_i> slope) da.
 
-`lightning_attnflow.flow.path_quadrature` has the quadrature. This module integrates sentences of similar length together,
-in shared forward passes.
+`lightning_attnflow.flow.path_quadrature` has the quadrature. This module integrates sentences of similar length
+together, in shared forward passes.
 """
 
 from __future__ import annotations
