@@ -64,6 +64,7 @@ def seeded_rng(sequence: np.random.SeedSequence) -> Iterator[None]:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model in eval mode; on exit restore modes, attributes, submodules, hooks, configs and global RNG states.
 
+    A model that is compiled by ``module.compile()`` is run without compilation, which would compile the hooks too.
     Some models change in their first forward pass: BigBird replaces its attention for short sentences for good.
 
     Modes are restored one by one because a user may keep part of the model in eval mode on purpose. Hooks are restored
@@ -86,6 +87,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     try:
         with preserve_rng():
             _declare_outputs(modules)
+            for module in modules:
+                if getattr(module, "_compiled_call_impl", None) is not None:
+                    module._compiled_call_impl = None
             model.eval()
             yield
     finally:

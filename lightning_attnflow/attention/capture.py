@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import configs_of, eval_mode
-from lightning_attnflow.attention.comparison import check_outputs, compared, eager_errors, is_due
+from lightning_attnflow.attention.comparison import UncomparedError, check_outputs, compared, eager_errors, is_due
 from lightning_attnflow.attention.defects import attention_defect, check_attentions, check_layers
 from lightning_attnflow.attention.layers import reduce_layers
 from lightning_attnflow.attention.transformer import (
@@ -97,7 +97,10 @@ def capture_layers(model: nn.Module, inputs: Mapping[str, Any], reduce: Callable
             expected="an encoder or a causal language model",
             remedy=path and f"Pass its encoder, the attribute {path!r}.",
         )
-    found = _captured(transformer, inputs, reduce)
+    try:
+        found = _captured(transformer, inputs, reduce)
+    except UncomparedError:  # the model as it is, which is run next, may fail too
+        found = None
     if found is None:
         found = _captured(transformer, inputs, reduce, is_first=False)
         assert found is not None
@@ -115,12 +118,12 @@ def _captured(
     modules = list(transformer.modules())
     with eval_mode(transformer), torch.no_grad():
         configs = [config for config in configs_of(transformer) if config._attn_implementation != "eager"]
-        is_compared = bool(configs) and is_due(transformer, arguments)
-        plain = compared(transformer(**arguments)) if is_compared or not is_first else None
+        is_compared = (bool(configs) and is_due(transformer, arguments)) or not is_first
+        plain = compared(transformer(**arguments)) if is_compared else None
         for config in configs:  # set_attn_implementation skips models whose source it cannot read or does not recognise
             config._attn_implementation = "eager"
         with reduce_layers(transformer, reduce, lambda part: attention_defect(part, shape, real) is None) as reduced:
-            with eager_errors(transformer, is_compared=plain is not None):
+            with eager_errors(transformer, is_compared=is_compared):
                 output, holder = _asked(transformer, inner, arguments)
             if not _layers(holder) and inner is None and _is_around_another(transformer):
                 inner = _only_inner(transformer)  # its forward does not pass output_attentions on

@@ -99,6 +99,10 @@ def check_outputs(name: str, before: Tensor, eager: Any, mask: Any, model: PreTr
         )
 
 
+class UncomparedError(Exception):
+    """A forward pass with eager attention failed; whether the model as it is fails too is not known."""
+
+
 @contextmanager
 def eager_errors(model: PreTrainedModel, *, is_compared: bool) -> Iterator[None]:
     """Raise a CaptureError for what a forward pass with eager attention raises, if the model as it is raises nothing.
@@ -106,6 +110,9 @@ def eager_errors(model: PreTrainedModel, *, is_compared: bool) -> Iterator[None]
     Args:
         model: the model.
         is_compared: whether the model as it is was run.
+
+    Raises:
+        UncomparedError: if it was not.
     """
     try:
         yield
@@ -113,7 +120,7 @@ def eager_errors(model: PreTrainedModel, *, is_compared: bool) -> Iterator[None]
         raise
     except Exception as error:
         if not is_compared:
-            raise
+            raise UncomparedError from error
         raise CaptureError(
             f"attention of {type(model).__name__}",
             got=f"{type(error).__name__} with eager attention: {' '.join(str(error).split())[:300]}",

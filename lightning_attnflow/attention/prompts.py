@@ -90,10 +90,15 @@ def _row(key: str, ids: Any) -> list[int]:
         ids = ids.tolist()
     if isinstance(ids, Sequence) and len(ids) == 1 and isinstance(ids[0], Sequence) and not isinstance(ids[0], str):
         ids = ids[0]
-    if isinstance(ids, str) or not isinstance(ids, Sequence) or not all(map(is_integer, ids)):
-        got = type(ids).__name__ if not isinstance(ids, Sequence) or isinstance(ids, str) else f"{ids[:3]!r} ..."
-        where = "text" if key == "input_ids" else key
-        raise InputError(where, got=got, expected="one string, the token ids of one text, or a list of chat messages")
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence) or not all(map(is_integer, ids)):
+        is_list = isinstance(ids, Sequence) and not isinstance(ids, (str, bytes))
+        is_pair = is_list and len(ids) == 2 and all(isinstance(part, str) for part in ids)
+        raise InputError(
+            "text" if key == "input_ids" else key,
+            got=f"{ids[:3]!r}{' ...' if len(ids) > 3 else ''}" if is_list else type(ids).__name__,
+            expected="one string, the token ids of one text, or a list of chat messages",
+            remedy="For a pair of texts pass tokenizer(first, second)." if is_pair else None,
+        )
     return [int(token) for token in ids]
 
 

@@ -22,6 +22,7 @@ _POOLING: dict[str, Pooling] = {
     "late": "mean",
 }
 _WORDS = {"first": "the first token", "last": "the last token", "mean": "the mean of the tokens"}
+ASSUMED = "mean pooling is assumed"
 _ENDS = 8  # tokens at either end of a long sentence that are enough to recognise a readout with a name
 
 
@@ -113,7 +114,7 @@ def _by_architecture(model: nn.Module, *, causal: bool) -> tuple[Pooling, str]:
         pooling = getattr(config, "classifier_pooling", None) or getattr(config, "summary_type", None) or "first"
         readout = _POOLING.get(pooling, "first")
         return readout, f"the classification head of {name} reads {_WORDS[readout]}"
-    return "mean", f"{name} has no classification head, so mean pooling is assumed; for [CLS] pass readout='first'"
+    return "mean", f"{name} has no classification head, so {ASSUMED}; for [CLS] pass readout='first'"
 
 
 def _norms(whole: nn.Module, model: nn.Module, inputs: Mapping[str, Any], columns: Tensor) -> tuple[Tensor | None, str]:

@@ -14,6 +14,10 @@ from lightning_attnflow.attention.transformer import accepts, shaped_inputs
 
 FAILED = "no gradient:"
 NO_LOGITS = "no logits of the whole text"
+_OUTPUTS = (
+    "logits",
+    "sentence_embedding",
+)  # of a module with several outputs; the latter is that of a SentenceTransformer
 
 
 def gradient_norms(whole: Any, model: Any, inputs: Mapping[str, Any], columns: Tensor) -> tuple[Tensor | None, str]:
@@ -86,8 +90,9 @@ def _output(module: nn.Module, inputs: Mapping[str, Any], states: list[Tensor]) 
             continue
         if not states:
             continue
-        found = output.get("logits") if isinstance(output, Mapping) else None
-        parts = [found] if isinstance(found, Tensor) else list(_tensors(output))
+        named = [output.get(name) for name in _OUTPUTS] if isinstance(output, Mapping) else []
+        found = next((part for part in named if isinstance(part, Tensor)), None)
+        parts = [found] if found is not None else list(_tensors(output))
         if any(part.ndim > 2 for part in parts):  # hidden states, or logits of tokens
             continue
         rows = [part.reshape(1, -1) for part in parts if part.requires_grad and part.ndim and len(part) == 1]

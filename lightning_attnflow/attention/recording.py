@@ -116,6 +116,13 @@ def _recording_attention(
                 expected="the softmax of query @ key and a mask",
                 remedy="Pass edges=False: the values of the positions do not need the attention.",
             )
+    if key.shape[-2] != query.shape[-2]:  # such as the keys of earlier passes of a layer that is applied several times
+        raise CaptureError(
+            f"attention of {type(module).__name__}",
+            got=f"keys of {key.shape[-2]} positions for {query.shape[-2]} queries",
+            expected="attention between the positions of the text",
+            remedy="Pass edges=False: the values of the positions do not need the attention.",
+        )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

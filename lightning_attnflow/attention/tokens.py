@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lightning_attnflow._checks import check_text
+from lightning_attnflow._checks import check_bool, check_text
 from lightning_attnflow.attention.limits import check_length, length_limit, position_limit
 from lightning_attnflow.attention.prompts import (
     Message,
@@ -84,11 +84,13 @@ def encode_text(
         truncate: cut a string with more tokens instead of raising.
 
     Raises:
-        InputError: none of these, a slow tokenizer, no token other than special ones, or too many tokens.
+        InputError: none of these, a slow tokenizer, no token other than special ones, too many tokens, or
+            a ``truncate`` that is not a bool.
 
     Warns:
         UserWarning: a special token at the start or the end is doubled.
     """
+    check_bool("truncate", truncate)
     if isinstance(text, EncodedText):
         return text
     if not getattr(tokenizer, "is_fast", False):

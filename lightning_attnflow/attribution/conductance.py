@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_attnflow._checks import check_choice, check_positive, check_seed
+from lightning_attnflow._checks import check_bool, check_choice, check_positive, check_seed
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
@@ -60,9 +60,10 @@ def conductance_flow(
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
         tokenizer: its fast tokenizer.
         text: a string, token ids or chat messages, see ``encode_text``; see `conductance_flows` for several texts.
-        target: class; for a causal language model a token, as its id or a string, a pair of tokens whose payoffs are
-            subtracted, or a string of several tokens, whose log-probabilities are added: all but the last of these
-            follow the text, without being players. Default: the predicted one.
+        target: class, as its number or its name in ``config.id2label``; for a causal language model a token, as its id
+            or a string, a pair of tokens whose payoffs are subtracted, or a string of several tokens, whose
+            log-probabilities are added: all but the last of these follow the text, without being players. Default: the
+            predicted one.
         payoff: name of a payoff or function (logits (m, C), target) -> (m,), with a gradient.
         baseline: ``mask``, ``zero_embedding``, or a token that replaces every player, as its id or as a string that is
             one token; of several tokens the mean is taken, for the path of coalitions. Default: the mask token; without
@@ -170,6 +171,7 @@ def _flows(
     get_payoff(payoff, differentiable=True)
     check_seed(seed)
     check_positive("tolerance", tolerance)
+    check_bool("edges", edges)
     reader = LogitReader(model)
     path = ("coalitions" if reader.is_causal_lm else "straight") if path is None else path
     check_choice("path", path, PATHS)

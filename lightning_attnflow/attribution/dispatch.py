@@ -85,12 +85,12 @@ def explain(
         seed: of sampled methods.
         options: of the method (``METHODS[method].options``); others are errors. Games and gradients: ``payoff``
             (``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy`` or a function
-            of logits (m, C) and target), ``target`` (class or token id; default the predicted one). Games and
-            integrated gradients: ``masking`` (``mask``, ``zero_embedding``, ``drop``), ``batch_size`` in coalitions.
-            Sampled games: ``budget`` in evaluations (default: 80 for each player, at most 2,000 up to 500 players, 4
-            for each of more), ``confidence``. Attention: ``heads``, ``residual``, ``readout``
-            (default ``auto``: what the head of the model reads), ``layer`` (0..L; default three below the readout).
-            Conductance: ``layer`` (0..L; default 0, the input), ``tolerance``, ``max_steps``.
+            of logits (m, C) and target), ``target`` (class, as its number or its name in the config, or token id;
+            default the predicted one). Games and integrated gradients: ``masking`` (``mask``, ``zero_embedding``,
+            ``drop``), ``batch_size`` in coalitions. Sampled games: ``budget`` in evaluations (default: 80 for each
+            player, at most 2,000 up to 500 players, 4 for each of more), ``confidence``. Attention: ``heads``,
+            ``residual``, ``readout`` (default ``auto``: what the head of the model reads), ``layer`` (0..L; default
+            three below the readout). Conductance: ``layer`` (0..L; default 0, the input), ``tolerance``, ``max_steps``.
             Flow and games: ``grouping`` of words (``quotient`` or ``sum``).
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.merged import MergedAttention, capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.players import Players, PlayersArgument
-from lightning_attnflow.attention.readout import choose_readout
+from lightning_attnflow.attention.readout import ASSUMED, choose_readout
 from lightning_attnflow.attention.tokens import EncodedText, TextArgument, encode_for_model
 from lightning_attnflow.attention.transformer import accepted_inputs, forward_errors
 from lightning_attnflow.attribution.baseline import MaskingArgument
@@ -107,7 +108,9 @@ class Sentence:
     def _readout(self, causal: bool) -> Any:
         if "auto" not in self._readouts:
             options: dict[str, Any] = {"causal": causal, "module": self.module}
-            self._readouts["auto"], _ = choose_readout(self.model, self._inputs, self._mask, **options)
+            self._readouts["auto"], reason = choose_readout(self.model, self._inputs, self._mask, **options)
+            if self.module is not self.model and ASSUMED in reason:  # the module may have a head that reads elsewhere
+                warnings.warn(f"readout of {type(self.module).__name__}: {reason}", UserWarning, stacklevel=2)
         return self._readouts["auto"]
 
     @cached_property

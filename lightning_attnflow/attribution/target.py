@@ -131,6 +131,21 @@ def check_target(target: int | None, logits: torch.Tensor) -> int:
     return int(target)
 
 
+def class_of(name: str, model: PreTrainedModel) -> int:
+    """Return the class with a name in the config of a model.
+
+    Raises:
+        InputError: none or several classes of that name.
+    """
+    names = {int(number): str(label) for number, label in (getattr(model.config, "id2label", None) or {}).items()}
+    found = [number for number, label in names.items() if label == name]
+    if len(found) != 1:
+        known = ", ".join(map(repr, list(names.values())[:20])) + (", ..." if len(names) > 20 else "")
+        expected = f"the number of a class, or one of the names {known}" if names else "the number of a class"
+        raise InputError("target", got=repr(name) + f", {len(found)} classes" * bool(found), expected=expected)
+    return found[0]
+
+
 def transformer_of(model: Any) -> PreTrainedModel:
     """Return the Hugging Face model of an encoder or decoder, or of the module around it."""
     expected = "a Hugging Face model, or a module that contains one"
@@ -253,8 +268,8 @@ class LogitReader:
                 f"output of {type(self.model).__name__}",
                 got="no logits" if logits is None else f"logits of shape {tuple(logits.shape)}",
                 expected="logits (batch, classes), or (batch, T, vocabulary) of a causal language model",
-                remedy="Use AutoModelForSequenceClassification or AutoModelForCausalLM; attention "
-                "methods need no logits.",
+                remedy="Use AutoModelForSequenceClassification or AutoModelForCausalLM: a head outside the Hugging "
+                "Face model is not read; attention methods need no logits.",
             )
         if logits.isnan().any():
             raise InputError(f"output of {type(self.model).__name__}", got="NaN logits", expected="numbers")

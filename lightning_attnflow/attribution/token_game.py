@@ -38,9 +38,9 @@ class TokenGame:
         model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
         tokenizer: its fast tokenizer.
         text: a string, token ids or chat messages, see ``encode_text``.
-        target: class of the payoff; for a causal language model a token, as its id or a string, a pair of tokens whose
-            payoffs are subtracted, or a string of several tokens, whose log-probabilities are added. Default: the
-            predicted one.
+        target: class of the payoff, as its number or its name in ``config.id2label``; for a causal language model a
+            token, as its id or a string, a pair of tokens whose payoffs are subtracted, or a string of several tokens,
+            whose log-probabilities are added. Default: the predicted one.
         payoff: ``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy``, or a
             function (logits (m, C), target) -> (m,).
         players: ``tokens``, ``words``, or spans, pairs of character offsets that contain every token once.

@@ -1,4 +1,4 @@
-"""Targets of a causal language model: a token, the difference of two tokens, or a string of several tokens."""
+"""What a payoff is about: a class; or a token, the difference of two tokens or a string of a causal language model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from lightning_attnflow._checks import check_text, is_integer
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.baseline import single_token
-from lightning_attnflow.attribution.target import LogitReader, Payoff, check_target
+from lightning_attnflow.attribution.target import LogitReader, Payoff, check_target, class_of
 from lightning_attnflow.errors import InputError
 
 TargetArgument = int | str | Sequence[int | str]
@@ -38,6 +38,8 @@ class Target:
             return cls()
         if is_integer(target):
             return cls((int(target),))
+        if not reader.is_causal_lm and isinstance(target, str):
+            return cls((class_of(target, reader.model),))
         if not reader.is_causal_lm:
             return cls((target,))  # type: ignore[arg-type]  # refused by `checked`, which knows the number of classes
         if isinstance(target, str):

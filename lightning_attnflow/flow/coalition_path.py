@@ -175,7 +175,7 @@ class _Steps:
         if not states or not logits.requires_grad:
             got = "no gradient from the logits to the hidden states" if states else "no hidden states"
             raise CaptureError(type(self._model).__name__, got=got, expected="the hidden states of every layer")
-        check_layers(states, self.records, self._model)
+        check_layers(states, self.records, self._model, tuple(points.shape[:2]))
         payoffs, multipliers = self._payoff_multipliers(logits, rules)
         weights = torch.cat([signs, signs.new_zeros(1)]).to(multipliers.dtype)  # no step begins at the last point
         multipliers = multipliers * weights.reshape(-1, *(1,) * (multipliers.ndim - 1))

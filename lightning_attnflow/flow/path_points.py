@@ -190,12 +190,22 @@ def check_gradients(gradients: Sequence[Tensor | None], model: Any) -> None:
         )
 
 
-def check_layers(states: Sequence[Tensor], records: Sequence[AttentionRecord], model: Any) -> None:
-    """Raise unless hidden states have one shape, and attention was recorded in every layer or in none."""
+def check_layers(
+    states: Sequence[Tensor], records: Sequence[AttentionRecord], model: Any, shape: tuple[int, ...]
+) -> None:
+    """Raise unless all hidden states have one shape (B, T, D), and attention was recorded in every layer or in none.
+
+    Args:
+        states: the hidden states that the model returned.
+        records: of its attention.
+        model: the model.
+        shape: (B, T) of the inputs.
+    """
     name, n_layers = type(model).__name__, len(states) - 1
     shapes = {str(tuple(state.shape)) if isinstance(state, Tensor) else type(state).__name__ for state in states}
-    if len(shapes) > 1:
-        raise CaptureError(name, got=f"states {sorted(shapes)}", expected="hidden states (B, T, D) of all layers")
+    if len(shapes) > 1 or any(state.ndim != 3 or state.shape[:2] != shape for state in states):
+        expected = f"hidden states {(*shape, 'D')} of all layers".replace("'", "")
+        raise CaptureError(name, got=f"hidden states {', '.join(sorted(shapes))}", expected=expected)
     if not all(state.requires_grad for state in states):
         raise CaptureError(name, got="no gradient of a hidden state", expected="a differentiable model")
     problem = f"{len(records)} recorded attentions in {n_layers} layers" if len(records) not in (0, n_layers) else ""
@@ -224,11 +234,12 @@ def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
     runs = [(points, [position for _, position in run]) for points, run in groupby(rows, key=itemgetter(0))]
     parts = [points.padded_inputs(positions, length) for points, positions in runs]
     records.clear()
-    output = _forward(model, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    inputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    output = _forward(model, inputs)
     states = output.hidden_states
     if not states:
         raise CaptureError(type(model).__name__, got="no hidden states", expected="the hidden states of every layer")
-    check_layers(states, records, model)
+    check_layers(states, records, model, tuple(inputs["inputs_embeds"].shape[:2]))
     logits = output.logits.split([len(positions) for _, positions in runs])
     payoffs = torch.cat([points.payoffs(part) for (points, _), part in zip(runs, logits, strict=True)])
     check_payoffs(payoffs)

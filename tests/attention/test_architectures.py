@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 
-from lightning_attnflow import capture_attention, explain
+from lightning_attnflow import capture_attention, conductance_flow, explain
 from lightning_attnflow.attribution.target import LogitReader
 from lightning_attnflow.callbacks.model_check import check_model
 from lightning_attnflow.errors import AttnFlowError, CaptureError
@@ -29,6 +29,7 @@ SIZES: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "d_kv": 8,
+    "num_kv_shared_layers": 0,
     "pad_token_id": 0,
     "bos_token_id": 2,
     "eos_token_id": 3,
@@ -105,6 +106,18 @@ def test_models_without_attention_probabilities_are_refused_without_false_advice
         return  # refused by its config
     with pytest.raises(AttnFlowError):
         check_model(model, "attention", has_tokenizer=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("Gemma3nForCausalLM", r"hidden states \(4, \d+, 7, 32\); expected hidden states \(\d+, 7, D\) of all layers"),
+        ("DoryForCausalLM", "keys of 14 positions for 7 queries"),
+    ],
+)
+def test_layers_whose_states_or_keys_are_not_the_positions_have_no_conductance(name: str, got: str) -> None:
+    with pytest.raises(CaptureError, match=got):
+        conductance_flow(_built(name), models.tokenizer(), TEXT, baseline="so")
 
 
 @pytest.mark.parametrize("name", ["BloomForCausalLM", "CTRLForSequenceClassification", "DogeForSequenceClassification"])

@@ -216,6 +216,47 @@ def test_models_that_take_neither_token_types_nor_output_attentions_are_explaine
     np.testing.assert_allclose(games[0].values, games[1].values, atol=1e-6)
 
 
+class _OnlyFused(BertModel):
+    """Fails with eager attention, as some models do for some lengths."""
+
+    def forward(self, **inputs: Any) -> Any:
+        if self.config._attn_implementation == "eager":
+            raise RuntimeError("no eager attention")
+        return super().forward(**inputs)
+
+
+def test_errors_of_eager_attention_are_refused_at_every_capture_and_those_of_the_model_are_its_own() -> None:
+    model = _OnlyFused(models.bert().config)
+    for _ in range(4):  # the outputs of the third are not compared
+        with pytest.raises(CaptureError, match="got RuntimeError with eager attention: no eager attention"):
+            capture_attention(model, models.padded_batch())
+    encoder = models.bert()
+    for _ in range(4):
+        with pytest.raises(IndexError, match="out of range"):
+            capture_attention(encoder, {"input_ids": torch.tensor([[1, models.VOCABULARY]])})
+    encoder.config._attn_implementation = "eager"
+    with pytest.raises(IndexError, match="out of range"):
+        capture_attention(encoder, {"input_ids": torch.tensor([[1, models.VOCABULARY]])})
+
+
+def test_a_compiled_model_is_captured_without_compilation_and_stays_compiled() -> None:
+    compiled: list[Any] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    plain, model, batch = models.bert(), models.bert(), models.padded_batch()
+    model.compile(backend=backend)
+    call = model._compiled_call_impl
+    for mine, expected in zip(capture_attention(model, batch), capture_attention(plain, batch), strict=True):
+        assert torch.equal(mine, expected)
+    assert not compiled
+    assert model._compiled_call_impl is call
+    model(**batch)
+    assert compiled
+
+
 def test_models_that_change_in_their_first_forward_pass_are_captured_and_restored() -> None:
     config = BigBirdConfig(vocab_size=models.VOCABULARY, block_size=4, num_random_blocks=1, **models._SIZE)
     with torch.random.fork_rng():

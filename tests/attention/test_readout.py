@@ -208,6 +208,12 @@ class ByOptions(Wrapped):
         return self._head(batch["input_ids"], batch["attention_mask"])[:, 0]  # one score
 
 
+class LikeSentenceTransformer(Wrapped):
+    def forward(self, features):
+        states = self.encoder(features["input_ids"], features["attention_mask"]).last_hidden_state
+        return {**features, "token_embeddings": states, "sentence_embedding": self.pool(states)}
+
+
 class Hidden(Wrapped):
     def forward(self, **batch):
         return self.encoder(**batch)  # with a pooled output that the training step may not use
@@ -217,7 +223,7 @@ class NoForward(Wrapped):
     pass
 
 
-@pytest.mark.parametrize("kind", [ByName, OfBatch, ByPosition, ByOptions])
+@pytest.mark.parametrize("kind", [ByName, OfBatch, ByPosition, ByOptions, LikeSentenceTransformer])
 @pytest.mark.parametrize(
     ("pool", "expected"),
     [
@@ -248,6 +254,10 @@ def test_the_mean_is_assumed_where_the_forward_of_the_module_returns_no_logits(k
     mask = torch.ones(3, dtype=torch.bool)
     readout, reason = choose_readout(module.encoder, inputs, mask, causal=False, module=module)
     assert (readout, "mean pooling is assumed" in reason) == ("mean", True)
+    with pytest.warns(
+        UserWarning, match=f"readout of {kind.__name__}: .*mean pooling is assumed; for .CLS. pass readout"
+    ):
+        Sentence(module, models.tokenizer(), TEXT).network()
 
 
 def test_padding_does_not_hide_that_a_model_is_causal():

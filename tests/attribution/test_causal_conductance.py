@@ -115,5 +115,5 @@ def test_unusable_targets_are_refused(encoder, tokenizer, causal, causal_tokeniz
             conductance_flow(causal, causal_tokenizer, TEXT, target=target)
     with pytest.raises(InputError, match="log_probability or probability"):
         conductance_flow(causal, causal_tokenizer, TEXT, target="bcd", payoff="logit_margin")
-    with pytest.raises(InputError, match="a class in 0"):
+    with pytest.raises(InputError, match="one of the names 'LABEL_0'"):
         conductance_flow(encoder, tokenizer, TEXT, target="fine")

@@ -22,9 +22,18 @@ def logits_of(model: Any) -> torch.Tensor:
         return model.eval()(**models.tokenizer()(TEXT, return_tensors="pt")).logits[0].double()
 
 
-def value(model: Any, payoff: Any, target: int | None = None) -> float:
+def value(model: Any, payoff: Any, target: int | str | None = None) -> float:
     game = TokenGame(model, models.tokenizer(), TEXT, payoff=payoff, target=target)
     return float(game(np.ones((1, game.n_players), dtype=bool))[0])
+
+
+def test_a_class_may_be_given_by_its_name() -> None:
+    model = models.bert_classifier(num_labels=3, id2label={0: "bad", 1: "good", 2: "good"})
+    assert value(model, "logit_margin", "bad") == value(model, "logit_margin", 0)
+    flow = conductance_flow(model, models.tokenizer(), TEXT, target="bad", edges=False)
+    assert (flow.target, flow.target_name) == (0, "bad")
+    with pytest.raises(InputError, match="got 'good', 2 classes; expected the number of a class, or one of the names"):
+        value(model, "logit_margin", "good")
 
 
 @pytest.mark.parametrize("target", [0, 1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
 from lightning_attnflow.attribution import METHODS, explain
@@ -23,6 +24,10 @@ TEXT = "A greatly fine film, not bad!"
         ({"method": "shapley", "budget": 3}, "budget: got 3; expected an integer >= 18"),
         ({"method": "shapley", "confidence": 1.5}, "confidence"),
         ({"method": "shapley", "target": 7}, "a class in 0..2"),
+        ({"method": "shapley", "target": "good"}, "got 'good'; expected the number of a class, or one of the names"),
+        ({"method": "shapley", "target": ("good", "bad")}, "a class in 0..2"),
+        ({"method": "rollout", "truncate": "yes"}, "truncate: got 'yes'; expected True or False"),
+        ({"method": "rollout", "truncate": np.array([])}, "truncate"),
         ({"method": "shapley", "grouping": "mean"}, "grouping"),
         ({"method": "saliency", "payoff": "correctness"}, "a payoff with a gradient"),
         ({"method": "smooth_grad", "noise": 0.0}, "noise"),

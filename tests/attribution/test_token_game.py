@@ -162,7 +162,7 @@ def test_error_for_a_nan_payoff_contains_the_coalition(encoder, tokenizer):
     [
         ({"target": 3}, "a class in 0..2"),
         ({"target": -1}, "a class in 0..2"),
-        ({"target": "positive"}, "a class in 0..2"),
+        ({"target": "positive"}, "one of the names 'LABEL_0', 'LABEL_1', 'LABEL_2'"),
         ({"payoff": "accuracy"}, "correctness, negative_entropy"),
         ({"masking": "zeros"}, "'mask', 'zero_embedding', 'drop'"),
         ({"players": "letters"}, "'tokens', 'words'"),

@@ -46,7 +46,8 @@ def test_token_game_accepts_a_module_around_the_model(encoder, tokenizer):
 def test_games_need_a_model_with_logits(encoder, tokenizer):
     with pytest.raises(InputError, match=r"got no logits; .*attention methods need no logits"):
         explain(Module(encoder.bert), tokenizer, TEXT, method="leave_one_out")
-    assert len(explain(Module(encoder.bert), tokenizer, TEXT, method="rollout")) == 5
+    with pytest.warns(UserWarning, match="readout of Module: .*mean pooling is assumed"):
+        assert len(explain(Module(encoder.bert), tokenizer, TEXT, method="rollout")) == 5
 
 
 def test_several_models_are_rejected(encoder, tokenizer):
