@@ -14,10 +14,8 @@ from lightning_attnflow.attention.transformer import accepts, shaped_inputs
 
 FAILED = "no gradient:"
 NO_LOGITS = "no logits of the whole text"
-_OUTPUTS = (
-    "logits",
-    "sentence_embedding",
-)  # of a module with several outputs; the latter is that of a SentenceTransformer
+_OUTPUTS = ("logits", "sentence_embedding")
+"""Names under which a Hugging Face model and a SentenceTransformer return what the readout is about."""
 
 
 def gradient_norms(whole: Any, model: Any, inputs: Mapping[str, Any], columns: Tensor) -> tuple[Tensor | None, str]:

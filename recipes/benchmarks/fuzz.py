@@ -2,8 +2,8 @@
 
 A call must return, raise an error of this package, or a TypeError for a wrong signature. It must leave the random
 number generators, warning filters, log levels, environment, working directory, torch threads and models as they were,
-leave no file behind if it fails, and give at most three warnings. Prints the number of
-calls and the problems, each with an example.
+leave no file behind if it fails, and give at most three warnings. Prints the number of calls and the problems, each
+with an example.
 
     python recipes/benchmarks/fuzz.py [--cases 10000] [--seed 0] [--only explain read_sentences]
 """
