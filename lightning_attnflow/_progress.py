@@ -13,6 +13,7 @@ from lightning_attnflow.errors import MissingDependencyError
 
 Item = TypeVar("Item")
 DELAY = 2.0  # seconds before a bar appears
+_WIDE = 100  # columns of a terminal that has room for a bar and the elapsed time beside a long description
 _active = False  # nested bars are not drawn
 
 
@@ -44,7 +45,7 @@ class ProgressBar:
             except MissingDependencyError:  # an optional bar is not drawn without rich
                 self._started = float("inf")
         if self._drawn is not None:
-            self._drawn.update(self._task, completed=self._completed, total=self._total, description=self._description)
+            self._drawn.update(self._task, **self._state())
 
     def print(self, text: str) -> None:
         """Print a line above the bar if it is drawn."""
@@ -54,21 +55,31 @@ class ProgressBar:
     def _draw(self) -> None:
         global _active
         rich = require("rich.progress", extra="valuation", purpose="the progress bar")
+        table_column = require("rich.table", extra="valuation", purpose="the progress bar").Column
         console = require("rich.console", extra="valuation", purpose="the progress bar").Console(stderr=True)
-        columns = (
-            rich.TextColumn("{task.description}"),
-            rich.BarColumn(),
-            rich.TextColumn("{task.completed:.0f} of {task.total:.0f} " + self._unit)
-            if self._total is not None
-            else rich.TextColumn("{task.completed:.0f} " + self._unit),
-            rich.TimeElapsedColumn(),
-            rich.TextColumn("remaining"),
+        is_wide = console.width >= _WIDE
+        # only the description, or in a wide terminal the bar, gives way: numbers and the remaining time stay whole
+        flexible = table_column(ratio=None if is_wide else 1, no_wrap=True, overflow="ellipsis")
+        columns = [
+            rich.TextColumn("{task.description}", table_column=flexible, markup=False),
+            *([rich.BarColumn(bar_width=None, table_column=table_column(ratio=1))] if is_wide else []),
+            rich.TextColumn("{task.fields[count]}"),
+            *([rich.TimeElapsedColumn()] if is_wide else []),
             rich.TimeRemainingColumn(),
+            rich.TextColumn("left"),
+        ]
+        self._drawn = self._stack.enter_context(
+            rich.Progress(*columns, console=console, transient=not self._always, expand=True)
         )
-        self._drawn = self._stack.enter_context(rich.Progress(*columns, console=console, transient=not self._always))
-        self._task = self._drawn.add_task(self._description, total=self._total, completed=self._completed)
+        self._task = self._drawn.add_task(**self._state())
         _active = True
         self._stack.callback(_deactivate)
+
+    def _state(self) -> dict[str, Any]:
+        """Arguments of a rich task."""
+        of_total = "" if self._total is None else f" of {self._total:.0f}"
+        count = f"{self._completed:.0f}{of_total} {self._unit}".rstrip()
+        return {"completed": self._completed, "total": self._total, "description": self._description, "count": count}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import sys
 
 import pytest
@@ -58,8 +59,29 @@ def test_nested_loops_have_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_required_bar_is_drawn_without_delay_and_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
-    with progress_bar(None, "permutations", unit="done", always=True) as bar:
+    with progress_bar(None, "permutations", unit="steps", always=True) as bar:
         bar.update(3, total=6, description="more permutations")
         bar.print("a line above the bar")
     assert "a line above the bar" in stderr.getvalue()
     assert "more permutations" in stderr.getvalue()
+    assert "3 of 6 steps" in stderr.getvalue()
+
+
+@pytest.mark.parametrize("columns", [60, 70, 80, 99, 100, 120, 200])
+def test_a_long_description_leaves_the_numbers_and_the_remaining_time_whole(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    description = "2960 helpful, 1449 harmful, 4262 undecided"
+    with progress_bar(10_000_000, "Data Shapley", unit="permutations", always=True) as bar:
+        for completed in range(50):
+            bar.update(completed, description=description)
+    lines = stderr.getvalue().splitlines()
+    assert len(lines) == 1
+    assert len(lines[0]) <= columns
+    shown, remaining = re.fullmatch(r"(.*?) +(?:\S* )?49 of 10000000 permutations (.* left)", lines[0]).groups()
+    assert re.fullmatch(r"(\d+:\d\d:\d\d )?\d+:\d\d:\d\d left" if columns >= 100 else r"\d+:\d\d:\d\d left", remaining)
+    assert description.startswith(shown.removesuffix("…").rstrip())
+    assert len(shown) >= 12

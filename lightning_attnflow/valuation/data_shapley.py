@@ -19,7 +19,7 @@ from lightning_attnflow.shapley import Game, GroupedGame, MaxPermutations, Stop,
 from lightning_attnflow.shapley.game import Bounds, evaluate_empty_and_full, marginal_bounds
 from lightning_attnflow.valuation.ledger import Ledger
 from lightning_attnflow.valuation.result import DataShapleyEstimate, DataShapleyResult
-from lightning_attnflow.valuation.runtime_estimate import RunProgress, total_samples
+from lightning_attnflow.valuation.runtime_estimate import RunProgress, total_permutations
 from lightning_attnflow.valuation.sampling import SampleSettings
 from lightning_attnflow.valuation.work_queue import WorkQueue
 from lightning_attnflow.valuation.workers import check_workers, sample_source, thread_limit, torch_threads
@@ -152,8 +152,8 @@ class DataShapley:
             problem = self.stop.error_if_unreachable(estimate)
             if problem is not None:
                 raise problem
-            steps = "pairs of permutations" if estimate.permutations_per_sample == 2 else "permutations"
-            bar = progress_bar(total_samples(self.stop, estimate), "Data Shapley", unit=steps, always=self.progress)
+            total = total_permutations(self.stop, estimate)
+            bar = progress_bar(total, "Data Shapley", unit="permutations", always=self.progress)
             report = RunProgress(stack.enter_context(bar), self.stop, estimate, self.n_jobs)
             if seconds:
                 with torch_threads(self.threads):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_choice, check_integer, check_items, check_text
 from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
+from lightning_attnflow._progress import progress_bar
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.limits import length_limit, position_limit
 from lightning_attnflow.attention.transformer import find_transformer
@@ -135,7 +136,8 @@ def _encode(
     same = [order] if can_pad else np.split(order, np.flatnonzero(np.diff(np.array(lengths)[order])) + 1)
     indices = [rows for part in same for rows in np.array_split(part, -(-len(part) // batch_size))]
     batches = []
-    with eval_mode(encoder), torch.no_grad():
+    bar = progress_bar(sum(lengths), "encoding texts", unit="tokens")
+    with eval_mode(encoder), torch.no_grad(), bar as progress:
         for rows in indices:
             # padding on the left would shift the positions of models with absolute positions
             options: dict[str, Any] = {"padding": True, "padding_side": "right"} if can_pad else {}
@@ -145,6 +147,7 @@ def _encode(
             weight = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             pooled = hidden[:, 0] if pooling == "first" else (hidden * weight).sum(dim=1) / weight.sum(dim=1)
             batches.append(pooled.float().cpu().numpy())
+            progress.advance(sum(lengths[row] for row in rows))
     features = np.empty((len(texts), batches[0].shape[1]), dtype=np.float32)
     features[np.concatenate(indices)] = np.concatenate(batches)
     return features

@@ -10,11 +10,14 @@ from lightning_attnflow._optional import require
 
 SIGNS = {"helpful": "green", "harmful": "red", "undecided": "dim"}
 """Signs of a value and their styles in the terminal."""
+_UNDECIDED = "? after a value: its 95% interval contains 0"
 _LABEL_WIDTH = 9  # characters, so that most of an 80-column line is left for the text
 
 
 def rich_lines(title: str, rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return a rich table with one line for each row; the text gets the remaining width.
+
+    Values are coloured by their sign; those whose sign is undecided are followed by a question mark.
 
     Args:
         title: above the table.
@@ -28,7 +31,7 @@ def rich_lines(title: str, rows: Sequence[Mapping[str, Any]]) -> Any:
     table.padding, table.pad_edge = (0, 1, 0, 0), False
     first = rows[0] if rows else {}
     numbers = [name for name in ("score", "value") if any(_is_finite(row.get(name)) for row in rows)]
-    words = [name for name in ("sign", "label", "suggested") if name in first]
+    words = [name for name in ("label", "suggested") if name in first]
     words = [name for name in words if any(row[name] is not None for row in rows)]
     for name in ("row", *numbers):
         table.add_column(name, justify="right", no_wrap=True)
@@ -36,11 +39,20 @@ def rich_lines(title: str, rows: Sequence[Mapping[str, Any]]) -> Any:
         table.add_column(name, no_wrap=True, max_width=_LABEL_WIDTH, overflow="ellipsis")
     table.add_column("text", no_wrap=True, ratio=1, overflow="ellipsis")
     formats = {name: _format([row[name] for row in rows], signed=name == "value") for name in numbers}
+    has_undecided = "value" in numbers and any(row.get("sign") == "undecided" for row in rows)
+    if has_undecided:
+        table.caption, table.caption_justify = _UNDECIDED, "left"
     for row in rows:
         content = row.get("text") or (f"id {row['id']}" if "id" in row else "")
+        cells = {name: formats[name].format(row[name]) for name in numbers}
+        if has_undecided:
+            cells["value"] += "?" if row["sign"] == "undecided" else " "
         table.add_row(
             str(row["row"]),
-            *(formats[name].format(row[name]) for name in numbers),
+            *(
+                text(cell, style=SIGNS.get(row.get("sign"), "") if name == "value" else "")
+                for name, cell in cells.items()
+            ),
             *(text("" if row[name] is None else str(row[name]), style=_style(name, row)) for name in words),
             text(" ".join(str(content).split())),  # not markup: a sentence may contain [brackets]
         )
@@ -48,8 +60,6 @@ def rich_lines(title: str, rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _style(name: str, row: Mapping[str, Any]) -> str:
-    if name == "sign":
-        return SIGNS[row["sign"]]
     return "red" if name == "suggested" and row["suggested"] != row.get("label") else ""
 
 

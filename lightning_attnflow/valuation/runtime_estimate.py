@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_INTERVALS = 1.0  # intervals of thousands of players are too sl
 
 
 class RunProgress:
-    """Reports the expected runtime, the completed samples and the number of players whose sign is decided."""
+    """Reports the expected runtime, the completed permutations and the number of players whose sign is decided."""
 
     def __init__(self, bar: ProgressBar, stop: Stop, estimate: PermutationEstimate, n_jobs: int) -> None:
         self._bar, self._stop, self._estimate = bar, stop, estimate
@@ -55,7 +55,8 @@ class RunProgress:
         if time.monotonic() - self._last_intervals > _SECONDS_BETWEEN_INTERVALS and done > 1:
             self._last_intervals = time.monotonic()
             description = decided_signs(self._estimate)
-        self._bar.update(done, total=total_samples(self._stop, self._estimate), description=description)
+        total = total_permutations(self._stop, self._estimate)
+        self._bar.update(self._estimate.n_permutations, total=total, description=description)
 
     def _seconds(self, per_sample: float) -> float:
         """Expected duration of the run."""
@@ -101,12 +102,13 @@ def permutation_seconds(game: Game) -> float | None:
     return float(times[-1] + late * growth)
 
 
-def total_samples(stop: Stop, estimate: PermutationEstimate) -> float | None:
-    """Maximum number of samples of a run or, if unlimited, the number after which the criterion is evaluated next."""
+def total_permutations(stop: Stop, estimate: PermutationEstimate) -> float | None:
+    """Maximum number of permutations of a run or, if unlimited, the number at which the criterion is evaluated next."""
     remaining = stop.max_samples(estimate)
     if math.isinf(remaining):
         remaining = stop.samples_until_next_check(estimate)
-    return None if math.isinf(remaining) else estimate.n_samples + max(0.0, remaining)
+    total = (estimate.n_samples + max(0.0, remaining)) * estimate.permutations_per_sample
+    return None if math.isinf(total) else total
 
 
 def runtime_text(
@@ -132,7 +134,7 @@ def decided_signs(estimate: PermutationEstimate) -> str:
     low, high = estimate.interval()
     helpful, harmful = int((low > 0).sum()), int((high < 0).sum())
     undecided = estimate.n_players - helpful - harmful
-    return f"decided so far: {helpful} helpful, {harmful} harmful, {undecided} undecided"
+    return f"{helpful} helpful, {harmful} harmful, {undecided} undecided"
 
 
 def duration(seconds: float) -> str:

@@ -28,7 +28,7 @@ from lightning_attnflow.shapley import (
 )
 from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility, knn_game, knn_shapley
 from lightning_attnflow.valuation.result import DataShapleyResult, TruncationAudit
-from lightning_attnflow.valuation.runtime_estimate import decided_signs, total_samples
+from lightning_attnflow.valuation.runtime_estimate import decided_signs, total_permutations
 from lightning_attnflow.valuation.sampling import SampleSettings, evaluate_sample
 
 
@@ -333,12 +333,12 @@ def test_the_runtime_estimate_is_printed(capsys: pytest.CaptureFixture[str]) -> 
     assert re.search(r"One evaluation takes .*2 permutations.* at most 30 samples with 1 worker", shown)
 
 
-def test_the_progress_bar_counts_decided_signs_and_samples() -> None:
+def test_the_progress_bar_counts_decided_signs_and_permutations() -> None:
     estimate = PermutationEstimate(3, v_empty=0.0, v_full=2.0, seed=0)
     pairs = draw_permutations(0, range(100), 3)
     estimate.update(pairs, np.broadcast_to([3.0, -1.0, 0.0], pairs.shape).copy(), n_evaluations=400)
-    assert decided_signs(estimate) == "decided so far: 1 helpful, 1 harmful, 1 undecided"
-    assert total_samples(MaxPermutations(300), estimate) == 150
+    assert decided_signs(estimate) == "1 helpful, 1 harmful, 1 undecided"
+    assert total_permutations(MaxPermutations(300), estimate) == 300
 
 
 def test_the_maximum_number_of_samples_of_combined_criteria() -> None:

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.label_errors_result import LabelErrors
 from lightning_attnflow.valuation.ranking import Ranking
 
 TEXTS = ["fine", '<script>alert("x")</script>', "a & b [bold]no markup[/bold] <!--rows-->", "comma, and\nnew line"]
@@ -101,12 +102,30 @@ def test_the_table_shows_the_highest_and_lowest_values() -> None:
 
 def test_the_table_prints_one_line_for_each_sentence_at_80_columns() -> None:
     texts = [f"a sentence of the training set that is too long for one line of a terminal {i}" for i in range(4)]
+    labels = ["negative"] * 4
+    errors = LabelErrors(np.array([-2.5, 1.0, 9.25, 3.0]), labels=tuple(labels), suggested=("positive",) * 4)
+    interval = np.array(INTERVAL) / 100
+    ranked = Ranking.of(VALUES / 100, interval, texts=texts, labels=labels, rows=[9078, 2, 3, 4], errors=errors)
     console = Console(file=io.StringIO(), width=80)
-    console.print(Ranking.of(VALUES / 100, np.array(INTERVAL) / 100, texts=texts, labels=["negative"] * 4).table())
+    console.print(ranked.table())
     lines = console.file.getvalue().splitlines()
-    assert len(lines) == 3 + 4  # title, header, rule
+    assert len(lines) == 3 + 4 + 1  # title, header, rule; caption
     assert all(len(line) <= 80 for line in lines)
-    assert all("a sentence of the" in line and "negative" in line and line.endswith("…") for line in lines[3:])
+    for line in lines[3:7]:
+        assert "negative" in line
+        assert re.search(r"a sentence of the training set t[^ ]*…$", line), line
+
+
+def test_the_table_marks_the_values_whose_sign_is_undecided() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(ranking().table())
+    lines = {line.split()[0]: line for line in console.file.getvalue().splitlines() if line.strip()}
+    for row in ranking():
+        assert (f"{row.value:+.3f}?" in lines[str(row.row)]) == (row.sign == "undecided")
+    assert "? after a value: its 95% interval contains 0" in console.file.getvalue()
+    console = Console(file=io.StringIO(), width=80)
+    console.print(Ranking.of(np.array([1.0, -1.0])).table())
+    assert "?" not in console.file.getvalue()
 
 
 def test_a_loaded_ranking_equals_the_saved_one(tmp_path: Path) -> None:
