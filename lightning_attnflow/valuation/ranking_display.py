@@ -49,10 +49,7 @@ def rich_lines(title: str, rows: Sequence[Mapping[str, Any]]) -> Any:
             cells["value"] += "?" if row["sign"] == "undecided" else " "
         table.add_row(
             str(row["row"]),
-            *(
-                text(cell, style=SIGNS.get(row.get("sign"), "") if name == "value" else "")
-                for name, cell in cells.items()
-            ),
+            *(text(cell, style=_style(name, row)) for name, cell in cells.items()),
             *(text("" if row[name] is None else str(row[name]), style=_style(name, row)) for name in words),
             text(" ".join(str(content).split())),  # not markup: a sentence may contain [brackets]
         )
@@ -60,6 +57,8 @@ def rich_lines(title: str, rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _style(name: str, row: Mapping[str, Any]) -> str:
+    if name == "value":
+        return SIGNS.get(row.get("sign", ""), "")
     return "red" if name == "suggested" and row["suggested"] != row.get("label") else ""
 
 
