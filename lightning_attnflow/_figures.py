@@ -18,6 +18,8 @@ SUPPORTS, OPPOSES, NEUTRAL = "#0072b2", "#d55e00", "#8c8c8c"
 """Colours of positive, negative and undecided values, distinguishable with colour-vision deficiencies (Okabe & Ito)."""
 MAX_NUMBERED = 24
 """Columns up to which the cells of a heat map contain numbers."""
+STRONGEST_MULTIPLE = 8
+"""Multiple of the uniform share from which the colour of a share is darkest, in figures and in the page of a run."""
 _LONGEST_LABEL, _LONGEST_COLUMN = 24, 16  # characters
 _NAME_SIZE = 12  # points
 
@@ -146,19 +148,41 @@ def layer_heat_map(
     return ax
 
 
-def signed_colours(values: NDArray[np.float64], darkest: float | None = None) -> NDArray[np.float64]:
+def signed_colours(values: NDArray[np.float64], darkest: float) -> NDArray[np.float64]:
     """Return colours (m, n, 3): blue where positive, orange where negative, white at 0, on one scale.
 
     Args:
         values: (m, n).
-        darkest: absolute value of the darkest colour; default: the largest absolute value.
+        darkest: absolute value of the darkest colour.
     """
     colors = require("matplotlib.colors", extra="plots", purpose="figures")
     ends = np.array([colors.to_rgb(OPPOSES), colors.to_rgb(SUPPORTS)])
-    largest = np.abs(values).max(initial=0.0) if darkest is None else darkest
-    strength = (values / (largest or 1.0))[..., None]
+    strength = (values / (darkest or 1.0))[..., None]
     mixed: NDArray[np.float64] = 1.0 - np.abs(strength) * (1.0 - np.where(strength > 0, ends[1], ends[0]))
     return mixed
+
+
+def share_colours(
+    shares: NDArray[np.float64], n: int, *, special: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Return colours (m, k, 3) on one scale for all figures: blue, logarithmic in the multiple of the uniform share.
+
+    Args:
+        shares: (m, k), parts of 1.
+        n: number of parts, of which k are drawn.
+        special: bool (k,), columns coloured grey.
+    """
+    colormaps = require("matplotlib", extra="plots", purpose="figures").colormaps
+    strength = np.log(np.clip(shares * n, 1.0, STRONGEST_MULTIPLE)) / np.log(STRONGEST_MULTIPLE)
+    colours: NDArray[np.float64] = colormaps["Blues"](0.85 * strength)[..., :3]
+    if special is not None:
+        colours[:, special] = colormaps["Greys"](0.6 * strength[:, special])[..., :3]
+    return colours
+
+
+def share_legend(n: int) -> str:
+    """Return what the colours of shares of n parts mean."""
+    return f"white: up to {100 / n:.2g}% (uniform), darkest: {STRONGEST_MULTIPLE} times it"
 
 
 def _framed_axes(

@@ -5,8 +5,8 @@
     python recipes/debug_a_run.py
     python recipes/pictures.py
 
-Writes `viewer_network.png`, `viewer_training.gif` and `viewer_verdict.png`. The pictures of the flow functions,
-`attention_flow.png` and `conductance_flow.png`, are written by `finetune_sentiment.py` into the directory of its log.
+Writes `viewer_network.png`, `viewer_training.gif` and `viewer_verdict.png`. The picture `conductance_flow.png` is
+written by `finetune_sentiment.py` into the directory of its log.
 """
 
 from __future__ import annotations

@@ -57,7 +57,11 @@ def drawn_warnings(labels: list[str]) -> list[str]:
         figures = [
             value_bars(values, labels=labels, title=labels[0]).figure,
             layer_heat_map(
-                signed_colours(values[None]), [[""] * len(labels)], rows=["layer 0"], columns=labels, title=labels[0]
+                signed_colours(values[None], 1.0),
+                [[""] * len(labels)],
+                rows=["layer 0"],
+                columns=labels,
+                title=labels[0],
             ).figure,
         ]
         for figure in figures:

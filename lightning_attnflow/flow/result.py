@@ -121,7 +121,9 @@ class AttentionFlow(SavedResult):
         return to_dataframe(columns | {"binding_cut": self.binding_cut.ravel()})
 
     def plot(self, *, labels: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
-        """Draw the values as a heat map, layers x players, with one colour scale; saturated layers are hatched.
+        """Draw the values as a heat map, layers x players; saturated layers are hatched.
+
+        Colours show the share of the flow of a layer on the scale of ``flow_heatmap``.
 
         Args:
             labels: names of the players; default: those of the flow, or their numbers.
@@ -131,18 +133,19 @@ class AttentionFlow(SavedResult):
             InputError: not one label per player.
             MissingDependencyError: matplotlib is not installed.
         """
-        from lightning_attnflow._figures import layer_heat_map, signed_colours
+        from lightning_attnflow._figures import layer_heat_map, share_colours, share_legend
 
         named = self if labels is None else self.with_labels(labels)
-        shown = np.where(self.is_saturated[:, None], 0.0, self.values)  # the colour scale ignores saturated layers
+        n = self.values.shape[1]
+        shares = self.values / np.maximum(self.values.sum(axis=1, keepdims=True), 1e-12)
         return layer_heat_map(
-            signed_colours(shown),
+            share_colours(shares, n),
             [[f"{value:.2f}" if value > 0 else "" for value in row] for row in self.values],
             rows=[f"layer {layer}" for layer in self.layers],
-            columns=named.labels or [str(player) for player in range(self.values.shape[1])],
+            columns=named.labels or [str(player) for player in range(n)],
             hatched=self.is_saturated,
             note="saturated: not importance",
-            caption=f"flow to the readout ({self.method})",
+            caption=f"flow to the readout ({self.method})\n{share_legend(n)}",
             ax=ax,
         )
 

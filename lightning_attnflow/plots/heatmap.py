@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
-from lightning_attnflow._figures import MAX_NUMBERED, layer_heat_map
+from lightning_attnflow._figures import MAX_NUMBERED, layer_heat_map, share_colours, share_legend
 from lightning_attnflow._optional import require
 from lightning_attnflow.plots.sentence_flow import SentenceFlow
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words: int = 60) -> Figure:
     """Draw the attention flow of every layer over the words, with the readout at the top.
 
-    Each row is a distribution. Numbers are percentages of the flow of the row (omitted for more than 24 words). Words
-    are coloured relative to the largest word of the row; special tokens are grey on a scale from 0 to 100%. Saturated
-    layers, where trivial cuts decide most tokens, are hatched and labelled: their flow does not measure importance.
+    Each row is a distribution. Numbers are percentages of the flow of the row (omitted for more than 24 words).
+    Colours are the same in every figure: white up to the uniform share (1 / number of tokens), darkest from 8 times it,
+    on a logarithmic scale; words are blue, special tokens grey. Saturated layers, where trivial cuts decide most
+    tokens, are hatched and labelled: their flow does not measure importance.
 
     Args:
         sentence: result of ``sentence_flow``, or ``attention`` of an entry of ``AttentionFlowMonitor.latest``.
@@ -46,16 +47,11 @@ def draw_heatmap(axes: Axes | None, sentence: SentenceFlow, *, title: str | None
     total = np.maximum(sentence.values.sum(axis=1, keepdims=True), 1e-12)
     share = (sentence.values / total)[:, :n_words]
     special = sentence.special[:n_words]
-    largest = np.max(share[:, ~special], axis=1, initial=1e-12)[:, None]  # the words may have no flow
-    colormaps = require("matplotlib", extra="plots", purpose="figures").colormaps
-    colours = colormaps["Blues"](0.85 * np.minimum(share / largest, 1.0))[..., :3]  # (L + 1, n, 3)
-    colours[:, special] = colormaps["Greys"](0.6 * share[:, special])[..., :3]
     saturated = np.array([sentence.is_saturated(layer) for layer in range(len(share))])
-    margin = [
-        "" if hidden else f"largest: {100 * largest[layer, 0]:.1f}%" for layer, hidden in enumerate(saturated[:-1])
-    ]
+    largest = share[:, ~special].max(axis=1, initial=0.0)
+    margin = ["" if hidden else f"largest: {100 * largest[layer]:.1f}%" for layer, hidden in enumerate(saturated[:-1])]
     return layer_heat_map(
-        colours,
+        share_colours(share, len(sentence.labels), special=special),
         [[_percent(value) for value in row] for row in 100 * share],
         rows=[*(f"layer {layer}" for layer in range(sentence.n_layers)), "readout"],
         columns=sentence.labels[:n_words],
@@ -64,7 +60,7 @@ def draw_heatmap(axes: Axes | None, sentence: SentenceFlow, *, title: str | None
         note="saturated: not importance",
         margin=margin,
         title=sentence.text if title is None else title,
-        caption=_caption(len(sentence.labels) - n_words, n_words),
+        caption=_caption(len(sentence.labels), n_words),
         ax=axes,
     )
 
@@ -76,11 +72,11 @@ def rendered(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _caption(n_hidden: int, n_words: int) -> str:
+def _caption(n: int, n_words: int) -> str:
     """Return two lines, short enough for the narrowest figure."""
     numbers = "% of the row's flow; " if n_words <= MAX_NUMBERED else ""
-    hidden = f"; {n_hidden} more words not drawn" if n_hidden else ""
-    return f"{numbers}blue: relative to the row's largest word\ngrey: special tokens{hidden}"
+    hidden = f"; {n - n_words} more words not drawn" if n > n_words else ""
+    return f"{numbers}{share_legend(n)}\ngrey: special tokens{hidden}"
 
 
 def _percent(value: float) -> str:

@@ -63,11 +63,21 @@ def test_saturated_rows_are_hatched_and_have_no_numbers() -> None:
 
 
 def test_special_tokens_are_grey_and_words_are_blue() -> None:
-    (axes,) = flow_heatmap(sentence()).axes
+    (axes,) = flow_heatmap(sentence(9)).axes
     red, _green, blue = np.moveaxis(np.asarray(axes.images[0].get_array()), -1, 0)
     np.testing.assert_allclose(red[:, 0], blue[:, 0], atol=0.02)
     assert (blue[0, 1:] > red[0, 1:]).all()
-    assert (np.diff(red[0, 1:]) < 0).all()  # more flow is darker
+    assert (np.diff(red[0, 5:]) < 0).all()  # more flow than the uniform share is darker
+    assert (red[0, 1:5] == red[0, 1]).all()  # less is white
+
+
+def test_a_uniform_row_is_white_and_the_caption_states_the_scale() -> None:
+    flat, peaked = np.full(4, 0.25), np.array([0.1, 0.1, 0.1, 0.7])
+    figure = flow_heatmap(sentence(values=np.array([flat, peaked, np.eye(4)[0]])))
+    pixels = np.asarray(figure.axes[0].images[0].get_array())
+    assert pixels[0].min() > 0.95
+    assert pixels[1, 3].min() < 0.6
+    assert any("white: up to 25% (uniform), darkest: 8 times it" in text for text in texts(figure))
 
 
 def test_the_caption_states_the_number_of_omitted_words() -> None:
