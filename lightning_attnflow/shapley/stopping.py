@@ -46,6 +46,14 @@ class Stop(ABC):
 
     A criterion on errors may never be met, for example `SignDecided` if a player has value 0. Combine it with a limit:
     ``IntervalBelow(0.01) | MaxEvaluations(100_000)``. With ``&``, sampling continues past the limit that is met first.
+
+    Example:
+        >>> import numpy as np
+        >>> from lightning_attnflow.shapley import FunctionGame, permutation_shapley
+        >>> game = FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=20)
+        >>> stop = TopDecided(1) | MaxPermutations(50)  # equal players: the first is never met
+        >>> permutation_shapley(game, stop=stop).n_permutations
+        50
     """
 
     @abstractmethod

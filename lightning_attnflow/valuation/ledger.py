@@ -171,6 +171,19 @@ def merge_ledgers(sources: Iterable[str | Path], into: str | Path) -> int:
 
     Raises:
         LedgerError: the configurations differ, or ledgers contain different marginals of one permutation.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from lightning_attnflow.shapley import MaxPermutations
+        >>> from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility
+        >>> features, labels = np.array([[0.0], [0.2], [1.0], [0.9]]), [0, 0, 1, 1]
+        >>> utility = FrozenEncoderUtility(features, labels, features, labels)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ledgers = [f"{folder}/{seed}.jsonl" for seed in (0, 1)]
+        ...     for seed, path in enumerate(ledgers):
+        ...         run = DataShapley(utility, stop=MaxPermutations(20), seed=seed, ledger=path).fit()
+        ...     merge_ledgers(ledgers, f"{folder}/both.jsonl"), ledger_result(f"{folder}/both.jsonl").n_permutations
+        (40, 40)
     """
     new = 0
     for source in sources:

@@ -62,7 +62,12 @@ def page_html(runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> s
 
 
 def write_page(path: str | Path, runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> Path:
-    """Write the page of `page_html` in UTF-8 and return its path."""
+    """Write the page of `page_html` in UTF-8 and return its path.
+
+    Example:
+        >>> from lightning_attnflow.viewer import read_runs
+        >>> write_page("runs.html", read_runs("lightning_logs"))  # doctest: +SKIP
+    """
     return write_text(path, page_html(runs, title=title))
 
 

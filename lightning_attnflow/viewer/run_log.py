@@ -183,8 +183,15 @@ def _event_records(folder: Path) -> Iterator[Record]:
 def read_runs(directory: str | Path) -> dict[str, RunLog]:
     """Return the runs in a directory and its subdirectories by their relative path.
 
+    Args:
+        directory: log directory of one or several runs with `AttentionFlowMonitor`.
+
     Raises:
         InputError: the directory holds no records.
+
+    Example:
+        >>> {name: sorted(run.steps) for name, run in read_runs("lightning_logs").items()}  # doctest: +SKIP
+        {'version_0': [0, 50, 100]}
     """
     directory = Path(directory)
     folders = {path.parent for pattern in (FILE_NAME, "*tfevents*") for path in directory.rglob(pattern)}
