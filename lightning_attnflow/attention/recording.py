@@ -21,6 +21,8 @@ from lightning_attnflow.errors import CaptureError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+WITHOUT_EDGES = "Pass edges=False: the values of the positions do not need the attention."
+
 _NAME = "attnflow_recording"
 _records: ContextVar[list[AttentionRecord] | None] = ContextVar("attention_records", default=None)
 
@@ -114,14 +116,14 @@ def _recording_attention(
                 f"attention of {type(module).__name__}",
                 got=f"scores that depend on {name}",
                 expected="the softmax of query @ key and a mask",
-                remedy="Pass edges=False: the values of the positions do not need the attention.",
+                remedy=WITHOUT_EDGES,
             )
     if key.shape[-2] != query.shape[-2]:  # such as the keys of earlier passes of a layer that is applied several times
         raise CaptureError(
             f"attention of {type(module).__name__}",
             got=f"keys of {key.shape[-2]} positions for {query.shape[-2]} queries",
             expected="attention between the positions of the text",
-            remedy="Pass edges=False: the values of the positions do not need the attention.",
+            remedy=WITHOUT_EDGES,
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     groups = query.shape[1] // key.shape[1]

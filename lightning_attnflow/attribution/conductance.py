@@ -80,6 +80,8 @@ def conductance_flow(
 
     Raises:
         InputError: an unsupported model, text, target or payoff, or a zero embedding that the model normalises away.
+        CaptureError: the attention cannot be recorded, or positions are mixed in another way too, as by a convolution;
+            with ``edges=False`` the values are computed.
 
     Warns:
         ConservationWarning: the tolerance was not reached within ``max_steps``.
@@ -208,7 +210,8 @@ def flows_of_games(
     steps = _MAX_STEPS[path] if max_steps is None else max_steps
     if path == "coalitions":
         rounds = track(games, "conductance flows")
-        integrals = [_along_coalitions(game, max_steps=steps, edges=edges, seed=seed) for game in rounds]
+        options: dict[str, Any] = {"tolerance": tolerance, "max_steps": steps, "edges": edges, "seed": seed}
+        integrals = [_along_coalitions(game, **options) for game in rounds]
     else:
         try:
             integrals = integrate_paths(
@@ -322,7 +325,7 @@ def _ends(game: TokenGame, *, check: bool = True) -> tuple[Tensor, Tensor]:
     return full, baselines
 
 
-def _along_coalitions(game: TokenGame, *, max_steps: int, edges: bool, seed: int) -> PathIntegral:
+def _along_coalitions(game: TokenGame, **options: Any) -> PathIntegral:
     """Integrate along paths that replace and restore the tokens block by block, in random permutations."""
     with gradients_enabled(game.reader.model), torch.no_grad():
         full, baselines = _ends(game)
@@ -333,10 +336,8 @@ def _along_coalitions(game: TokenGame, *, max_steps: int, edges: bool, seed: int
         game.players.positions,
         game.other_inputs(),
         game.payoffs,
-        max_steps=max_steps,
-        edges=edges,
         n_logits=game.n_read if game.reader.is_causal_lm else None,
-        seed=seed,
+        **options,
     )
 
 

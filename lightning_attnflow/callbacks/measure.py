@@ -112,9 +112,11 @@ class ModelFacts:
 
     Args:
         readout: a readout with a name and the reason for it.
+        no_edges: why the edges of the conductance flow cannot be computed; empty until that failed.
     """
 
     readout: tuple[str, str] | None = None
+    no_edges: str = ""
 
 
 def measure(
@@ -167,7 +169,9 @@ def measure(
             no_attention, notes["attention"] = error, f"no attention flow: {error}"
     predictions = predictions_of(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
     if settings.flow != "attention" and predictions[0].target is not None:
-        conductance = _conductance_flows(transformer, batches, players, tokenizer, predictions, settings, notes, edges)
+        conductance = _conductance_flows(
+            transformer, batches, players, tokenizer, predictions, settings, notes, edges, facts
+        )
     if no_attention is not None and all(flow is None for flow in conductance):
         raise no_attention
     if settings.words and tokenizer is not None and any(one.kind != "words" for one in players):
@@ -251,19 +255,29 @@ def _conductance_flows(
     settings: FlowSettings,
     notes: dict[str, str],
     edges: bool,
+    facts: ModelFacts,
 ) -> list[ConductanceFlow | None]:
     """Return the conductance flow of every sentence for its predicted class; None with a note where it is undefined."""
     edges = edges or all(len(one.names) <= _MOST_WORDS for one in players)
+
+    def add_flows(texts: Sequence[EncodedText], predictions: Sequence[TopPrediction]) -> None:
+        wanted = edges and not facts.no_edges
+        found, error = _flows_together(transformer, tokenizer, texts, predictions, wanted)
+        flows.extend(found)
+        facts.no_edges = facts.no_edges or (str(error) if error else "")
+        if facts.no_edges:
+            notes["edges"] = f"no edges of the conductance flow: {facts.no_edges}"
+
     inputs = [row for batch in batches for row in unpadded_rows(batch)]
     texts = [_encoded(one, row) for one, row in zip(players, inputs, strict=True)]
     flows: list[ConductanceFlow | None] = []
     failures: list[AttnFlowError] = []
     try:
-        flows += _flows_together(transformer, tokenizer, texts, predictions, edges)
+        add_flows(texts, predictions)
     except AttnFlowError:  # of at least one sentence, or it has other logits without padding
         for text, prediction in zip(texts, predictions, strict=True):
             try:
-                flows += _flows_together(transformer, tokenizer, [text], [prediction._replace(logits=None)], edges)
+                add_flows([text], [prediction._replace(logits=None)])
             except AttnFlowError as error:  # such as a collapsed model, whose prediction does not depend on the words
                 flows.append(None)
                 failures.append(error)
@@ -294,8 +308,8 @@ def _flows_together(
     texts: Sequence[EncodedText],
     predictions: Sequence[TopPrediction],
     edges: bool,
-) -> list[ConductanceFlow]:
-    """Return the conductance flows of sentences that share forward passes, without edges where there are none."""
+) -> tuple[list[ConductanceFlow], CaptureError | None]:
+    """Return the conductance flows of sentences that share forward passes, and why they have no edges."""
     if tokenizer is None:
         raise InputError("tokenizer", got="None", expected="the model's tokenizer, for its mask token")
     games = [
@@ -304,8 +318,8 @@ def _flows_together(
     ]
     options: dict[str, Any] = {"tolerance": CONDUCTANCE_TOLERANCE, "max_steps": 64}
     try:
-        return flows_of_games(games, edges=edges, **options)
-    except CaptureError:  # the attention cannot be recorded
+        return flows_of_games(games, edges=edges, **options), None
+    except CaptureError as error:  # the attention cannot be recorded, or is not all that mixes positions
         if not edges:
             raise
-        return flows_of_games(games, edges=False, **options)
+        return flows_of_games(games, edges=False, **options), error

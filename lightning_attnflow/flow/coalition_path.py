@@ -19,6 +19,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
 from lightning_attnflow.errors import CaptureError
 from lightning_attnflow.flow.difference_rules import DifferenceRules, directional_gradient
+from lightning_attnflow.flow.edge_check import check_edges
 from lightning_attnflow.flow.path_integral import PathIntegral, check_recording
 from lightning_attnflow.flow.path_points import BATCH_POSITIONS, Payoff, check_gradients, check_layers, check_payoffs
 from lightning_attnflow.flow.path_quadrature import check_change, with_diagonal
@@ -53,6 +55,7 @@ def integrate_coalitions(
     inputs: Mapping[str, Tensor],
     payoff: Payoff,
     *,
+    tolerance: float = 0.01,
     max_steps: int = 64,
     edges: bool = True,
     n_logits: int | None = None,
@@ -68,6 +71,7 @@ def integrate_coalitions(
         players: positions of each player.
         inputs: the other keyword arguments of the model, (1, T) each.
         payoff: maps logits to (m,).
+        tolerance: difference of the sum of edges to a value that is not looked into, see `check_edges`.
         max_steps: bound of the steps, at least 2 per baseline.
         edges: whether to compute the edges too.
         n_logits: number of last positions whose logits the payoff reads, for models that can compute these only.
@@ -76,7 +80,8 @@ def integrate_coalitions(
 
     Raises:
         InputError: too few steps, or a payoff that is not finite or does not depend on the embeddings.
-        CaptureError: the model returns no hidden states or has no gradients.
+        CaptureError: the model returns no hidden states or has no gradients, or its edges do not sum to the values
+            because the model mixes positions other than by attention.
     """
     check_integer("max_steps", max_steps, minimum=2 * len(baselines))
     n_blocks = min(_BLOCKS, len(players), max_steps // (2 * len(baselines)))
@@ -92,15 +97,19 @@ def integrate_coalitions(
             parts = [
                 run(points[start : start + steps + 1], signs[start : start + steps]) for start in track(starts, "steps")
             ]
-    values = np.concatenate([part.values for part in parts]).reshape(n_paths, 2 * n_blocks, *parts[0].values.shape[1:])
-    paths = values.sum(axis=1) / 2  # (paths, L + 1, T): mean over the two directions
-    payoffs = np.concatenate([parts[0].payoffs[:1], *(part.payoffs[1:] for part in parts)])
-    empty = payoffs[n_blocks :: 2 * n_blocks].reshape(-1, len(baselines)).mean(axis=0)
-    check_recording(model, float(payoffs[0]), expected, float(empty.mean()))
-    summed = [part.edges for part in parts if part.edges is not None]
-    mean = paths.mean(axis=0)
-    check_change(mean)
-    matrices = with_diagonal(np.sum(summed, axis=0) / (2 * n_paths), mean) if summed else None
+        values = np.concatenate([part.values for part in parts]).reshape(
+            n_paths, 2 * n_blocks, *parts[0].values.shape[1:]
+        )
+        paths = values.sum(axis=1) / 2  # (paths, L + 1, T): mean over the two directions
+        payoffs = np.concatenate([parts[0].payoffs[:1], *(part.payoffs[1:] for part in parts)])
+        empty = payoffs[n_blocks :: 2 * n_blocks].reshape(-1, len(baselines)).mean(axis=0)
+        check_recording(model, float(payoffs[0]), expected, float(empty.mean()))
+        summed = [part.edges for part in parts if part.edges is not None]
+        mean = paths.mean(axis=0)
+        check_change(mean)
+        matrices = with_diagonal(np.sum(summed, axis=0) / (2 * n_paths), mean) if summed else None
+        if matrices is not None:
+            check_edges(model, mean, matrices, tolerance, partial(run.layers, points[:1]))
     return PathIntegral(
         values=mean,
         stderr=_standard_errors(paths, len(baselines)),
@@ -162,6 +171,12 @@ class _Steps:
         """Return the payoff of one point without storing anything."""
         with torch.no_grad():
             return float(self._payoff(self._model(inputs_embeds=point, **self._inputs, **self._options).logits)[0])
+
+    def layers(self, point: Tensor) -> tuple[Sequence[Tensor], list[AttentionRecord]]:
+        """Return the states (1, T, D) and the recorded attention of a point, with gradients."""
+        with record_attention(self._model) as records:
+            output = self._model(inputs_embeds=point.requires_grad_().clone(), **self._inputs, **self._options)
+        return output.hidden_states, records
 
     def __call__(self, points: Tensor, signs: Tensor) -> _Part:
         self.records.clear()

@@ -43,6 +43,13 @@ def conservation_error(values: Floats, total: float) -> Floats:
     return error
 
 
+def edge_error(values: Floats, edges: Floats) -> Floats:
+    """Return the largest difference between a value and its outgoing edges, as a share of the total variation."""
+    below = values[:-1]
+    error: Floats = np.abs(edges.sum(axis=1) - below).max(axis=1) / total_variation(below)
+    return error
+
+
 class ConservationWarning(UserWarning):
     """The flow is not conserved to the requested tolerance within the maximum number of steps."""
 
@@ -146,9 +153,7 @@ class ConductanceFlow(SavedResult):
         Raises:
             CaptureError: the attention of the model could not be recorded.
         """
-        below = self.values[:-1]
-        error: Floats = np.abs(self.edges.sum(axis=1) - below).max(axis=1) / total_variation(below)
-        return error
+        return edge_error(self.values, self.edges)
 
     @property
     def is_conserved(self) -> bool:

@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,8 +35,9 @@ from lightning_attnflow._checks import check_integer, check_positive
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.comparison import rounding
-from lightning_attnflow.attention.recording import AttentionRecord
+from lightning_attnflow.attention.recording import WITHOUT_EDGES, AttentionRecord
 from lightning_attnflow.errors import CaptureError
+from lightning_attnflow.flow.edge_check import check_edges
 from lightning_attnflow.flow.path_points import (
     BATCH_POSITIONS,
     MAX_BYTES,
@@ -118,7 +120,8 @@ def integrate_path(
 
     Raises:
         InputError: an argument out of range; the payoff is not finite, or does not depend on the embeddings.
-        CaptureError: the model returns no hidden states or has no gradients, or its attention cannot be recorded.
+        CaptureError: the model returns no hidden states or has no gradients, its attention cannot be recorded, or its
+            edges do not sum to the values because the model mixes positions otherwise.
     """
     sentence = SentencePath(path, inputs, payoff)
     options: dict[str, Any] = {"tolerance": tolerance, "max_steps": max_steps, "edges": edges, "batch_size": batch_size}
@@ -221,10 +224,13 @@ def _integrate_together(
         refined = _refined_together(paths, expected, tolerance, max_steps, at_once)
         for points, intervals in zip(paths, refined, strict=True):
             values = total(intervals)
+            matrices = edge_values(points, intervals, values) if edges and points[0.0].attention else None
+            if matrices is not None:
+                check_edges(model, values, matrices, tolerance, partial(points.layers, 1.0))
             integrals.append(
                 PathIntegral(
                     values=values,
-                    edges=edge_values(points, intervals, values) if edges and points[0.0].attention else None,
+                    edges=matrices,
                     v_empty=points.payoff(0.0),
                     total=points.payoff(1.0) - points.payoff(0.0),
                     n_steps=2 * len(intervals),
@@ -280,5 +286,5 @@ def check_recording(model: PreTrainedModel, recorded: float, expected: float, em
             f"attention of {type(model).__name__}",
             got=f"a payoff of {recorded:.6g} when it is recorded, {expected:.6g} otherwise",
             expected="softmax attention of the attention interface of transformers",
-            remedy="Pass edges=False: the values of the positions do not need the attention.",
+            remedy=WITHOUT_EDGES,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_attnflow.attention.recording import AttentionRecord, attention_weights
+from lightning_attnflow.attention.recording import WITHOUT_EDGES, AttentionRecord, attention_weights
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -148,6 +148,13 @@ class PathPoints:
         """Return the payoffs (m,) of logits, (m, C) or (m, length, vocabulary)."""
         return self._payoff(logits[:, : self.n_positions] if logits.ndim == 3 else logits)
 
+    def layers(self, position: float) -> tuple[Sequence[Tensor], list[AttentionRecord]]:
+        """Return the states (1, T, D) and the recorded attention of a point, with gradients, without storing it."""
+        self.records.clear()
+        states, records = self._forward([position]).hidden_states, list(self.records)
+        self.records.clear()
+        return states, records
+
     def _forward(self, positions: Sequence[float]) -> Any:
         return _forward(self.model, self.padded_inputs(positions, self.n_positions))
 
@@ -218,7 +225,7 @@ def check_layers(
             f"attention of {name}",
             got=problem,
             expected="one softmax attention in every layer, whose mask does not depend on the tokens",
-            remedy="Pass edges=False: the values of the positions do not need the attention.",
+            remedy=WITHOUT_EDGES,
         )
 
 

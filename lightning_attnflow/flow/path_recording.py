@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow.attention.comparison import rounding
-from lightning_attnflow.attention.recording import AttentionRecord, attention_weights, record_attention
+from lightning_attnflow.attention.recording import (
+    WITHOUT_EDGES,
+    AttentionRecord,
+    attention_weights,
+    record_attention,
+)
 from lightning_attnflow.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -93,7 +98,7 @@ def _record(module: nn.Module, found: _Projections, context: Tensor) -> Attentio
             type(module).__name__,
             got="a context that is not the softmax of the scores times the values",
             expected="attention as in DeBERTa or MPNet",
-            remedy="Pass edges=False: the values of the positions do not need the attention.",
+            remedy=WITHOUT_EDGES,
         )
     product = query @ key.mT
     return AttentionRecord(query, key, value, weights, context, mask, scaling, None, product, position_scores)

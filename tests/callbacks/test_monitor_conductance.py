@@ -113,6 +113,32 @@ def test_without_a_tokenizer_there_is_no_conductance_flow(tmp_path: Path, caplog
     assert caplog.text.count("no conductance flow of 1 of 1 sentences: tokenizer: got None") == 1
 
 
+def test_a_model_that_mixes_positions_itself_has_values_without_edges(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """This is said once, and found out once; the training goes on."""
+
+    class Neighbours(torch.nn.Linear):
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            return super().forward(states + 2 * torch.roll(states, 1, dims=1))
+
+    module = Classifier()
+    for layer in module.net.bert.encoder.layer:
+        layer.attention.self.value.__class__ = Neighbours
+    monitor = new_monitor(probes=[PROBE], max_sentences=2, words=False)
+    with caplog.at_level("INFO"):
+        trainer(tmp_path, callbacks=[monitor], max_epochs=2).fit(module)
+    assert caplog.text.count("no edges of the conductance flow: edges of layer 1 of Bert") == 1
+    assert "disabled" not in caplog.text
+    expected = conductance_flow(
+        module.net, models.tokenizer(), PROBE, tolerance=CONDUCTANCE_TOLERANCE, max_steps=64, edges=False
+    )
+    flow = monitor.latest[0].conductance
+    assert flow is not None
+    assert flow.edges_or_none is None
+    np.testing.assert_allclose(flow.values, expected.values, atol=1e-5)
+
+
 def signed(values: Any, key: str = "a", target: int = 0) -> MonitoredSentence:
     array = np.array(values, dtype=float)
     special = np.array([True] + [False] * (array.shape[1] - 1))
