@@ -171,3 +171,22 @@ def forward_errors(model: nn.Module, inputs: str) -> Iterator[None]:
             got=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
             expected=f"a model that computes from {inputs} alone",
         ) from error
+
+
+@contextmanager
+def gradient_errors(model: nn.Module) -> Iterator[None]:
+    """Raise a CaptureError for a RuntimeError of the gradients of a model, other than a lack of memory.
+
+    Such as that of a model that changes a tensor in place which its backward pass needs.
+    """
+    try:
+        yield
+    except (AttnFlowError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as error:
+        raise CaptureError(
+            f"gradients of {type(model).__name__}",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            expected="logits with gradients by the hidden states",
+            remedy="Game methods of explain, such as leave_one_out and shapley, need no gradients.",
+        ) from error

@@ -31,6 +31,7 @@ from lightning_attnflow._checks import check_integer
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.recording import AttentionRecord, record_attention
+from lightning_attnflow.attention.transformer import gradient_errors
 from lightning_attnflow.errors import CaptureError
 from lightning_attnflow.flow.difference_rules import DifferenceRules, directional_gradient
 from lightning_attnflow.flow.edge_check import check_edges
@@ -184,7 +185,7 @@ class _Steps:
         rules = DifferenceRules(n_points)
         inputs = {name: tensor.expand(n_points, *tensor.shape[1:]) for name, tensor in self._inputs.items()}
         embeddings = points.requires_grad_().clone()  # some models change them in place
-        with rules:
+        with rules, gradient_errors(self._model):
             output = self._model(inputs_embeds=embeddings, **inputs, **self._options)
         states, logits = output.hidden_states, output.logits
         if not states or not logits.requires_grad:
@@ -196,7 +197,8 @@ class _Steps:
         multipliers = multipliers * weights.reshape(-1, *(1,) * (multipliers.ndim - 1))
         records = self.records
         tensors = [*states, *(record.context for record in records), *(record.product for record in records)]
-        gradients = torch.autograd.grad(logits, tensors, multipliers, allow_unused=True)
+        with gradient_errors(self._model):
+            gradients = torch.autograd.grad(logits, tensors, multipliers, allow_unused=True)
         check_gradients(gradients, self._model)
         n_states, n_layers = len(states), len(records)
         by_context, by_product = gradients[n_states : n_states + n_layers], gradients[n_states + n_layers :]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_attnflow.attention.recording import WITHOUT_EDGES, AttentionRecord, attention_weights
+from lightning_attnflow.attention.transformer import gradient_errors
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -242,7 +243,8 @@ def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
     parts = [points.padded_inputs(positions, length) for points, positions in runs]
     records.clear()
     inputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    output = _forward(model, inputs)
+    with gradient_errors(model):
+        output = _forward(model, inputs)
     states = output.hidden_states
     if not states:
         raise CaptureError(type(model).__name__, got="no hidden states", expected="the hidden states of every layer")
@@ -251,7 +253,8 @@ def _evaluate_batch(rows: Sequence[tuple[PathPoints, float]]) -> None:
     payoffs = torch.cat([points.payoffs(part) for (points, _), part in zip(runs, logits, strict=True)])
     check_payoffs(payoffs)
     contexts = [record.context for record in records]
-    gradients = torch.autograd.grad(payoffs.sum(), [*states, *contexts], allow_unused=True)
+    with gradient_errors(model):
+        gradients = torch.autograd.grad(payoffs.sum(), [*states, *contexts], allow_unused=True)
     check_gradients(gradients, model)
     stacked = torch.stack([state.detach() for state in states], dim=1)  # (m, L + 1, T, D)
     backward = torch.stack(gradients[: len(states)], dim=1)

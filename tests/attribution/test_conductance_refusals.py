@@ -73,6 +73,34 @@ def test_a_payoff_that_never_changes_is_refused(encoder, tokenizer, path) -> Non
         conductance_flow(encoder, tokenizer, TEXT, payoff=lambda logits, target: 0 * logits[:, target], path=path)
 
 
+class InPlace(torch.nn.Module):
+    """Changes what the backward pass of its exponential needs, as RWKV does with its states."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        grown = (0.1 * self.module(states)).exp()
+        result = grown * grown
+        grown.add_(1)
+        return result
+
+
+def test_models_whose_backward_pass_fails_are_refused_by_methods_with_gradients(encoder, tokenizer) -> None:
+    broken = copy.deepcopy(encoder)
+    broken.bert.encoder.layer[1].intermediate = InPlace(broken.bert.encoder.layer[1].intermediate)
+    told = "gradients of BertForSequenceClassification: got RuntimeError: one of .* leave_one_out and shapley"
+    for path in ("straight", "coalitions"):
+        for edges in (True, False):
+            with pytest.raises(CaptureError, match=told):
+                conductance_flow(broken, tokenizer, TEXT, path=path, edges=edges)
+    for method in ("integrated_gradients", "gradient_flow", "saliency"):
+        with pytest.raises(CaptureError, match=told):
+            explain(broken, tokenizer, TEXT, method=method)
+    assert explain(broken, tokenizer, TEXT, method="leave_one_out").values.any()
+
+
 @pytest.mark.parametrize("path", ["straight", "coalitions"])
 def test_logits_that_are_not_numbers_are_refused(encoder, tokenizer, path) -> None:
     broken = copy.deepcopy(encoder)

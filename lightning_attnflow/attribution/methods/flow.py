@@ -18,6 +18,7 @@ from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.recording import record_attention
+from lightning_attnflow.attention.transformer import gradient_errors
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.methods.attention import check_flow_layer
 from lightning_attnflow.attribution.result import MAXIMUM_FLOWS, TokenAttribution
@@ -122,7 +123,8 @@ def gradient_network(game: TokenGame, readout: NDArray[np.float64]) -> Attention
                 got="an attention implementation of its own",
                 expected="a model that uses the attention interface of transformers",
             )
-        gradients = torch.autograd.grad(payoff, [record.weights for record in records])
+        with gradient_errors(model):
+            gradients = torch.autograd.grad(payoff, [record.weights for record in records])
         layers = [
             (record.weights.detach() * gradient).clamp(min=0)[0].double().mean(dim=0)
             for record, gradient in zip(records, gradients, strict=True)

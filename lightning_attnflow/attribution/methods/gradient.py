@@ -13,6 +13,7 @@ from lightning_attnflow._checks import check_integer, check_positive
 from lightning_attnflow._optional import require
 from lightning_attnflow._progress import progress_bar
 from lightning_attnflow._state import eval_mode, gradients_enabled
+from lightning_attnflow.attention.transformer import gradient_errors
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
@@ -132,16 +133,17 @@ class _Setup:
                 return _differentiable(payoffs, len(embeddings))
 
             at = own.to(torch.promote_types(own.dtype, torch.float32)).requires_grad_()
-            try:
-                found: torch.Tensor = attribute(attr, forward, at)[0]
-            except RuntimeError as error:
-                if "appears to not have been used in the graph" not in str(error):
-                    raise
-                raise CaptureError(
-                    type(self.game.reader.model).__name__,
-                    got="no gradient from the logits to the embeddings",
-                    expected="a differentiable model; quantised models have no gradients",
-                ) from None
+            with gradient_errors(self.game.reader.model):
+                try:
+                    found: torch.Tensor = attribute(attr, forward, at)[0]
+                except RuntimeError as error:
+                    if "appears to not have been used in the graph" not in str(error):
+                        raise
+                    raise CaptureError(
+                        type(self.game.reader.model).__name__,
+                        got="no gradient from the logits to the embeddings",
+                        expected="a differentiable model; quantised models have no gradients",
+                    ) from None
         return found.detach().double().cpu().numpy()
 
     def attribution(self, method: str, values: NDArray[np.float64], **fields: Any) -> TokenAttribution:
