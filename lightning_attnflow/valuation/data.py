@@ -22,7 +22,13 @@ def check_features(name: str, features: Any) -> NDArray[np.float64]:
     try:
         array = np.require(features, np.float64, ["C", "W"])  # torch warns of read-only arrays
     except (TypeError, ValueError) as error:
-        raise InputError(name, got=str(error), expected="numbers of shape (n, d)") from error
+        first = features[0] if isinstance(features, (list, tuple)) and features else None
+        remedy = (
+            "Encode texts with encode_texts, or use find_text_label_errors or rank_texts."
+            if isinstance(first, str)
+            else None
+        )
+        raise InputError(name, got=str(error), expected="numbers of shape (n, d)", remedy=remedy) from error
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(name, got=f"shape {array.shape}", expected="shape (n, d) with n > 0 and d > 0")
     invalid = np.flatnonzero(~np.isfinite(array).all(axis=1))

@@ -128,8 +128,11 @@ def _remarks(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[
         found[key] = (first, conflicts or label != first)
     remarks = []
     if len(found) < len(features):
-        remarks.append(f"{len(features) - len(found)} examples repeat the features of another")
+        repeated = len(features) - len(found)
+        remarks.append(f"{repeated} example{'s repeat' if repeated > 1 else ' repeats'} the features of another")
     conflicting = sum(conflicts for _, conflicts in found.values())
     if conflicting:
-        remarks.append(f"{conflicting} of the repeated examples occur with different labels")
+        remarks.append(
+            f"{conflicting} of the repeated examples occur{'' if conflicting > 1 else 's'} with different labels"
+        )
     return tuple(remarks)

@@ -201,7 +201,8 @@ class LabelErrors(SavedResult):
         if not np.isnan(self.share):
             low, high = self.share_interval
             interval = f"95% interval {low:.1%} to {high:.1%}, not counting wrong labels of unclear examples"
-            parts.append(f"estimated share of wrong labels {self.share:.1%} ({interval})")
+            share = "unknown, too few examples" if high - low > _WIDE_INTERVAL else f"{self.share:.1%}"
+            parts.append(f"estimated share of wrong labels {share} ({interval})")
         return "; ".join([*parts, *self.notes]) + "."
 
     def __str__(self) -> str:
@@ -245,6 +246,7 @@ _PAGE_COLUMNS = {  # first columns of the page and how they are shown; all other
     "text": "text",
     "id": "word",
 }
+_WIDE_INTERVAL = 0.4  # of the share of wrong labels; wider ones say nearly nothing
 _MARKDOWN_LENGTH = 90  # characters of a text, for one or two lines in the text tab of TensorBoard
 _MARKDOWN_WIDENING = 1.5
 

@@ -62,6 +62,15 @@ def encode_labels(
             classes = sorted(distinct)
         except TypeError:  # strings and numbers are mixed
             classes = sorted(distinct, key=lambda value: (type(value).__name__, value))
+        shown: dict[str, Any] = {}
+        for value in classes:
+            if shown.setdefault(str(value), value) != value:
+                raise InputError(
+                    name,
+                    got=f"both {shown[str(value)]!r} and {value!r}",
+                    expected="labels of one type",
+                    remedy="Convert them, as in [str(label) for label in labels].",
+                )
         if len(classes) < 2:
             raise InputError(name, got=f"{length} of class {classes[0]!r} only", expected="at least two classes")
     index = {value: place for place, value in enumerate(classes)}

@@ -209,13 +209,20 @@ def test_the_interval_contains_every_share_if_nothing_is_known() -> None:
     assert noise.interval == (0.0, 0.5)
 
 
+def test_too_few_examples_have_no_estimated_share() -> None:
+    assert "share of wrong labels unknown, too few examples" in find_label_errors([[0.0], [1.0]], [0, 1]).summary()
+    assert "unknown" not in find_label_errors(*examples()).summary()
+
+
 def test_examples_with_two_labels_are_reported() -> None:
     features, labels = examples()
     features[1], labels[:2] = features[0], [0, 1]
     features[2], labels[2] = features[0], 1
     summary = find_label_errors(features, labels).summary()
     assert "2 examples repeat the features of another" in summary
-    assert "1 of the repeated examples occur with different labels" in summary
+    assert "1 of the repeated examples occurs with different labels" in summary
+    features[2] += 1
+    assert "1 example repeats the features of another" in find_label_errors(features, labels).summary()
     assert "repeat" not in find_label_errors(*examples()).summary()
 
 
@@ -229,6 +236,8 @@ def test_examples_with_two_labels_are_reported() -> None:
         ({"labels": [None, *examples()[1][1:]]}, "labels: got 1 missing .* first at index 0: None"),
         ({"labels": [0.0, float("nan")] * 30}, "labels: got 30 missing"),
         ({"labels": [["a"], *examples()[1][1:]]}, "labels: got 1 missing or of type list"),
+        ({"labels": [0, "0", *[1] * 58]}, "labels: got both 0 and '0'; expected labels of one type"),
+        ({"features": ["a text"] * 60}, "features: got could not convert .*use find_text_label_errors"),
         ({"features": np.full((60, 2), np.nan)}, "features: got NaN or infinity in 60 rows"),
         ({"features": np.ones((60, 2))}, "features: got the same row for every example"),
         ({"ids": [0] * 60}, "ids: got 0 more than once"),

@@ -45,7 +45,7 @@ def test_repeated_rows_are_scored_once_and_conflicting_labels_reported() -> None
     )
     errors = find_text_label_errors(doubled, encoder=models.bert(), tokenizer=models.tokenizer())
     assert errors.rows == (*range(2, 18), 19)
-    assert "1 of the repeated examples occur with different labels" in errors.summary()
+    assert "1 of the repeated examples occurs with different labels" in errors.summary()
 
 
 def test_an_encoder_needs_a_tokenizer_and_validation_the_same_classes() -> None:
