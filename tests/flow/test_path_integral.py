@@ -27,11 +27,6 @@ from lightning_attnflow.errors import CaptureError
 from lightning_attnflow.flow.path_integral import SentencePath, integrate_path, integrate_paths
 
 
-@pytest.fixture(scope="module")
-def bert() -> Any:
-    return build(*MODELS["bert"])
-
-
 @pytest.mark.parametrize("name", [*MODELS, *POSITION_SCORES])
 def test_flow_is_conserved_at_every_layer_and_node(name: str) -> None:
     model = build(*(MODELS | POSITION_SCORES)[name])

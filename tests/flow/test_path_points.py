@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 from path_models import (
-    MODELS,
     N_TOKENS,
-    build,
     embedded,
     error_of,
     integrate,
@@ -23,11 +21,6 @@ from torch import Tensor, nn
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.path_integral import integrate_path
 from lightning_attnflow.flow.path_points import PathPoints
-
-
-@pytest.fixture(scope="module")
-def bert() -> Any:
-    return build(*MODELS["bert"])
 
 
 class Affine(nn.Module):
