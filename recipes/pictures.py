@@ -1,12 +1,13 @@
 """Make the pictures of the page in the README from a run of the main recipe, and one of a run that fails.
 
     apt-get install chromium chromium-driver && pip install selenium pillow
+    python recipes/finetune_sentiment.py
     python recipes/finetune_sentiment.py --validations_per_epoch 5
     python recipes/debug_a_run.py
     python recipes/pictures.py
 
-Writes `viewer_network.png`, `viewer_training.gif` and `viewer_verdict.png`. The picture `conductance_flow.png` is
-written by `finetune_sentiment.py` into the directory of its log.
+Writes `viewer_network.png` and `conductance_flow.png` of a sentence explained with the model of the first run,
+`viewer_training.gif` of the second, which is validated more often, and `viewer_verdict.png` of the one that fails.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lightning_attnflow import conductance_flow
 from lightning_attnflow.viewer import read_runs, write_page
 
 INSTALL = "apt-get install chromium chromium-driver && pip install selenium pillow"
-SIZE = (1400, 700)
+SIZE, TALLER = (1400, 700), (1400, 790)
 SECONDS_PER_FRAME = 0.9
 
 
@@ -76,6 +77,7 @@ def screenshot(page: Path, state: str, path: Path) -> Path:
 
 
 def main(
+    checkpoint: Path = Path("runs/finetune_sentiment/version_0/checkpoint"),
     log_dir: Path = Path("runs/finetune_sentiment"),
     broken: Path = Path("runs/debug/learning_rate"),
     out: Path = Path(__file__).parent / "pictures",
@@ -84,6 +86,7 @@ def main(
     """Make the pictures.
 
     Args:
+        checkpoint: model that explains the sentence.
         log_dir: directory of the main recipe's logs; the last run in it is shown.
         broken: log directory of the run that fails.
         out: directory of the pictures.
@@ -96,12 +99,12 @@ def main(
     page = write_page(log_dir / "page.html", {"finetune_sentiment": log})
     verdict_page = write_page(broken.parent / "verdict.html", {broken.name: read_runs(broken)[broken.name]})
     probe = log.sentence("probe_00")
-    checkpoint = log_dir / name / "checkpoint"
     model, tokenizer = (
         AutoModelForSequenceClassification.from_pretrained(checkpoint),
         AutoTokenizer.from_pretrained(checkpoint),
     )
     flow = conductance_flow(model, tokenizer, EXPLAINED)
+    flow.plot().figure.savefig(out / "conductance_flow.png")
     explained, index = flow.to_html(log_dir / "explained.html"), flow.tokens.index(word)
     hover = (
         f'document.querySelector(\'.node[data-row="0"][data-index="{index}"]\')'
@@ -113,6 +116,7 @@ def main(
             Image.open(io.BytesIO(show(driver, page, f"name=probe_00&view=training&step={step['step']}")))
             for step in probe["steps"]
         ]
+    with browser(TALLER) as driver:
         opened = "document.querySelector('.verdict').open = true"
         (out / "viewer_verdict.png").write_bytes(show(driver, verdict_page, "view=training", opened))
     # one palette and no dither, so that only what changes between frames takes space
@@ -127,7 +131,7 @@ def main(
         loop=0,
         optimize=True,
     )
-    print(f"{name}: {out / 'viewer_network.png'}, {out / 'viewer_training.gif'}, {out / 'viewer_verdict.png'}")
+    print(f"pictures of {checkpoint}, {log_dir / name} and {broken} in {out}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def collapsed(sentences: Sentences, steps: dict[int, Record], step: int) -> Iter
         f"Rule: the log odds of {len(now)} sentences differ by less than {SAME_LOG_ODDS}, and by less than at the "
         f"start (F test of the variances at level {LEVEL}) or, if the labels are not predicted better than by chance, "
         f"in {LASTING} validations in a row. Found: {np.ptp(now):.1e}, {np.ptp(start):.1e} at the start; "
-        f"z = {z:.2f} for the labels of {n_labels} sentences.",
+        + _agreement_text(z, n_labels),
         "warning" if has_fallen or n_labels >= FEWEST_LABELS else "note",
         "Training has collapsed; a common cause is a learning rate that is too high."
         if has_fallen
@@ -76,7 +76,7 @@ def near_chance(sentences: Sentences, steps: dict[int, Record], step: int) -> It
         f"Rule: the mean probability of the predicted class in {len(sentences)} sentences, extrapolated to the end of "
         f"the training, is below {limit:.3f} ({CONFIDENCE:.0%} t bound) in two validations in a row, and the labels "
         f"are not predicted better than by chance (permutation test at level {1 - CONFIDENCE:.2f}). Found: at most "
-        f"{bound:.3f}, and {bounds[0][1]:.3f} before; z = {z:.2f} for the labels of {n_labels} sentences.",
+        f"{bound:.3f}, and {bounds[0][1]:.3f} before; {_agreement_text(z, n_labels)}",
         "warning" if n_labels >= FEWEST_LABELS else "note",
         "Common causes are labels that do not belong to the sentences, a learning rate that is too low, and "
         "too few steps.",
@@ -92,6 +92,10 @@ def _log_odds(sentences: Sentences, step: int) -> list[float]:
     best = max(rows[0], key=lambda name: sum(classes[name] for classes in rows))
     others = [sum(value for name, value in classes.items() if name != best) for classes in rows]
     return [float(np.log((row[best] + 1e-30) / (rest + 1e-30))) for row, rest in zip(rows, others, strict=True)]
+
+
+def _agreement_text(z: float, n_labels: int) -> str:
+    return f"z = {round(z, 2) + 0.0:.2f} for the labels of {n_labels} sentences."  # no -0.00
 
 
 def _agreement_with_labels(sentences: Sentences, step: int) -> tuple[float, int]:
