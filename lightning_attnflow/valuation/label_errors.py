@@ -13,7 +13,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.data import check_features, check_validation
 from lightning_attnflow.valuation.label_errors_result import LabelErrors
 from lightning_attnflow.valuation.label_noise import LabelNoise, estimate_noise
-from lightning_attnflow.valuation.label_scores import design, head_scores
+from lightning_attnflow.valuation.label_scores import design, head_scores, loo_probabilities
 from lightning_attnflow.valuation.labels import encode_labels
 
 _REPORTED_CLASSES = 5
@@ -36,9 +36,11 @@ def find_label_errors(
     A logistic regression is trained on the features of all examples, those of the validation set included. It predicts
     the label of each example without having seen it (leave-one-out, computed in closed form for all examples at once).
     From these predictions the label noise of each class is estimated, see
-    :func:`~lightning_attnflow.valuation.label_noise.estimate_noise`. The score of an example is the log-odds that its
-    label is correct: if most wrong labels are in one class, examples of that class move up in the ranking. The
-    suggested label is the class with the largest leave-one-out probability.
+    :func:`~lightning_attnflow.valuation.label_noise.estimate_noise`. Then the regression is trained once more, with
+    each training example weighted by the probability that its label is correct, so that it follows wrong labels less,
+    and the noise is estimated again. The score of an example is the log-odds that its label is correct: if most wrong
+    labels are in one class, examples of that class move up in the ranking. The suggested label is the class with the
+    largest leave-one-out probability.
 
     The estimated share of wrong labels and its interval assume that labels are wrong at random within a class. Labels
     that are wrong because the examples are unclear cannot be told from correct labels of unclear examples, so with them
@@ -46,9 +48,10 @@ def find_label_errors(
 
     Components of the result, each low where the label is likely wrong: ``p_correct``, the probability that the label
     is correct (of labels with a ``p_correct`` of about .8, about 80% are correct, if labels are wrong at random within
-    a class); ``margin``, the leave-one-out logit of the given label minus the largest other one; ``aum``, the mean
-    margin over a gradient descent; ``self_influence``, minus the influence of the example on its own loss; and with a
-    validation set ``influence``, the change of the validation log-likelihood due to the example.
+    a class). The others are of the first, unweighted regression: ``margin``, the leave-one-out logit of the given label
+    minus the largest other one; ``aum``, the mean margin over a gradient descent; ``self_influence``, minus the
+    influence of the example on its own loss; and with a validation set ``influence``, the change of the validation
+    log-likelihood due to the example.
 
     Args:
         features: float (n, d), one row for each training example.
@@ -83,8 +86,12 @@ def find_label_errors(
     if validation_features is not None:
         held_out, truth = check_validation(validation_features, validation_labels, train.shape[1], classes)
         everything, every_label = np.concatenate([train, held_out]), np.concatenate([given, truth])
-    scores = head_scores(design(everything, n), every_label, len(classes), n_train=n)
-    noise = estimate_noise(scores.probabilities, every_label, n)
+    matrix = design(everything, n)
+    scores = head_scores(matrix, every_label, len(classes), n_train=n)
+    weights = np.ones(len(every_label))
+    weights[:n] = estimate_noise(scores.probabilities, every_label, n).correct
+    probabilities = loo_probabilities(matrix, every_label, len(classes), weights)
+    noise = estimate_noise(probabilities, every_label, n)
     components = {
         "p_correct": noise.correct,
         "margin": scores.margin[:n],
@@ -99,7 +106,7 @@ def find_label_errors(
         component_values=np.array(list(components.values())),
         component_names=tuple(components),
         labels=tuple(classes[index] for index in given),
-        suggested=tuple(classes[index] for index in scores.probabilities[:n].argmax(axis=1)),
+        suggested=tuple(classes[index] for index in probabilities[:n].argmax(axis=1)),
         share=noise.share,
         share_interval=noise.interval,
         ids=() if ids is None else tuple(ids),

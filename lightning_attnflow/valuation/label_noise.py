@@ -18,6 +18,7 @@ _INTERCEPT_SCALE = 1.0  # of the normal prior of the intercepts
 _SLOPE_SCALE = 5.0  # of the half-normal prior of the slope, the root mean square of the calibrated logits
 _VALIDATION_SCALE = 0.03  # mean of the exponential prior of the share of wrong validation labels
 _MAX_VALIDATION_SHARE = 0.4
+_EVEN_NOISE = 0.2  # probability of being replaced below which rates that differ between classes are not relied on
 _CHI2 = 1.9207  # half of the 95% quantile of chi-squared with one degree of freedom
 _TINY = 1e-12
 
@@ -29,7 +30,7 @@ class LabelNoise:
     Args:
         share: estimated share of wrong labels, the mean probability of being wrong.
         interval: its 95% profile likelihood interval.
-        log_odds: float64 (n,), log-odds that the label is correct.
+        log_odds: float64 (n,), log-odds that the label is correct, by rates that are shrunk to their mean.
         by_class: float64 (C,), estimated share of wrong labels among the examples with each given label.
         validation_share: estimated share of wrong validation labels.
     """
@@ -71,7 +72,8 @@ def estimate_noise(probabilities: FloatArray, labels: NDArray[np.int64], n_train
     optimum; the probabilities that labels are correct are averaged over the likelihood of R.
 
     Wrong labels that concentrate on uncertain predictions look like correct labels of unclear examples: then the share
-    is too low.
+    is too low, and the rates are those of the few other wrong labels, which need not hold for the unclear examples.
+    Therefore ``log_odds`` uses the mean of the rates, with weight ``R / (R + 0.2)``, and of R / C.
 
     Args:
         probabilities: float64 (N, C), leave-one-out probabilities of training and validation examples.
@@ -99,22 +101,24 @@ def estimate_noise(probabilities: FloatArray, labels: NDArray[np.int64], n_train
     profile -= profile.min()
     given = labels[:n_train]
     shares, own = np.empty(_GRID), logits[np.arange(n_train), given]
-    correct = wrong = np.full(n_train, -np.inf)
+    estimated, shrunk = (np.full((2, n_train), -np.inf) for _ in range(2))  # logarithms of correct and wrong
     for index, (probability, found) in enumerate(zip(replaced, parameters, strict=True)):
         rates, intercepts, slope = _rates(found, probability), found[n_classes : 2 * n_classes], found[-2]
         frequency = expit(intercepts + slope * logits[:n_train]).mean(axis=0)
         shares[index] = rates @ (1 - frequency / frequency.sum())
         if not probability:
             continue  # without noise every label would be correct
-        odds = intercepts[given] + slope * own + (np.log1p(rates - probability) - np.log(rates))[given]
-        correct = np.logaddexp(correct, log_expit(odds) - profile[index])
-        wrong = np.logaddexp(wrong, log_expit(-odds) - profile[index])
-    odds = correct - wrong
+        even = _EVEN_NOISE / (probability + _EVEN_NOISE)
+        for total, rate in ((estimated, rates), (shrunk, (1 - even) * rates + even * probability / n_classes)):
+            odds = intercepts[given] + slope * own + (np.log1p(rate - probability) - np.log(rate))[given]
+            for row, sign in enumerate((1, -1)):
+                total[row] = np.logaddexp(total[row], log_expit(sign * odds) - profile[index])
+    odds = estimated[0] - estimated[1]
     by_class = np.bincount(given, expit(-odds), n_classes) / np.maximum(np.bincount(given, minlength=n_classes), 1)
     share = float(expit(-odds).mean())
     low, high = _interval(shares, profile, (n_classes - 1) / n_classes)
     mistaken = float(parameters[int(profile.argmin())][-1])
-    return LabelNoise(share, (min(low, share), max(high, share)), odds, by_class, mistaken)
+    return LabelNoise(share, (min(low, share), max(high, share)), shrunk[0] - shrunk[1], by_class, mistaken)
 
 
 def _grouped(logits: FloatArray, labels: NDArray[np.int64], n_train: int) -> _Groups:

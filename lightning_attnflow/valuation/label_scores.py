@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -68,30 +70,53 @@ def head_scores(
     """
     n = len(rows)
     weight = np.ones(n) if weights is None else weights
-    n_columns = 1 if n_classes == 2 else n_classes
-    loo, own, influence = np.empty((n, n_columns)), np.zeros(n), np.zeros(n_train)
+    loo, own, influence = [], np.zeros(n), np.zeros(n_train)
+    for fit in _fits(rows, labels, n_classes, weight):
+        loo.append(fit.loo)
+        own += fit.leverage * (weight * fit.residual) ** 2
+        if n_train < n:
+            gradient = rows[n_train:].T @ fit.residual[n_train:]
+            direction = cho_solve((fit.factor.numpy(), True), gradient)
+            influence += rows[:n_train] @ direction * (weight * fit.residual)[:n_train] / (n - n_train)
+    logits = np.stack(loo, axis=1)
+    return HeadScores(
+        margin=margins(logits, labels),
+        aum=_aum(rows, labels, n_classes, weight),
+        self_influence=-own,
+        probabilities=_probabilities(logits),
+        influence=influence if n_train < n else None,
+    )
+
+
+def loo_probabilities(
+    rows: FloatArray, labels: NDArray[np.int64], n_classes: int, weights: FloatArray | None = None
+) -> FloatArray:
+    """Leave-one-out probabilities of the classes, float64 (n, C); the arguments are those of :func:`head_scores`."""
+    weight = np.ones(len(rows)) if weights is None else weights
+    return _probabilities(np.stack([fit.loo for fit in _fits(rows, labels, n_classes, weight)], axis=1))
+
+
+class _Fit(NamedTuple):
+    """One class against the rest: residuals, leverages and leave-one-out logits (n,), and the factor of the Hessian."""
+
+    residual: FloatArray
+    leverage: FloatArray
+    loo: FloatArray
+    factor: Tensor
+
+
+def _fits(rows: FloatArray, labels: NDArray[np.int64], n_classes: int, weight: FloatArray) -> Iterator[_Fit]:
+    """Fit one class against the rest, for one of two classes or each of more."""
     matrix = torch.from_numpy(rows)
-    for column in range(n_columns):
-        targets = (labels == (1 if n_classes == 2 else column)).astype(np.float64)
+    for label in (1,) if n_classes == 2 else range(n_classes):
+        targets = (labels == label).astype(np.float64)
         found, factor = fit_by_newton(matrix, torch.from_numpy(targets), torch.from_numpy(weight), offset=0.0, l2=_L2)
         logits = found.numpy()
         probability = expit(logits)
-        residual, curvature = weight * (targets - probability), weight * probability * (1 - probability)
+        residual, curvature = targets - probability, weight * probability * (1 - probability)
         leverage = _leverages(matrix, factor)
-        loo[:, column] = logits - leverage * residual / np.maximum(1 - curvature * leverage, 1e-6)
-        own += leverage * residual**2
-        if n_train < n:
-            gradient = rows[n_train:].T @ (targets[n_train:] - probability[n_train:])
-            direction = cho_solve((factor.numpy(), True), gradient)
-            influence += rows[:n_train] @ direction * residual[:n_train] / (n - n_train)
-    probabilities = _probabilities(loo)
-    return HeadScores(
-        margin=margins(loo, labels),
-        aum=_aum(rows, labels, n_classes, weight),
-        self_influence=-own,
-        probabilities=probabilities,
-        influence=influence if n_train < n else None,
-    )
+        loo = logits - leverage * weight * residual / np.maximum(1 - curvature * leverage, 1e-6)
+        yield _Fit(residual, leverage, loo, factor)
 
 
 def margins(logits: FloatArray, labels: NDArray[np.int64]) -> FloatArray:

@@ -18,7 +18,7 @@ from lightning_attnflow import find_label_errors
 from lightning_attnflow._ranks import spearman
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.label_noise import estimate_noise
-from lightning_attnflow.valuation.label_scores import design, head_scores
+from lightning_attnflow.valuation.label_scores import design, head_scores, loo_probabilities
 
 
 def examples(n: int = 60, classes: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -85,6 +85,44 @@ def test_validation_examples_are_trained_on_but_not_ranked() -> None:
     assert spearman(errors.scores, find_label_errors(features[:40], labels[:40]).scores) < 0.97
 
 
+def test_weighted_leave_one_out_is_one_newton_step_without_the_example() -> None:
+    features, labels = examples(classes=3)
+    rows, weight = design(features, len(features)), np.random.default_rng(1).uniform(0.05, 1, len(labels))
+    expected = np.empty((len(labels), 3))
+    for label in range(3):
+        targets = (labels == label).astype(np.float64)
+
+        def gradient_of(w: np.ndarray, targets: np.ndarray = targets) -> np.ndarray:
+            return rows.T @ (weight * (expit(rows @ w) - targets)) + w
+
+        def loss_of(w: np.ndarray, targets: np.ndarray = targets) -> float:
+            return float(-weight @ log_expit(np.where(targets > 0, 1, -1) * (rows @ w)) + w @ w / 2)
+
+        optimum = minimize(loss_of, np.zeros(5), jac=gradient_of, method="BFGS", options={"gtol": 1e-9}).x
+        for left_out in range(len(labels)):
+            kept = np.where(np.arange(len(labels)) == left_out, 0.0, weight)
+            probability = expit(rows @ optimum)
+            gradient = rows.T @ (kept * (targets - probability)) - optimum
+            hessian = (rows * (kept * probability * (1 - probability))[:, None]).T @ rows + np.eye(5)
+            expected[left_out, label] = expit(rows[left_out] @ (optimum + np.linalg.solve(hessian, gradient)))
+    found = loo_probabilities(rows, labels, 3, weight)
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_training_again_with_weights_finds_more_wrong_labels() -> None:
+    gains = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        features = rng.normal(size=(200, 30))
+        truth = (features[:, 0] + 0.3 * rng.normal(size=200) > 0).astype(np.int64)
+        wrong = rng.random(200) < 0.2
+        labels = np.where(wrong, 1 - truth, truth)
+        once = estimate_noise(loo_probabilities(design(features, 200), labels, 2), labels, 200).log_odds
+        areas = [(x[wrong][:, None] < x[~wrong]).mean() for x in (find_label_errors(features, labels).scores, once)]
+        gains.append(areas[0] - areas[1])
+    assert np.mean(gains) > 2 * np.std(gains) / np.sqrt(len(gains)) > 0
+
+
 def test_self_influence_and_influence_are_the_changes_of_losses_by_infinitesimal_weights() -> None:
     features, labels = examples()
     rows, n_train = design(features, 40), 40
@@ -126,7 +164,9 @@ def test_aum_is_the_mean_margin_of_the_steps_of_gradient_descent() -> None:
 
 def test_the_order_within_a_class_is_that_of_cleanlab_with_the_same_probabilities() -> None:
     features, labels = examples()
-    probabilities = head_scores(design(features, 60), labels, 2, n_train=60).probabilities
+    rows = design(features, 60)
+    first = head_scores(rows, labels, 2, n_train=60).probabilities
+    probabilities = loo_probabilities(rows, labels, 2, estimate_noise(first, labels, 60).correct)
     peer = get_label_quality_scores(labels, probabilities, method="normalized_margin")
     scores = find_label_errors(features, labels).scores
     for label in (0, 1):
@@ -202,6 +242,23 @@ def test_the_probability_that_a_label_is_correct_is_calibrated() -> None:
     for low, high in ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 0.9)):
         chosen = (correct >= low) & (correct < high)
         assert (~wrong[chosen]).mean() == pytest.approx(correct[chosen].mean(), abs=0.06)
+
+
+@pytest.mark.parametrize("flipped", [0.3, 0.02])
+def test_small_differences_of_noise_between_classes_change_the_scores_little(flipped: float) -> None:
+    rng = np.random.default_rng(4)
+    positive = expit(rng.normal(scale=4, size=20000))
+    labels = (rng.random(20000) < positive).astype(np.int64)
+    wrong = (labels == 0) & (rng.random(20000) < flipped)
+    labels[wrong] = 1
+    noise = estimate_noise(np.array([1 - positive, positive]).T, labels, 20000)
+    share = wrong.sum() / (labels == 1).sum()
+    np.testing.assert_allclose(noise.by_class, [0, share], atol=0.03)
+    logit = np.where(labels == 1, 1, -1) * np.log(positive / (1 - positive))
+    unclear = np.abs(logit) < 0.2  # nothing but the class and its noise tells correct from wrong
+    contrast = noise.log_odds[unclear & (labels == 0)].mean() - noise.log_odds[unclear & (labels == 1)].mean()
+    low, high = (1.0, 3.0) if flipped == 0.3 else (0.0, 0.5)
+    assert low < contrast < high
 
 
 def test_the_interval_contains_every_share_if_nothing_is_known() -> None:
