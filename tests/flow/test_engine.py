@@ -16,6 +16,7 @@ from lightning_attnflow.flow import FlowGame
 from lightning_attnflow.flow.engine.bias_correction import _shapley_shares
 from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.layer_bounds import SizeBounds, flow_bounds, supply_upper_bound
+from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound, outflows
 from lightning_attnflow.flow.engine.permutations import (
     first_two_places,
     prefix_bounds,
@@ -124,6 +125,23 @@ def test_bounds_by_size_and_by_flow_hold_for_every_coalition(network: AttentionN
         above = SizeBounds(game.values.alone, game.players.sent, game.readout if above is None else above)
         assert (above.values[n_players] <= exact).all()
         assert above.values[1] == game.values.alone.min()
+
+
+@given(network=networks(max_layers=5, max_positions=6) | weighted_networks())
+@settings(max_examples=40, deadline=None)
+def test_outflows_bound_every_coalition_and_prove_the_total(network: AttentionNetwork) -> None:
+    coalitions = coalitions_of(network.n_positions)
+    for game in layer_games(quantise(network), 0, None, ALONE):
+        if game.solver is None:
+            continue
+        exact = FlowGame(network, game.layer, solver="ortools").units(coalitions)
+        net, first = game.solver.nets.above(game.layer)
+        flows = outflows(net, first, game.players.sent, game.values.total, ALONE.stop)
+        assert (flows.sum(axis=1) == game.values.total).all()
+        sent = coalitions @ game.players.sent
+        low = np.array([outflow_bound.py_func(flows, supply) for supply in sent])
+        assert (low <= exact).all()
+        assert outflow_bound.py_func(flows, flows[0]) == game.values.total
 
 
 def test_the_first_two_places_of_the_upper_bounds_are_means_over_all_pairs() -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lightning_attnflow.flow.engine import bias_correction, layer_bounds, permutations, solve
+from lightning_attnflow.flow.engine import bias_correction, layer_bounds, outflow_bounds, permutations, solve
 from lightning_attnflow.flow.solvers import dinic, jit, kernel_cache, native
 
 
@@ -26,7 +26,7 @@ def test_every_kernel_is_cached_under_the_hash_of_all_sources() -> None:
     digest = kernel_cache.sources_digest(Path(jit.__file__).parents[1])
     kernels = [
         kernel
-        for module in (dinic, native, layer_bounds, permutations, bias_correction, solve)
+        for module in (dinic, native, layer_bounds, outflow_bounds, permutations, bias_correction, solve)
         for kernel in vars(module).values()
         if hasattr(kernel, "py_func")
     ]

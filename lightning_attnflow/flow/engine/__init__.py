@@ -5,6 +5,7 @@ layer_bounds.py     bounds on coalitions of one layer from the layer above
 solve.py            exact values of coalitions by maximum flows, and their minimum cuts
 layer.py            exact values of the players of one layer
 permutations.py     marginals of sampled permutations from bounds
+outflow_bounds.py   lower bounds on coalitions from a few maximum flows
 bias_correction.py  correction of these marginals where the bounds are loose
 shapley.py          Shapley values of one layer
 run.py              all layers of many networks

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION, LayerBounds, bounds_of_supply
+from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound
 from lightning_attnflow.flow.engine.permutations import CoalitionBounds, fill, prefix_bounds, upper_bounds
 from lightning_attnflow.flow.engine.solve import CutPool, Flags, Ints, add_cut, empty_pool, pool_bound
 from lightning_attnflow.flow.solvers.dinic import Residual, next_flow
@@ -30,7 +31,12 @@ _SIZE_RATIO = 1.25
 
 
 def learn_cuts(
-    solver: LayerSolver, bounds: CoalitionBounds, room: float, generator: np.random.Generator, stop: Flags
+    solver: LayerSolver,
+    bounds: CoalitionBounds,
+    flows: Ints,
+    room: float,
+    generator: np.random.Generator,
+    stop: Flags,
 ) -> tuple[CutPool, Floats]:
     """Collect minimum cuts of prefixes of random permutations.
 
@@ -43,7 +49,7 @@ def learn_cuts(
     done = 0
     pool = empty_pool(solver.players.sent.shape[1], _LEARNED_CUTS)
     while True:
-        permutations, amounts = _excess(solver, bounds, bounds, _LEARNING_STEP, generator, pool, stop)
+        permutations, amounts = _excess(solver, bounds, bounds, flows, _LEARNING_STEP, generator, pool, stop)
         inside, outside = _shapley_shares(permutations, amounts[0])
         corrections, done = outside - inside, done + _LEARNING_STEP
         expected = (_QUANTILE * np.sqrt((corrections**2).mean(axis=0).max()) / room) ** 2
@@ -55,6 +61,7 @@ def bias_correction(
     solver: LayerSolver,
     bounds: CoalitionBounds,
     before: CoalitionBounds,
+    flows: Ints,
     learned: Floats,
     room: Floats,
     generator: np.random.Generator,
@@ -66,6 +73,7 @@ def bias_correction(
         solver: of the layer.
         bounds: of its game.
         before: bounds from fewer cuts, whose lower bounds are used.
+        flows: (K, T), outflows that give further lower bounds, see `outflows`.
         learned: (k, n), corrections from permutations with fewer cuts: the largest that may have been missed.
         room: (n,), half-width to reach.
         generator: of the permutations.
@@ -79,7 +87,7 @@ def bias_correction(
     samples, most = SampleStatistics.empty(n), 0.0
     n_samples = _FIRST_SAMPLES
     while True:
-        permutations, amounts = _excess(solver, bounds, before, n_samples, generator, None, stop)
+        permutations, amounts = _excess(solver, bounds, before, flows, n_samples, generator, None, stop)
         excess = amounts[0]
         if bounds.full_player == NO_POSITION:  # equal amounts have no effect if every player may take every place
             excess = excess - _control_variate(excess)
@@ -116,6 +124,7 @@ def _excess(
     solver: LayerSolver,
     bounds: CoalitionBounds,
     before: CoalitionBounds,
+    flows: Ints,
     n_samples: int,
     generator: np.random.Generator,
     learned: CutPool | None,
@@ -145,7 +154,21 @@ def _excess(
     sent = solver.players.sent
     above, limit = solver.above, solver.limit
     _exact_prefixes(
-        net, first, sent, above, limit, bounds, by_player, before, permutations, counts, pool, learn, amounts, stop
+        net,
+        first,
+        sent,
+        above,
+        limit,
+        bounds,
+        by_player,
+        before,
+        flows,
+        permutations,
+        counts,
+        pool,
+        learn,
+        amounts,
+        stop,
     )
     shares = counts[:, :-1].astype(np.float64)
     if movable < n:
@@ -184,6 +207,7 @@ def _exact_prefixes(
     bounds: CoalitionBounds,
     by_player: Ints,
     before: CoalitionBounds,
+    flows: Ints,
     permutations: Ints,
     counts: Ints,
     pool: CutPool,
@@ -202,6 +226,7 @@ def _exact_prefixes(
         bounds: of the game.
         by_player: (n, P), the weights of its cuts.
         before: bounds from fewer cuts.
+        flows: (K, T), see `outflows`.
         permutations: (m, n).
         counts: (m, n + 1), zero at sizes that are left out.
         pool: minimum cuts that are found are added to it if ``learn``.
@@ -233,6 +258,8 @@ def _exact_prefixes(
                 continue
             lower, upper = bounds_of_supply(supply, above, limit)
             value = max(value, lower, low[size])
+            if value < high[size]:
+                value = max(value, outflow_bound(flows, supply))
             upper = min(upper, high[size], high_before[size])
             if learn:
                 upper = min(upper, pool_bound(pool, supply))

@@ -22,7 +22,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.uint8]
 _NEVER = 2**62
-_LAST_CHECKED = 2  # sizes checked in addition to twice the last improved one
 
 
 class CoalitionBounds(NamedTuple):
@@ -279,7 +278,5 @@ def sizes_bounded_by_flow(bounds: CoalitionBounds, by_player: Ints, permutations
                 supply[j] += bounds.sent[permutations[row, size - 1], j]
             if supply_upper_bound(supply, bounds.above) < high[size]:
                 last = size
-            elif size > 2 * last + _LAST_CHECKED:
-                break
         largest = max(largest, last)
     return largest

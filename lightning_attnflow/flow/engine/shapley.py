@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lightning_attnflow.flow.engine.bias_correction import bias_correction, learn_cuts
 from lightning_attnflow.flow.engine.layer import LayerGame, LayerSolver, LayerValues
 from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION
+from lightning_attnflow.flow.engine.outflow_bounds import outflows
 from lightning_attnflow.flow.engine.permutations import (
     CoalitionBounds,
     first_two_places,
@@ -132,12 +133,14 @@ def _with_flows(
     tolerance /= _STOPPING
     permutations = generator.permuted(np.tile(np.arange(n), (_PILOT_PERMUTATIONS, 1)), axis=1)
     sizes = max(2, sizes_bounded_by_flow(bounds, np.ascontiguousarray(bounds.weights.T), permutations))
-    pool, learned = learn_cuts(solver, bounds._replace(flow_sizes=sizes), tolerance, generator, stop)
+    net, first = solver.nets.above(solver.players.layer)
+    flows = outflows(net, first, solver.players.sent, bounds.total, stop)
+    pool, learned = learn_cuts(solver, bounds._replace(flow_sizes=sizes), flows, tolerance, generator, stop)
     upper = solver.bounds(game.values, pool)._replace(flow_sizes=sizes)
     known, samples, _ = _samples(upper, _SHARE_OF_UPPER_BOUNDS * tolerance, state, stop)
     radius = _radius(samples)
     left = np.sqrt(np.maximum(tolerance**2 - radius**2, 0.0))
-    correction, unseen = bias_correction(solver, upper, bounds, learned, left, generator, stop)
+    correction, unseen = bias_correction(solver, upper, bounds, flows, learned, left, generator, stop)
     return _within_range(
         game,
         known + samples.mean + correction.mean,
