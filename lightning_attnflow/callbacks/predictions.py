@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from lightning_attnflow._state import eval_mode
+from lightning_attnflow.attention.merged import row_inputs
 from lightning_attnflow.attribution.target import LogitReader, class_probabilities
 from lightning_attnflow.callbacks.batches import real_tokens
 from lightning_attnflow.errors import AttnFlowError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _MOST_CLASSES = 20  # whose probabilities are kept
+_MAX_POSITIONS = 1024  # in a forward pass, to save memory beside the flows
 
 
 class TopPrediction(NamedTuple):
@@ -40,7 +42,7 @@ def predictions_of(
     reader = LogitReader(transformer)
     try:
         with eval_mode(transformer), torch.no_grad():
-            logits = [reader(**{"attention_mask": real_tokens(batch).to(reader.device), **batch}) for batch in batches]
+            logits = [reader(**part) for batch in batches for part in _parts(batch, reader.device)]
     except AttnFlowError as error:
         if required:
             raise
@@ -64,3 +66,12 @@ def predictions_of(
             best.indices.tolist(), best.values.tolist(), probabilities, rows.cpu(), strict=True
         )
     ]
+
+
+def _parts(batch: Mapping[str, Any], device: torch.device) -> Iterator[dict[str, Any]]:
+    """Yield the inputs of as many sentences of a batch as are run together."""
+    inputs = {"attention_mask": real_tokens(batch).to(device), **batch}
+    n_rows, length = batch["input_ids"].shape
+    at_once = max(1, _MAX_POSITIONS // length)
+    for start in range(0, n_rows, at_once):
+        yield row_inputs(inputs, slice(start, start + at_once), n_rows)

@@ -185,13 +185,13 @@ def grouped_attention(
     for row, group in enumerate(groups):
         membership[row, list(group)] = 1.0
     sizes = membership.sum(axis=1, keepdims=True)
-    layers = []
-    for capacities, mass in zip(network.capacities, rollout[1:], strict=True):
+    layers = np.empty((network.n_layers, len(groups), len(groups)))
+    for layer, capacities, mass in zip(layers, network.capacities, rollout[1:], strict=True):
         weights = membership * mass
         whole = weights.sum(axis=1, keepdims=True)
         weights = np.divide(weights, whole, out=membership / sizes, where=whole > 0)
-        layers.append(weights @ capacities @ membership.T)
-    return np.stack(layers)
+        layer[:] = weights @ capacities @ membership.T
+    return layers
 
 
 def layer_name(layer: int, n_layers: int) -> str:

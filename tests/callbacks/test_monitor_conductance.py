@@ -13,7 +13,7 @@ from tiny_training import PROBE, Classifier, dataset, new_monitor, trainer, vali
 from torch.utils.data import DataLoader
 
 from lightning_attnflow import AttentionFlowMonitor, conductance_flow
-from lightning_attnflow.callbacks import SCALARS, MonitoredSentence
+from lightning_attnflow.callbacks import SCALARS, MonitoredSentence, predictions
 from lightning_attnflow.callbacks import budget as budget_module
 from lightning_attnflow.callbacks.budget import OverheadBudget
 from lightning_attnflow.callbacks.measure import CONDUCTANCE_TOLERANCE
@@ -137,6 +137,18 @@ def test_a_model_that_mixes_positions_itself_has_values_without_edges(
     assert flow is not None
     assert flow.edges_or_none is None
     np.testing.assert_allclose(flow.values, expected.values, atol=1e-5)
+
+
+def test_predictions_do_not_depend_on_the_sentences_of_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = dataset(5)
+    batch = {name: torch.stack([row[name] for row in rows]) for name in ("input_ids", "attention_mask")}
+    model = models.bert_classifier()
+    found = []
+    for positions in (1024, 32):  # five sentences, or two, in a pass
+        monkeypatch.setattr(predictions, "_MAX_POSITIONS", positions)
+        found.append(predictions.predictions_of(model, [batch], models.tokenizer(), {}, required=True))
+    assert [one.target for one in found[0]] == [one.target for one in found[1]]
+    assert [one.probability for one in found[0]] == pytest.approx([one.probability for one in found[1]], abs=1e-6)
 
 
 def signed(values: Any, key: str = "a", target: int = 0) -> MonitoredSentence:
