@@ -54,7 +54,11 @@ def build_parser() -> ArgumentParser:
         "input_x_gradient, integrated_gradients, smooth_grad",
     )
     explain.add_argument("--players", default="words", metavar="words|tokens", help="what gets a value")
-    explain.add_argument("--target", type=int, metavar="N", help="class or token id; by default the predicted one")
+    explain.add_argument(
+        "--target",
+        metavar="NAME|N",
+        help="class, as its name or number, or token, as its text or id; by default the predicted one",
+    )
     explain.add_argument("--layer", type=int, metavar="N", help="layer of flow, rollout and conductance")
     explain.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sampled methods")
     explain.add_argument("--html", metavar="FILE", help="write the coloured text to this HTML file")

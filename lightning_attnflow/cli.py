@@ -58,6 +58,8 @@ def _explain(arguments: Namespace) -> None:
     check_choice("method", arguments.method, tuple(METHODS))
     check_choice("players", arguments.players, ("words", "tokens"))
     options = {name: arguments[name] for name in ("target", "layer") if arguments[name] is not None}
+    if options.get("target", "").isdecimal():  # otherwise the name of a class, or the text of a token
+        options["target"] = int(options["target"])
     with _quiet_transformers():
         model, tokenizer = load_model(arguments.model, needs_head=True)
         text = encode_for_model(model, tokenizer, _text(arguments), truncate=arguments.truncate)

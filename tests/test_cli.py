@@ -104,6 +104,10 @@ def test_explain_another_class(checkpoints: Path, capsys) -> None:
     arguments = ["explain", "this movie", "--model", checkpoints / "classifier", "--method", "exact_shapley"]
     values = [output(capsys, *arguments, "--target", target) for target in (0, 1)]
     assert ["negative" in value for value in values] == [True, False]  # the prediction is positive
+    assert output(capsys, *arguments, "--target", "negative") == values[0]
+    assert "'neutral'; expected the number of a class, or one of the names 'negative', 'positive'" in output(
+        capsys, *arguments, "--target", "neutral", code=2
+    )
 
 
 def test_explain_a_causal_language_model(checkpoints: Path, capsys) -> None:

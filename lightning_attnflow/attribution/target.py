@@ -263,6 +263,13 @@ class LogitReader:
             logits = logits.reshape(n_rows, 1)  # each row is a choice, with a score
         if logits is not None and logits.ndim == 3 and self.is_causal_lm:  # (m, T, V), or the last positions
             logits, n_dims = self._at_the_end(logits, inputs["attention_mask"]), 2 if self.n_read == 1 else 3
+        if logits is not None and logits.ndim == 3 and n_dims == 2:
+            raise InputError(
+                f"output of {type(self.model).__name__}",
+                got=f"logits of shape {tuple(logits.shape)}, a prediction for every token",
+                expected="one prediction for the text",
+                remedy="Attention methods, such as method='rollout', need no logits.",
+            )
         if logits is None or logits.ndim != n_dims or logits.shape[1] < (1 if self.problem == "score" else 2):
             raise InputError(
                 f"output of {type(self.model).__name__}",

@@ -8,7 +8,7 @@ import models
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2ForSequenceClassification
+from transformers import BertConfig, BertForTokenClassification, GPT2Config, GPT2ForSequenceClassification
 
 from lightning_attnflow import conductance_flow, explain
 from lightning_attnflow.attribution import TokenGame
@@ -34,6 +34,15 @@ def test_a_class_may_be_given_by_its_name() -> None:
     assert (flow.target, flow.target_name) == (0, "bad")
     with pytest.raises(InputError, match="got 'good', 2 classes; expected the number of a class, or one of the names"):
         value(model, "logit_margin", "good")
+
+
+def test_a_prediction_for_every_token_is_refused_with_a_remedy() -> None:
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    model = BertForTokenClassification(BertConfig(vocab_size=models.VOCABULARY, num_labels=3, **size)).eval()
+    for method in ("leave_one_out", "conductance"):
+        with pytest.raises(InputError, match=r"a prediction for every token; expected one .* method='rollout'"):
+            explain(model, models.tokenizer(), TEXT, method=method)
+    assert explain(model, models.tokenizer(), TEXT, method="rollout").values.any()
 
 
 @pytest.mark.parametrize("target", [0, 1, 2])
