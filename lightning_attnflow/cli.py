@@ -37,8 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _print_warning
         try:
             _COMMANDS[parsed.subcommand](parsed[parsed.subcommand])
-        except (AttnFlowError, OSError) as error:
+        except AttnFlowError as error:
             print_error(str(error))
+            return 2
+        except OSError as error:
+            has_file = error.filename is not None and error.strerror
+            print_error(f"{error.filename}: {error.strerror}" if has_file else str(error))
             return 2
         except KeyboardInterrupt:
             print_error("interrupted")

@@ -91,7 +91,10 @@ def test_explain_prints_the_prediction_and_the_table(checkpoints: Path, capsys, 
         )
         == 2
     )
-    assert "No such file" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "No such file" in message
+    assert str(tmp_path / "no") in message
+    assert "Errno" not in message
 
 
 @pytest.mark.parametrize("method", ["leave_one_out", "rollout", "saliency"])

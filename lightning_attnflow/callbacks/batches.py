@@ -23,10 +23,8 @@ InputReader = Callable[[Any], Mapping[str, Any]]
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 """Keys of a batch that are passed to the model if its forward accepts them."""
 
-_REMEDY = (
-    "Pass inputs=, a function from the batch to the model's keyword arguments, "
-    'such as inputs=lambda batch: {"input_ids": batch[0], "attention_mask": batch[1]}.'
-)
+_REMEDY = "Pass inputs=, a function from the batch to the model's keyword arguments, such as inputs=lambda batch: {}."
+_OF_SEQUENCE = '{"input_ids": batch[0], "attention_mask": batch[1]}'
 
 
 def encode_probe(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> dict[str, list[int]]:
@@ -47,7 +45,7 @@ def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader |
     if reader is not None:
         found = reader(batch)
         if not isinstance(found, Mapping):
-            raise InputError("result of inputs=", got=type(found).__name__, expected="a mapping", remedy=_REMEDY)
+            raise InputError("result of inputs=", got=type(found).__name__, expected="a mapping", remedy=_remedy(batch))
         inputs = dict(found)
     elif isinstance(batch, Mapping):
         known = inspect.signature(transformer.forward).parameters
@@ -57,7 +55,7 @@ def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader |
             "validation batch",
             got=f"a {type(batch).__name__}",
             expected="a mapping with input_ids and attention_mask",
-            remedy=_REMEDY,
+            remedy=_remedy(batch),
         )
     tokens = inputs.get("input_ids")
     if not isinstance(tokens, Tensor) or tokens.ndim != 2:
@@ -66,10 +64,17 @@ def model_inputs(batch: Any, transformer: PreTrainedModel, reader: InputReader |
             "validation batch",
             got=f"keys {list(batch if isinstance(batch, Mapping) else inputs)}{shape}",
             expected="input_ids of shape (B, T), and attention_mask if there is padding",
-            remedy=_REMEDY,
+            remedy=_remedy(batch),
         )
     _check_padding(inputs, transformer)
     return inputs
+
+
+def _remedy(batch: Any) -> str:
+    """Return how to pass the inputs of a batch, by the key of its nested mapping that has them."""
+    nested = batch.items() if isinstance(batch, Mapping) else ()
+    keys = [key for key, part in nested if isinstance(part, Mapping) and "input_ids" in part]
+    return _REMEDY.format(f"batch[{keys[0]!r}]" if keys else _OF_SEQUENCE)
 
 
 def batch_labels(batch: Any, n_sentences: int) -> list[int] | None:
@@ -152,7 +157,7 @@ def real_tokens(inputs: Mapping[str, Any]) -> Tensor:
             "attention_mask",
             got=f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__,
             expected=f"shape {tuple(inputs['input_ids'].shape)}, 1 on real tokens",
-            remedy=_REMEDY,
+            remedy=_remedy(inputs),
         )
     return mask.bool().cpu()
 

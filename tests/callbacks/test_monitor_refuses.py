@@ -176,6 +176,7 @@ def test_a_failure_warns_once_and_training_continues(tmp_path: Path) -> None:
     [
         ((torch.ones(2, 3, dtype=torch.long),), r"got a list; .*inputs=lambda batch"),
         ({"tokens": torch.ones(3)}, r"got keys \['tokens'\]; .*inputs=lambda"),
+        ({"text": {"input_ids": torch.ones(3, dtype=torch.long)}}, r"inputs=lambda batch: batch\['text'\]\."),
         ({"input_ids": torch.ones((), dtype=torch.long)}, r"input_ids of shape \(2,\)"),
         ({"input_ids": torch.tensor([2, 5, 3, 0])}, r"padding but no attention_mask"),
         ({"input_ids": torch.tensor([2, 5]), "attention_mask": torch.tensor([0, 0])}, r"mask: got .* 0 real tokens"),
