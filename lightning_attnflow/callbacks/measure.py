@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from lightning_attnflow._checks import check_choice, check_residual
+from lightning_attnflow._checks import check_bool, check_choice, check_residual
 from lightning_attnflow._memory import return_freed_memory
 from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.merged import capture_merged
@@ -58,6 +58,7 @@ class FlowSettings:
         check_choice("readout", self.readout, ("auto", "first", "last", "mean", "all"), or_index="a position")
         check_choice("heads", self.heads, ("mean", "max", "min"), or_index="the index of a head")
         check_residual(self.residual)
+        check_bool("words", self.words)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_integer, check_items, check_text
+from lightning_attnflow._checks import check_bool, check_choice, check_integer, check_items, check_text
 from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
 from lightning_attnflow._progress import progress_bar
@@ -75,6 +75,7 @@ def encode_texts(
             expected="non-empty strings",
         )
     check_choice("pooling", pooling, _POOLINGS)
+    check_bool("truncate", truncate)
     check_integer("batch_size", batch_size)
     encoder = find_transformer(model).base_model
     limit = length_of_inputs(encoder, tokenizer)

@@ -46,12 +46,12 @@ def find_label_errors(
     that are wrong because the examples are unclear cannot be told from correct labels of unclear examples, so with them
     the share is a lower bound. Validation labels may be wrong too; the result says if they seem to be.
 
-    Components of the result, each low where the label is likely wrong: ``p_correct``, the probability that the label
-    is correct (of labels with a ``p_correct`` of about .8, about 80% are correct, if labels are wrong at random within
-    a class). The others are of the first, unweighted regression: ``margin``, the leave-one-out logit of the given label
-    minus the largest other one; ``aum``, the mean margin over a gradient descent; ``self_influence``, minus the
-    influence of the example on its own loss; and with a validation set ``influence``, the change of the validation
-    log-likelihood due to the example.
+    Components of the result, each low where the label is likely wrong: ``p_correct``, the probability that the label is
+    correct (of labels with a ``p_correct`` of about .8, about 80% are correct, if labels are wrong at random within a
+    class; values near 0 can be too low). The others are of the first, unweighted regression: ``margin``, the
+    leave-one-out logit of the given label minus the largest other one; ``aum``, the mean margin over a gradient
+    descent; ``self_influence``, minus the influence of the example on its own loss; and with a validation set
+    ``influence``, the change of the validation log-likelihood due to the example.
 
     Args:
         features: float (n, d), one row for each training example.

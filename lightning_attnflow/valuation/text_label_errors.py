@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checkpoints import default_encoder, load_encoder
+from lightning_attnflow._checks import check_bool
 from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.features import encode_texts, length_of_inputs, token_lengths
@@ -84,6 +85,7 @@ def encode_parts(
 
     A directory or name of an encoder is loaded, None is the default.
     """
+    check_bool("truncate", truncate)
     if encoder is None or isinstance(encoder, str | Path):
         encoder, tokenizer = load_encoder(default_encoder() if encoder is None else encoder)
     if tokenizer is None:

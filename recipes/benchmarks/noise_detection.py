@@ -232,6 +232,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[300, 1000])
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--first-draw", type=int, default=0, help="seed of the first draw")
     parser.add_argument("--sources", nargs="+", default=list(SOURCES))
     parser.add_argument(
         "--games", type=int, default=1, help="0: no Data Shapley; 1: two permutations; 2: also twenty, and others"
@@ -248,7 +249,7 @@ if __name__ == "__main__":
             reliability(data, n, arguments.draws)
         sys.exit()
     for n in arguments.sizes:
-        for seed in range(arguments.draws):
+        for seed in range(arguments.first_draw, arguments.first_draw + arguments.draws):
             for source, (features, ratings) in data.items():
                 for kind in FLIPS:
                     if (n, source, kind, seed) in done or n + 400 > len(ratings):

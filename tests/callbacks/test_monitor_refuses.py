@@ -214,6 +214,7 @@ def test_inputs_function_returns_the_model_inputs_of_a_batch(tmp_path: Path) -> 
         ({"max_sentences": -1}, r"max_sentences: got -1; expected an integer >= 0"),
         ({"every_n_validations": 0}, r"every_n_validations: got 0"),
         ({"residual": 1.0}, r"residual: got 1.0; expected a share in \[0, 1\)"),
+        ({"words": "yes"}, r"words: got 'yes'; expected True or False"),
         ({"method": "magic"}, r"method: got 'magic'; expected 'shapley', 'pairwise'"),
         ({"readout": "cls"}, r"readout: got 'cls'; .*or a position"),
         ({"heads": -1}, r"heads: got -1; .*or the index of a head"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +69,12 @@ def test_the_cache_is_used_for_the_same_model_only(tmp_path: Path, monkeypatch) 
     encode_texts(model, tokenizer, TEXTS, cache_dir=tmp_path, pooling="first")
     encode_texts(model, tokenizer, TEXTS[::-1], cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("truncate", ["yes", 1, np.array([True, False]), np.array([])])
+def test_truncate_is_a_bool(truncate: Any) -> None:
+    with pytest.raises(InputError, match=r"truncate: got .*; expected True or False"):
+        encode_texts(*encoder(), TEXTS, truncate=truncate)
 
 
 def test_long_texts_are_cut_on_request_and_the_advice_is_right(tmp_path: Path) -> None:
