@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_attnflow.attention.own_head import modules_around
 from lightning_attnflow.attention.readout_gradient import FAILED, NO_LOGITS, gradient_norms
 
 _SEQUENCE_HEADS = ("ForSequenceClassification", "ForMultipleChoice")
@@ -64,9 +65,10 @@ def choose_readout(
     columns = mask.nonzero()[:, 0].cpu()
     whole = model
     norms, problem = _norms(whole, model, inputs, columns)
-    if problem == NO_LOGITS and module is not None and module is not model:
-        whole = module
+    for whole in modules_around(module, model) if problem == NO_LOGITS and module is not None else ():
         norms, problem = _norms(whole, model, inputs, columns)
+        if norms is not None:
+            break
     if norms is None:
         readout, reason = _by_architecture(model, causal=causal)
         return readout, f"{reason} ({problem})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import eval_mode, gradients_enabled
+from lightning_attnflow.attention.own_head import calls_of, logits_in
 from lightning_attnflow.attention.transformer import accepts, shaped_inputs
 
 FAILED = "no gradient:"
@@ -72,18 +72,15 @@ def gradient_norms(whole: Any, model: Any, inputs: Mapping[str, Any], columns: T
 
 def _logits(model: Any, inputs: Mapping[str, Any]) -> Any:
     options = {"return_dict": True} if accepts(model, "return_dict") else {}
-    return getattr(model(**shaped_inputs(model, inputs), **options), "logits", None)
+    return logits_in(model(**shaped_inputs(model, inputs), **options))
 
 
 def _output(module: nn.Module, inputs: Mapping[str, Any], states: list[Tensor]) -> Tensor | None:
-    """Return the logits (1, C) of a user's module, or None; `states` are those of the last call of its model.
-
-    Its forward takes the inputs by name, as one batch, or the token ids and the attention mask by position.
-    """
-    for arguments, options in _calls(module, inputs):
+    """Return the logits (1, C) of a user's module, or None; `states` are those of the last call of its model."""
+    for call in calls_of(module):
         states.clear()
         try:
-            output = module(*arguments, **options)
+            output = call(module, inputs)
         except Exception:  # it takes other arguments
             continue
         if not states:
@@ -93,24 +90,10 @@ def _output(module: nn.Module, inputs: Mapping[str, Any], states: list[Tensor]) 
         parts = [found] if found is not None else list(_tensors(output))
         if any(part.ndim > 2 for part in parts):  # hidden states, or logits of tokens
             continue
-        rows = [part.reshape(1, -1) for part in parts if part.requires_grad and part.ndim and len(part) == 1]
+        rows = [part.reshape(1, -1) for part in parts if part.requires_grad and (part.ndim < 2 or len(part) == 1)]
         if rows:
             return rows[0]
     return None
-
-
-def _calls(module: nn.Module, inputs: Mapping[str, Any]) -> Iterator[tuple[list[Any], dict[str, Any]]]:
-    """Yield the positional and keyword arguments that the forward of a module may take."""
-    parameters = list(inspect.signature(module.forward).parameters.values())
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
-        yield [], dict(inputs)
-    named = {one.name: inputs[one.name] for one in parameters if one.name in inputs}
-    if named:
-        yield [], named
-    yield [dict(inputs)], {}
-    positional = [inputs[name] for name in ("input_ids", "attention_mask") if name in inputs]
-    yield positional, {}
-    yield positional[:1], {}
 
 
 def _gradient(total: Tensor, state: Tensor) -> Tensor | None:

@@ -190,7 +190,7 @@ def _game_of(sentence: Sentence, method: Method, layer: int | None = None) -> tu
 
 def _conductance_game(sentence: Sentence, layer: int) -> tuple[Game, str]:
     """Return the token game of the flow; positions that keep their token are players if the flow passes them."""
-    game = path_game(sentence.model, sentence.tokenizer, sentence.encoded)
+    game = path_game(sentence.reader, sentence.tokenizer, sentence.encoded)
     if layer == 0 and sentence.special_tokens != "players" and not game.reader.is_causal_lm:
         return CachedGame(game), "token game, log-probability"
     played = [position for (position,) in game.players.positions]

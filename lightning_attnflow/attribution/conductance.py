@@ -15,7 +15,7 @@ from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, fix_ends, neutral_tokens
 from lightning_attnflow.attribution.padded_batch import encoded_rows
-from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff, transformer_of
+from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError
@@ -32,7 +32,7 @@ _REMEDIES = {
 
 
 def conductance_flow(
-    model: torch.nn.Module,
+    model: torch.nn.Module | LogitReader,
     tokenizer: Any,
     text: TextArgument,
     *,
@@ -57,7 +57,8 @@ def conductance_flow(
     (the attention sink) and the last position (which predicts) are no players: they keep their tokens.
 
     Args:
-        model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
+        model: a Hugging Face sequence classifier or causal language model, or a module that contains one or has a head
+            of its own; see ``explain``.
         tokenizer: its fast tokenizer.
         text: a string, token ids or chat messages, see ``encode_text``; see `conductance_flows` for several texts.
         target: class, as its number or its name in ``config.id2label``; for a causal language model a token, as its id
@@ -102,7 +103,7 @@ def conductance_flow(
 
 
 def conductance_flows(
-    model: torch.nn.Module,
+    model: torch.nn.Module | LogitReader,
     tokenizer: Any,
     texts: Sequence[TextArgument] | Mapping[str, Any],
     *,
@@ -157,7 +158,7 @@ def conductance_flows(
 
 
 def _flows(
-    model: torch.nn.Module,
+    model: torch.nn.Module | LogitReader,
     tokenizer: Any,
     texts: Sequence[TextArgument],
     targets: Sequence[TargetArgument | None],
@@ -174,12 +175,13 @@ def _flows(
     check_seed(seed)
     check_positive("tolerance", tolerance)
     check_bool("edges", edges)
-    reader = LogitReader(model)
+    reader = LogitReader.of(model)
     path = ("coalitions" if reader.is_causal_lm else "straight") if path is None else path
     check_choice("path", path, PATHS)
     options: dict[str, Any] = {"payoff": payoff, "baseline": baseline, "path": path, "truncate": truncate}
     games = [
-        path_game(model, tokenizer, text, target=target, **options) for text, target in zip(texts, targets, strict=True)
+        path_game(reader, tokenizer, text, target=target, **options)
+        for text, target in zip(texts, targets, strict=True)
     ]
     flows = flows_of_games(games, path, tolerance=tolerance, max_steps=max_steps, edges=edges, seed=seed)
     worst = max(flows, key=lambda flow: flow.conservation_error.max(), default=None)
@@ -230,7 +232,7 @@ def flows_of_games(
 
 
 def path_game(
-    model: torch.nn.Module,
+    reader: LogitReader,
     tokenizer: Any,
     text: TextArgument,
     *,
@@ -244,19 +246,20 @@ def path_game(
     """Return the token game whose empty coalition is the baseline of the flow.
 
     Args:
-        model, tokenizer, text, target, payoff, baseline, path, truncate: as for `conductance_flow`.
+        reader: the model with its logits.
+        tokenizer, text, target, payoff, baseline, path, truncate: as for `conductance_flow`.
         logits: (C,) of the text, if they are known.
     """
-    is_causal_lm = LogitReader(model).is_causal_lm
-    text = encode_for_model(transformer_of(model), tokenizer, text, truncate=truncate)
+    is_causal_lm = reader.is_causal_lm
+    text = encode_for_model(reader.transformer, tokenizer, text, truncate=truncate)
     if baseline is None and is_causal_lm and getattr(tokenizer, "mask_token_id", None) is None:
         baseline = neutral_tokens(tokenizer)
     if is_causal_lm and path != "straight":
         text = fix_ends(text)
     options: dict[str, Any] = {"target": target, "payoff": payoff, "masking": baseline, "truncate": truncate}
     if logits is not None:
-        return _KnownGame(logits, model, tokenizer, text, **options)
-    return TokenGame(model, tokenizer, text, **options)
+        return _KnownGame(logits, reader, tokenizer, text, **options)
+    return TokenGame(reader, tokenizer, text, **options)
 
 
 class _KnownGame(TokenGame):

@@ -69,7 +69,10 @@ def explain(
 
     Args:
         model: a Hugging Face sequence classifier (>= 2 classes) or causal language model (the payoff is about the next
-            token), or a module that contains one (LightningModule, DataParallel, SentenceTransformer).
+            token); a module that contains one (LightningModule, DataParallel, SentenceTransformer); or a module with an
+            encoder and a head of its own, whose forward takes the token ids and the attention mask, by name, by
+            position or as one batch, and returns logits (B, C). Classes have names if ``config.id2label`` of the
+            encoder has C.
         tokenizer: its fast tokenizer.
         text: a string; token ids, as a sequence, a tensor or the output of a tokenizer; or chat messages, mappings with
             role and content, to which the chat template is applied. Special tokens are not doubled.

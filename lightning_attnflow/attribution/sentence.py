@@ -24,7 +24,7 @@ from lightning_attnflow.attention.tokens import EncodedText, TextArgument, encod
 from lightning_attnflow.attention.transformer import accepted_inputs, forward_errors
 from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.result import TokenAttribution
-from lightning_attnflow.attribution.target import Payoff, transformer_of
+from lightning_attnflow.attribution.target import LogitReader, Payoff, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError
@@ -40,8 +40,7 @@ class Sentence:
     The text is tokenised and the attention captured on first use.
 
     Args:
-        model: a Hugging Face sequence classifier or causal language model, or a module that contains one (a
-            LightningModule, for example); the attribute is the Hugging Face model.
+        model: see ``explain``; the attribute is the Hugging Face model in it.
         tokenizer: its fast tokenizer.
         text: a string, token ids or chat messages, see ``encode_text``.
         players: ``tokens``, ``words`` or spans.
@@ -76,6 +75,12 @@ class Sentence:
     def of_encoded(self, encoded: EncodedText) -> Sentence:
         """Return the same with another tokenised text."""
         return replace(self, text=encoded)
+
+    @cached_property
+    def reader(self) -> LogitReader:
+        """The model with its logits, of a head of its own too."""
+        assert self.module is not None  # set by __post_init__
+        return LogitReader(self.module)
 
     @property
     def attentions(self) -> list[NDArray[np.float64]]:
@@ -132,7 +137,7 @@ class Sentence:
     ) -> TokenGame:
         """Return the token game; by default special tokens are always present."""
         return TokenGame(
-            self.model,
+            self.reader,
             self.tokenizer,
             self.encoded,
             target=target,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow._checks import is_integer
+from lightning_attnflow.attention.own_head import ModelWithHead, model_with_head
 from lightning_attnflow.attention.transformer import (
     accepted_inputs,
+    accepts,
     encoder_path,
     find_transformer,
     forward_errors,
     has_decoder,
+    inner_models,
     shaped_inputs,
     takes_choices,
 )
@@ -77,16 +81,20 @@ def logit(logits: torch.Tensor, target: int) -> torch.Tensor:
     return logits[:, target]
 
 
-def problem_of(model: PreTrainedModel) -> str:
+def problem_of(model: PreTrainedModel | ModelWithHead) -> str:
     """Return what the logits of a model mean: "one_class" of several, "labels" that are independent, or a "score"."""
     config: Any = model.config
-    if takes_choices(model):
+    if isinstance(model, ModelWithHead):
+        n_outputs = model.n_outputs
+    elif takes_choices(model):
         return "score"
+    else:
+        n_outputs = getattr(config, "num_labels", 2)
     if model.can_generate():
         return "one_class"
     if getattr(config, "problem_type", None) == "multi_label_classification":
         return "labels"
-    return "score" if getattr(config, "num_labels", 2) == 1 else "one_class"
+    return "score" if n_outputs == 1 else "one_class"
 
 
 def class_probabilities(logits: torch.Tensor, problem: str) -> torch.Tensor:
@@ -131,13 +139,13 @@ def check_target(target: int | None, logits: torch.Tensor) -> int:
     return int(target)
 
 
-def class_of(name: str, model: PreTrainedModel) -> int:
+def class_of(name: str, model: PreTrainedModel | ModelWithHead) -> int:
     """Return the class with a name in the config of a model.
 
     Raises:
         InputError: none or several classes of that name.
     """
-    names = {int(number): str(label) for number, label in (getattr(model.config, "id2label", None) or {}).items()}
+    names = class_names(model)
     found = [number for number, label in names.items() if label == name]
     if len(found) != 1:
         known = ", ".join(map(repr, list(names.values())[:20])) + (", ..." if len(names) > 20 else "")
@@ -166,9 +174,15 @@ def transformer_of(model: Any) -> PreTrainedModel:
     return transformer
 
 
-def class_label(model: PreTrainedModel, target: int) -> str:
+def class_names(model: PreTrainedModel | ModelWithHead) -> dict[int, str]:
+    """Return the names of the classes in the config of a model; none if a head of its own has other classes."""
+    names = {int(number): str(label) for number, label in (getattr(model.config, "id2label", None) or {}).items()}
+    return {} if isinstance(model, ModelWithHead) and len(names) != model.n_outputs else names
+
+
+def class_label(model: PreTrainedModel | ModelWithHead, target: int) -> str:
     """Return the name of a class in the config of the model, or its number."""
-    name = str((getattr(model.config, "id2label", None) or {}).get(target, f"LABEL_{target}"))
+    name = class_names(model).get(target, f"LABEL_{target}")
     return f"class {target}" if name == f"LABEL_{target}" else name
 
 
@@ -177,20 +191,32 @@ class LogitReader:
 
     Args:
         model: a Hugging Face sequence classifier (C classes or labels), a model with one output (regression, reward,
-            multiple choice; C = 1) or a causal language model (C the vocabulary; logits of the token after the last
-            attended position),
-            or a module that contains one.
+            multiple choice; C = 1), a causal language model (C the vocabulary; logits of the token after the last
+            attended position), a module that contains one, or a module with a head of its own; see `model_with_head`.
+        transformer: the Hugging Face model in the module, if the module contains several.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.model = transformer_of(model)
+    def __init__(self, model: torch.nn.Module, transformer: PreTrainedModel | None = None) -> None:
+        self.transformer = transformer_of(model) if transformer is None else transformer
+        inner = _without_head(self.transformer)
+        headed, self._no_head = (None, "") if inner is None else model_with_head(model, inner)
+        self.model: Any = self.transformer if headed is None else headed
         self.n_read = 1  # last positions whose logits are read, for a target of several tokens
         self.is_causal_lm = bool(self.model.can_generate())
         self._keeps_logits = self.is_causal_lm and "logits_to_keep" in inspect.signature(self.model.forward).parameters
         self.problem = problem_of(self.model)
         # A causal classifier without padding token finds the last token of a single row only. No row is padded here.
         padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
-        self.row_by_row = not self.is_causal_lm and padding is None
+        self.row_by_row = not self.is_causal_lm and padding is None if headed is None else not headed.takes_mask
+
+    @classmethod
+    def of(cls, model: torch.nn.Module | LogitReader) -> LogitReader:
+        """Return a new reader of a model, or of the model of another reader, whose head is known."""
+        if not isinstance(model, LogitReader):
+            return cls(model)
+        reader = copy.copy(model)
+        reader.n_read = 1
+        return reader
 
     def name_of(self, target: int, tokenizer: Any) -> str:
         """Return the name of a class in the config of the model, or the text of a token in quotation marks."""
@@ -209,7 +235,7 @@ class LogitReader:
             found = self.model.get_input_embeddings()
         except NotImplementedError:
             found = None
-        if found is None or not _accepts(self.model.forward, "inputs_embeds") or takes_choices(self.model):
+        if found is None or not accepts(self.model, "inputs_embeds") or takes_choices(self.model):
             raise InputError(
                 "model",
                 got=f"{type(self.model).__name__}, "
@@ -217,7 +243,8 @@ class LogitReader:
                 expected="a model that computes from word embeddings",
                 remedy="Game methods such as exact_shapley need none if the tokenizer has a mask token.",
             )
-        return found
+        vectors: torch.nn.Module = found
+        return vectors
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the word embeddings (m, T, D) of ids (m, T)."""
@@ -245,7 +272,7 @@ class LogitReader:
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""
-        return next(self.model.parameters()).device
+        return next(self.transformer.parameters()).device
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return float64 logits of m rows: (m, C), or (m, n_read, C) of the last positions for ``n_read`` > 1."""
@@ -275,8 +302,9 @@ class LogitReader:
                 f"output of {type(self.model).__name__}",
                 got="no logits" if logits is None else f"logits of shape {tuple(logits.shape)}",
                 expected="logits (batch, classes), or (batch, T, vocabulary) of a causal language model",
-                remedy="Use AutoModelForSequenceClassification or AutoModelForCausalLM: a head outside the Hugging "
-                "Face model is not read; attention methods need no logits.",
+                remedy=f"{self._no_head}{'. ' if self._no_head else ''}Use AutoModelForSequenceClassification or "
+                "AutoModelForCausalLM, or give the module a forward(input_ids, attention_mask) that returns the logits "
+                "of its own head; attention methods need no logits.",
             )
         if logits.isnan().any():
             raise InputError(f"output of {type(self.model).__name__}", got="NaN logits", expected="numbers")
@@ -290,6 +318,10 @@ class LogitReader:
         return logits[torch.arange(len(logits), device=logits.device), last]
 
 
-def _accepts(function: Callable[..., Any], name: str) -> bool:
-    parameters = inspect.signature(function).parameters.values()
-    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+def _without_head(transformer: PreTrainedModel) -> PreTrainedModel | None:
+    """Return the Hugging Face model without logits of its own, or that in a user's class; None if there is none."""
+    if not type(transformer).__module__.startswith("transformers.") and not accepts(transformer, "inputs_embeds"):
+        inner = list(inner_models(transformer).values())
+        return inner[0] if len(inner) == 1 else None
+    has_head = transformer.base_model is not transformer or transformer.can_generate()
+    return None if has_head else transformer

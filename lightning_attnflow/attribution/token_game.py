@@ -35,7 +35,8 @@ class TokenGame:
     sentence, so no batch is padded. Equal coalitions of a call are evaluated once.
 
     Args:
-        model: a Hugging Face sequence classifier or causal language model, or a module that contains one.
+        model: a Hugging Face sequence classifier or causal language model, or a module that contains one or has a head
+            of its own; see ``explain``.
         tokenizer: its fast tokenizer.
         text: a string, token ids or chat messages, see ``encode_text``.
         target: class of the payoff, as its number or its name in ``config.id2label``; for a causal language model a
@@ -67,7 +68,7 @@ class TokenGame:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: torch.nn.Module | LogitReader,
         tokenizer: Any,
         text: TextArgument,
         *,
@@ -80,8 +81,8 @@ class TokenGame:
         truncate: bool = False,
     ) -> None:
         self.batch_size = check_integer("batch_size", batch_size)
-        self._reader = LogitReader(model)
-        encoded = encode_for_model(self._reader.model, tokenizer, text, truncate=truncate)
+        self._reader = LogitReader.of(model)
+        encoded = encode_for_model(self._reader.transformer, tokenizer, text, truncate=truncate)
         wanted = Target.of(target, tokenizer, self._reader)
         self.encoded = encoded = wanted.extended(encoded)
         self._target = wanted

@@ -38,8 +38,8 @@ class AttentionFlowMonitor(EvaluationCallback):
     """Log how the prediction flows through the layers, for validation and probe sentences, after every validation.
 
     Two flows of each sentence are computed: the *conductance flow* of the predicted class (signed, conserved, see
-    ``conductance_flow``), which needs a Hugging Face model with a classification or language modelling head and its
-    tokenizer; and the *attention flow* (Shapley values of the flow through the attention network, see
+    ``conductance_flow``), which needs a tokenizer and the logits of a Hugging Face model, or of the forward of a module
+    with a head of its own; and the *attention flow* (Shapley values of the flow through the attention network, see
     ``attention_flow``), which needs the attention weights only.
 
     At most twelve scalars are logged, ``attnflow/probability``, ``attnflow/drift`` and so on, averaged over the

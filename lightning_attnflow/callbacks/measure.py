@@ -14,10 +14,12 @@ from lightning_attnflow._memory import return_freed_memory
 from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.merged import capture_merged
 from lightning_attnflow.attention.network import AttentionNetwork, Readout
+from lightning_attnflow.attention.own_head import ModelWithHead
 from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.conductance import flows_of_games, path_game
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
+from lightning_attnflow.attribution.target import LogitReader, class_label
 from lightning_attnflow.callbacks.batches import real_tokens, sentence_keys
 from lightning_attnflow.callbacks.heads import WordHeads, heads_wanted, word_heads
 from lightning_attnflow.callbacks.predictions import TopPrediction, predictions_of
@@ -130,6 +132,7 @@ def measure(
     edges: bool = True,
     facts: ModelFacts | None = None,
     module: torch.nn.Module | None = None,
+    classes: Mapping[str, int] | None = None,
 ) -> Measured:
     """Compute the flows and predictions of all sentences.
 
@@ -143,6 +146,7 @@ def measure(
             more than 128 words.
         facts: of earlier measurements; updated.
         module: contains the model and perhaps its head.
+        classes: the correct class of sentences, by their key.
     """
     facts = ModelFacts() if facts is None else facts
     masks = [real_tokens(batch) for batch in batches]
@@ -168,10 +172,14 @@ def measure(
             if settings.flow == "attention":
                 raise
             no_attention, notes["attention"] = error, f"no attention flow: {error}"
-    predictions = predictions_of(transformer, batches, tokenizer, notes, required=settings.flow == "conductance")
+    reader = LogitReader(transformer if module is None else module, transformer)
+    if isinstance(reader.model, ModelWithHead):
+        name, n_classes = type(reader.model).__name__, reader.model.n_outputs
+        notes["head"] = f"predictions are the logits (batch, {n_classes}) that the forward of {name} returns."
+    predictions = predictions_of(reader, batches, tokenizer, notes, required=settings.flow == "conductance")
     if settings.flow != "attention" and predictions[0].target is not None:
         conductance = _conductance_flows(
-            transformer, batches, players, tokenizer, predictions, settings, notes, edges, facts
+            reader, batches, players, tokenizer, predictions, settings, notes, edges, facts
         )
     if no_attention is not None and all(flow is None for flow in conductance):
         raise no_attention
@@ -193,6 +201,7 @@ def measure(
             probability=prediction.probability,
             classes=prediction.classes,
             heads=of_heads,
+            label=class_label(reader.model, classes[key]) if classes and key in classes else "",
         )
         for one, key, flow, signed, prediction, of_heads in zip(
             players, keys, attention, conductance, predictions, heads, strict=True
@@ -248,7 +257,7 @@ def _attention_flows(
 
 
 def _conductance_flows(
-    transformer: PreTrainedModel,
+    reader: LogitReader,
     batches: Sequence[Mapping[str, Any]],
     players: Sequence[Players],
     tokenizer: PreTrainedTokenizerBase | None,
@@ -263,7 +272,7 @@ def _conductance_flows(
 
     def add_flows(texts: Sequence[EncodedText], predictions: Sequence[TopPrediction]) -> None:
         wanted = edges and not facts.no_edges
-        found, error = _flows_together(transformer, tokenizer, texts, predictions, wanted)
+        found, error = _flows_together(reader, tokenizer, texts, predictions, wanted)
         flows.extend(found)
         facts.no_edges = facts.no_edges or (str(error) if error else "")
         if facts.no_edges:
@@ -304,7 +313,7 @@ def _encoded(players: Players, inputs: dict[str, torch.Tensor]) -> EncodedText:
 
 
 def _flows_together(
-    transformer: PreTrainedModel,
+    reader: LogitReader,
     tokenizer: PreTrainedTokenizerBase | None,
     texts: Sequence[EncodedText],
     predictions: Sequence[TopPrediction],
@@ -314,7 +323,7 @@ def _flows_together(
     if tokenizer is None:
         raise InputError("tokenizer", got="None", expected="the model's tokenizer, for its mask token")
     games = [
-        path_game(transformer, tokenizer, text, target=one.target, logits=one.logits)
+        path_game(reader, tokenizer, text, target=one.target, logits=one.logits)
         for text, one in zip(texts, predictions, strict=True)
     ]
     options: dict[str, Any] = {"tolerance": CONDUCTANCE_TOLERANCE, "max_steps": 64}

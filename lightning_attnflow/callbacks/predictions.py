@@ -14,7 +14,7 @@ from lightning_attnflow.callbacks.batches import real_tokens
 from lightning_attnflow.errors import AttnFlowError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 _MOST_CLASSES = 20  # whose probabilities are kept
 _MAX_POSITIONS = 1024  # in a forward pass, to save memory beside the flows
@@ -31,7 +31,7 @@ class TopPrediction(NamedTuple):
 
 
 def predictions_of(
-    transformer: PreTrainedModel,
+    reader: LogitReader,
     batches: Sequence[Mapping[str, Any]],
     tokenizer: PreTrainedTokenizerBase | None,
     notes: dict[str, str],
@@ -39,9 +39,8 @@ def predictions_of(
     required: bool,
 ) -> list[TopPrediction]:
     """Return the prediction for every sentence."""
-    reader = LogitReader(transformer)
     try:
-        with eval_mode(transformer), torch.no_grad():
+        with eval_mode(reader.model), torch.no_grad():
             logits = [reader(**part) for batch in batches for part in _parts(batch, reader.device)]
     except AttnFlowError as error:
         if required:

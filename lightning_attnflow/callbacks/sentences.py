@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lightning_attnflow.attention.limits import check_length, position_limit
 from lightning_attnflow.attention.transformer import encoder_path, find_transformer, has_decoder
-from lightning_attnflow.attribution.target import class_label
 from lightning_attnflow.callbacks.batches import (
     InputReader,
     batch_labels,
@@ -110,9 +108,9 @@ class ValidationSentences:
     def check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Raise if no flow of the model can be computed."""
         with _not_compiled():
-            check_model(
-                self.transformer(trainer, pl_module), self._settings.flow, has_tokenizer=self._tokenizer is not None
-            )
+            transformer = self.transformer(trainer, pl_module)
+            has_tokenizer = self._tokenizer is not None
+            check_model(transformer, self._settings.flow, has_tokenizer=has_tokenizer, module=pl_module)
 
     def collect(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, loader: int, n_loaders: int
@@ -155,14 +153,10 @@ class ValidationSentences:
     ) -> Measured:
         """Measure sentences, and let the budget learn their cost."""
         started = time.perf_counter()
-        options: dict[str, Any] = {"edges": is_shown, "facts": self._facts, "module": module}
+        options: dict[str, Any] = {"edges": is_shown, "facts": self._facts, "module": module, "classes": self._labels}
         measured = measure(transformer, batches, self._tokenizer, self._settings, self._texts, **options)
         self._budget.observe(time.perf_counter() - started, _lengths(batches), is_validation=not is_shown)
-        sentences = [
-            replace(one, label=class_label(transformer, self._labels[one.key])) if one.key in self._labels else one
-            for one in measured.sentences
-        ]
-        return Measured(sentences, measured.notes)
+        return measured
 
     def result(self) -> Measured:
         """Return what this process measured: the shown sentences first."""

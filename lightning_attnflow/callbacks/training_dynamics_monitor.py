@@ -13,7 +13,9 @@ from torch import Tensor
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._state import preserve_rng
+from lightning_attnflow.attention.own_head import ModelWithHead, logits_in
 from lightning_attnflow.attention.transformer import find_transformer
+from lightning_attnflow.attribution.target import LogitReader, class_names
 from lightning_attnflow.callbacks.dynamics_media import example_texts, log_dynamics
 from lightning_attnflow.callbacks.guarded import GuardedCallback
 from lightning_attnflow.callbacks.training_batches import TrainingBatches
@@ -53,7 +55,8 @@ class TrainingDynamicsMonitor(GuardedCallback):
         labels: the key of a batch, or a function of the batch. Default: the ``labels`` passed to the model, or those
             of the batch (``batch["labels"]``, ``batch["label"]`` or ``batch[1]``).
         outputs: function of the batch and of what ``training_step`` returned that returns the logits. Default: the
-            logits of the Hugging Face model in the module.
+            logits of the Hugging Face model in the module or, if it has none, those that the forward of the module
+            around it returns.
         model: attribute path of the Hugging Face model in the module; default: the only one.
         task: classification, multi_label, regression, token_classification, causal_lm; "auto" decides by the shapes.
         texts: texts of the examples by index, for tables; only with integers as ``index``.
@@ -222,20 +225,21 @@ class TrainingDynamicsMonitor(GuardedCallback):
                 expected="a model with logits, or outputs=",
                 remedy='Return the logits from training_step and pass outputs=lambda batch, step: step["logits"].',
             ) from error
-        labels: dict[Any, str] = transformer.config.id2label or {}
-        names = [str(name) for _, name in sorted(labels.items(), key=lambda item: int(item[0]))]
+        reader = LogitReader(pl_module, transformer)
+        names = [name for _, name in sorted(class_names(reader.model).items())]
         if not self.classes and not all(name.startswith("LABEL_") for name in names):
             self.classes = tuple(names)
         kinds = [kind.__name__ for kind in type(transformer).__mro__]
         self._batches.is_causal = any(name.endswith("CausalLM") or "LMHead" in name for name in kinds)
-        self._hook = transformer.register_forward_hook(self._on_forward, with_kwargs=True)
+        source = reader.model.module if isinstance(reader.model, ModelWithHead) else transformer
+        self._hook = source.register_forward_hook(self._on_forward, with_kwargs=True)
 
     def _detach(self) -> None:
         if self._hook is not None:
             self._hook.remove()
         self._hook = self._batch = None
 
-    def _on_forward(self, transformer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _on_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Record the logits of the first forward of a training step."""
         if self._batch is None or not self._is_active():
             return
@@ -243,18 +247,17 @@ class TrainingDynamicsMonitor(GuardedCallback):
         self._batch = None
         started = time.perf_counter()
         try:
-            logits = getattr(output, "logits", None)
-            if not isinstance(logits, Tensor):
+            logits = logits_in(output)
+            if logits is None or not logits.ndim:
                 raise InputError(
-                    f"output of {type(transformer).__name__}",
+                    f"output of {type(model).__name__}",
                     got=type(output).__name__,
                     expected="an output with logits",
                     remedy="Pass outputs=, or the path of the model with the head as model=.",
                 )
             given = kwargs.get("labels")
             labels = labels if given is None or self._batches.labels is not None else given
-            tokens = kwargs.get("input_ids", args[0] if args else None)
-            self._add(batch, logits, labels, tokens, kwargs.get("attention_mask"))
+            self._add(batch, logits, labels, *_tokens_and_mask(args, kwargs, batch))
         except Exception as error:
             if self.on_error == "raise":
                 raise
@@ -313,6 +316,18 @@ class TrainingDynamicsMonitor(GuardedCallback):
         """Remove the hook."""
         self._detach()
         return ""
+
+
+def _tokens_and_mask(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Any) -> tuple[Any, Any]:
+    """Return the input ids and the attention mask of a forward, or those of the batch where it is not given them."""
+    of_batch = batch if isinstance(batch, Mapping) else {}
+    tokens, mask = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
+    if not isinstance(tokens, Tensor):
+        tokens = of_batch.get("input_ids")
+    of_batch_mask = of_batch.get("attention_mask")
+    if mask is None and isinstance(of_batch_mask, Tensor) and of_batch_mask.shape == getattr(tokens, "shape", None):
+        mask = of_batch_mask
+    return tokens, mask
 
 
 def _first_tensor(batch: Any) -> Tensor | None:

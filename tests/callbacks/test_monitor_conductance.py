@@ -9,10 +9,11 @@ import models
 import numpy as np
 import pytest
 import torch
-from tiny_training import PROBE, Classifier, dataset, new_monitor, trainer, validated
+from tiny_training import PROBE, Classifier, OwnHead, dataset, new_monitor, trainer, validated
 from torch.utils.data import DataLoader
 
 from lightning_attnflow import AttentionFlowMonitor, conductance_flow
+from lightning_attnflow.attribution.target import LogitReader
 from lightning_attnflow.callbacks import SCALARS, MonitoredSentence, predictions
 from lightning_attnflow.callbacks import budget as budget_module
 from lightning_attnflow.callbacks.budget import OverheadBudget
@@ -41,6 +42,24 @@ def test_flow_and_prediction_equal_those_of_public_functions(tmp_path: Path, mod
         probabilities = logits[0].softmax(-1) if model == "bert_classifier" else logits[0, -1].softmax(-1)
         assert sentence.target == expected.target == int(probabilities.argmax())
         assert sentence.probability == pytest.approx(probabilities.max().item(), abs=1e-5)
+
+
+def test_the_forward_of_a_module_with_a_head_of_its_own_is_explained(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module, monitor = OwnHead(), new_monitor(probes=[PROBE], words=False)
+    with caplog.at_level("INFO"):
+        trainer(tmp_path, callbacks=[monitor]).validate(module, verbose=False)
+    (sentence,) = monitor.latest
+    expected = conductance_flow(module, models.tokenizer(), PROBE, tolerance=CONDUCTANCE_TOLERANCE, max_steps=64)
+    np.testing.assert_allclose(sentence.conductance.values, expected.values, atol=1e-5)
+    np.testing.assert_allclose(sentence.conductance.edges, expected.edges, atol=1e-5)
+    inputs = models.tokenizer()(PROBE, return_tensors="pt", return_token_type_ids=False)
+    probabilities = module.eval()(**inputs)[0].detach().softmax(dim=-1)
+    assert sentence.probability == pytest.approx(float(probabilities.max()), abs=1e-5)
+    assert sentence.target == expected.target == int(probabilities.argmax())
+    assert caplog.text.count("predictions are the logits (batch, 2) that the forward of OwnHead returns") == 1
+    assert "the logits of OwnHead depend on the first token" in caplog.text
 
 
 def test_flow_does_not_depend_on_the_padding_side(tmp_path: Path) -> None:
@@ -146,7 +165,7 @@ def test_predictions_do_not_depend_on_the_sentences_of_a_pass(monkeypatch: pytes
     found = []
     for positions in (1024, 32):  # five sentences, or two, in a pass
         monkeypatch.setattr(predictions, "_MAX_POSITIONS", positions)
-        found.append(predictions.predictions_of(model, [batch], models.tokenizer(), {}, required=True))
+        found.append(predictions.predictions_of(LogitReader(model), [batch], models.tokenizer(), {}, required=True))
     assert [one.target for one in found[0]] == [one.target for one in found[1]]
     assert [one.probability for one in found[0]] == pytest.approx([one.probability for one in found[1]], abs=1e-6)
 

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from test_training_unchanged import fingerprint
-from tiny_training import Classifier, dataset, trainer
+from tiny_training import Classifier, OwnHead, dataset, trainer
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -64,6 +64,27 @@ def test_the_statistics_are_those_of_the_logits_of_the_training(tmp_path: Path) 
             )
             assert result.prediction[epoch, index] == int(logits.argmax())
     np.testing.assert_allclose(result.aum, result.margin.mean(axis=0), rtol=1e-5)
+
+
+def test_the_logits_of_a_head_of_the_module_are_those_of_its_forward(tmp_path: Path) -> None:
+    def logits(batch: Any, step: Any) -> torch.Tensor:  # noqa: ARG001
+        return step["logits"]
+
+    class Returned(OwnHead):
+        def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> Any:  # noqa: ARG002
+            logits = self(batch["input_ids"], batch["attention_mask"])
+            return {"loss": torch.nn.functional.cross_entropy(logits, batch["labels"]), "logits": logits.detach()}
+
+    results = []
+    for kind, outputs in ((Returned, logits), (OwnHead, None)):
+        pl.seed_everything(3, verbose=False)
+        watching = monitor(outputs=outputs)
+        trainer(tmp_path, callbacks=[watching], max_epochs=2).fit(kind())
+        results.append(watching.result)
+    expected, found = results
+    assert found.texts == expected.texts
+    np.testing.assert_array_equal(found.margin, expected.margin)
+    np.testing.assert_array_equal(found.labels, expected.labels)
 
 
 @pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 3}, {"precision": "bf16-mixed"}], ids=str)

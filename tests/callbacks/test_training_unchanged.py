@@ -11,7 +11,7 @@ import models
 import numpy as np
 import pytest
 import torch
-from tiny_training import Classifier, dataset, trainer
+from tiny_training import Classifier, OwnHead, dataset, trainer
 from torch.utils.data import DataLoader
 
 from lightning_attnflow import AttentionFlowMonitor
@@ -48,11 +48,12 @@ def fitted(
     loaders: Any = None,
     *,
     checkpointing: bool = False,
+    kind: type[Classifier] = Classifier,
     **settings: Any,
 ) -> dict[str, Any]:
     pl.seed_everything(3, verbose=False)
-    module = Classifier()
-    module.net.bert.embeddings.requires_grad_(False)
+    module = kind()
+    module.net.base_model.embeddings.requires_grad_(False)
     if checkpointing:
         module.net.activation_checkpointing_enable()
     run = trainer(folder, callbacks=[monitor] if monitor else [], **settings)
@@ -96,6 +97,12 @@ def test_training_is_bit_identical_with_gradients_of_the_conductance_flow(
 ) -> None:
     monitor = new_monitor(flow="conductance")
     assert fitted(tmp_path, monitor, **settings) == fitted(tmp_path, None, **settings)
+    assert monitor.latest[0].conductance is not None
+
+
+def test_training_is_bit_identical_with_a_head_of_the_module(tmp_path: Path) -> None:
+    monitor = new_monitor()
+    assert fitted(tmp_path, monitor, kind=OwnHead) == fitted(tmp_path, None, kind=OwnHead)
     assert monitor.latest[0].conductance is not None
 
 

@@ -64,6 +64,29 @@ class Classifier(pl.LightningModule):
         return DataLoader(dataset(self.validation_sentences), batch_size=3)
 
 
+class OwnHead(Classifier):
+    """An encoder with a linear layer, whose forward returns the logits."""
+
+    def __init__(self) -> None:
+        super().__init__("bert")
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.head = torch.nn.Linear(self.net.config.hidden_size, 2)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        states = self.net(input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.head(torch.nn.functional.dropout(states[:, 0], training=self.training))
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(self(batch["input_ids"], batch["attention_mask"]), batch["labels"])
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
+        return self.loss(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
+        self.log("val/loss", self.loss(batch), batch_size=len(batch["input_ids"]), add_dataloader_idx=True)
+
+
 def trainer(folder: Path, **settings: Any) -> pl.Trainer:
     """Return a CPU trainer with two epochs and without logger and checkpoints."""
     defaults = {

@@ -7,7 +7,7 @@ from lightning_attnflow.attribution.conductance import conductance_flow
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.target import LogitReader, Payoff
+from lightning_attnflow.attribution.target import Payoff
 from lightning_attnflow.attribution.token_targets import Target, TargetArgument
 
 
@@ -25,7 +25,7 @@ def conductance(
 ) -> TokenAttribution:
     """Flow of the prediction through one layer; the values sum to v(N) - v(empty) of the token game at every layer."""
     flow = conductance_flow(
-        sentence.model,
+        sentence.reader,
         sentence.tokenizer,
         sentence.encoded,
         target=target,
@@ -37,7 +37,7 @@ def conductance(
         seed=sentence.seed,
         edges=False,
     )
-    wanted = Target.of(target, sentence.tokenizer, LogitReader(sentence.model))
+    wanted = Target.of(target, sentence.tokenizer, sentence.reader)
     return sentence.of_encoded(wanted.extended(sentence.encoded)).by_position(
         flow.layer(layer),
         "conductance",

@@ -89,7 +89,7 @@ def gradient_flow(
 ) -> TokenAttribution:
     """Shapley value of the flow game on gradient-weighted attention E_h relu(A * dA) (Azarkhalili & Libbrecht 2025)."""
     get_payoff(payoff, differentiable=True)
-    with gradients_enabled(sentence.model):  # inference tensors cannot be differentiated
+    with gradients_enabled(sentence.reader.model):  # inference tensors cannot be differentiated
         game = sentence.game(payoff=payoff, target=target, players="tokens")
     network = gradient_network(game, sentence.network(readout=readout).readout)
     fields = {"payoff": game.payoff, "target": game.target, "target_name": game.target_name}

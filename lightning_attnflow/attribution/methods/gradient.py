@@ -60,7 +60,8 @@ def integrated_gradients(
     check_integer("n_steps", n_steps)
     check_integer("batch_size", batch_size)
     setup = _Setup(sentence, payoff, target, masking)
-    with eval_mode(sentence.model), gradients_enabled(sentence.model):
+    model = sentence.reader.model
+    with eval_mode(model), gradients_enabled(model):
         baseline = setup.game.baseline_embeddings().detach()
     path = setup.attribute(
         lambda attr, forward, at: attr.IntegratedGradients(forward).attribute(
@@ -114,7 +115,7 @@ class _Setup:
     ) -> None:
         get_payoff(payoff, differentiable=True)
         self.sentence = sentence
-        with gradients_enabled(sentence.model):  # inference tensors cannot be differentiated
+        with gradients_enabled(sentence.reader.model):  # inference tensors cannot be differentiated
             self.game: TokenGame = sentence.game(payoff=payoff, target=target, masking=masking)
         if self.game.n_read > 1:
             raise InputError("target", got=repr(target), expected="one token, or a pair of tokens, for this method")
@@ -123,7 +124,7 @@ class _Setup:
     def attribute(self, attribute: Attribute, n_rows: int = 1) -> NDArray[np.float64]:
         """Return captum's attribution of the embeddings, (T, D), with a progress bar of ``n_rows`` forward passes."""
         attr = require("captum.attr", extra="gradients", purpose="gradient methods")
-        model = self.sentence.model
+        model = self.game.reader.model
         with eval_mode(model), gradients_enabled(model), progress_bar(n_rows, "gradients") as bar:
             own = self.game.embeddings().detach()  # captum computes in float32 if they are of half precision
 
@@ -133,14 +134,14 @@ class _Setup:
                 return _differentiable(payoffs, len(embeddings))
 
             at = own.to(torch.promote_types(own.dtype, torch.float32)).requires_grad_()
-            with gradient_errors(self.game.reader.model):
+            with gradient_errors(model):
                 try:
                     found: torch.Tensor = attribute(attr, forward, at)[0]
                 except RuntimeError as error:
                     if "appears to not have been used in the graph" not in str(error):
                         raise
                     raise CaptureError(
-                        type(self.game.reader.model).__name__,
+                        type(model).__name__,
                         got="no gradient from the logits to the embeddings",
                         expected="a differentiable model; quantised models have no gradients",
                     ) from None

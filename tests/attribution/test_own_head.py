@@ -1,0 +1,200 @@
+"""Modules with a head of their own around an encoder: the same values as a Hugging Face classifier of these weights."""
+
+from __future__ import annotations
+
+import copy
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from transformers import BertModel, BertPreTrainedModel
+
+from lightning_attnflow import conductance_flow, explain
+from lightning_attnflow.attribution import METHODS, TokenGame, conductance_flows
+from lightning_attnflow.errors import InputError
+
+TEXT = "a fine film, not dull"
+
+
+class Classifier(pl.LightningModule):
+    """An encoder and a linear layer, in the way of most tutorials."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder, self.dropout, self.head = encoder.bert, torch.nn.Dropout(0.5), encoder.classifier
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        states = self.encoder(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        return self.head(self.dropout(states.pooler_output))
+
+
+class OfBatch(Classifier):
+    def forward(self, batch):
+        return {"logits": super().forward(**batch), "other": torch.ones(3)}
+
+
+class Keywords(Classifier):
+    def forward(self, **batch):
+        return super().forward(**batch), [batch["input_ids"]]
+
+
+class OtherNames(Classifier):
+    def forward(self, tokens, mask):
+        pooled = self.encoder(tokens, mask, return_dict=False)[1]
+        return self.head(self.dropout(pooled)).squeeze()
+
+
+class IdsAlone(Classifier):
+    def forward(self, x):
+        return super().forward(x, (x != 0).long())
+
+
+class Inside(pl.LightningModule):
+    """The forward is that of a module inside; that of Lightning is not defined."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.model = Classifier(encoder)
+
+    def training_step(self, batch, batch_idx):  # noqa: ARG002
+        return self.model(batch["input_ids"], batch["attention_mask"]).sum()
+
+
+class PreTrained(BertPreTrainedModel):
+    """A Hugging Face model of the user's own, whose forward takes no embeddings and returns a tensor."""
+
+    def __init__(self, encoder):
+        super().__init__(encoder.config)
+        self.bert, self.classifier = encoder.bert, encoder.classifier
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.classifier(self.bert(input_ids, attention_mask=attention_mask).pooler_output)
+
+
+KINDS = [Classifier, OfBatch, Keywords, OtherNames, IdsAlone, Inside, PreTrained]
+OPTIONS = {"budget": 200}
+
+
+@pytest.fixture(scope="module")
+def expected(encoder, tokenizer):
+    return {
+        name: explain(encoder, tokenizer, TEXT, method=name, **OPTIONS if "budget" in method.options else {})
+        for name, method in METHODS.items()
+    }
+
+
+@pytest.mark.filterwarnings("ignore:PreTrained returns no attention")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_method_gives_the_values_of_a_hugging_face_classifier(encoder, tokenizer, kind, expected):
+    module = kind(encoder).train()
+    for name, wanted in expected.items():
+        options = OPTIONS if "budget" in METHODS[name].options else {}
+        found = explain(module, tokenizer, TEXT, method=name, **options)
+        assert found.tokens == wanted.tokens, name
+        np.testing.assert_allclose(found.values, wanted.values, atol=2e-6, err_msg=name)
+        assert found.target == wanted.target, name
+    assert all(part.training for part in module.modules() if part is not module)
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_conductance_flow_has_the_values_and_edges_of_a_hugging_face_classifier(encoder, tokenizer, kind):
+    wanted = conductance_flow(encoder, tokenizer, TEXT)
+    found = conductance_flow(kind(encoder), tokenizer, TEXT)
+    np.testing.assert_allclose(found.values, wanted.values, atol=2e-6)
+    np.testing.assert_allclose(found.edges, wanted.edges, atol=2e-6)
+    assert found.is_conserved
+
+
+def test_names_of_classes_are_those_of_the_config_if_their_number_is_right(encoder, tokenizer):
+    named = copy.deepcopy(encoder)
+    named.config.id2label = {0: "bad", 1: "good", 2: "dull"}
+    assert TokenGame(Classifier(named), tokenizer, TEXT, target="good").target == 1
+    assert TokenGame(Classifier(named), tokenizer, TEXT, target=1).target_name == "good"
+    named.classifier = torch.nn.Linear(named.config.hidden_size, 2)
+    assert TokenGame(Classifier(named), tokenizer, TEXT, target=1).target_name == "class 1"
+    with pytest.raises(InputError, match="got 'good'; expected the number of a class"):
+        TokenGame(Classifier(named), tokenizer, TEXT, target="good")
+
+
+def test_a_head_with_one_output_is_explained_by_its_score(encoder, tokenizer):
+    class Score(Classifier):
+        def forward(self, input_ids, attention_mask):
+            return super().forward(input_ids, attention_mask)[:, 1]
+
+    score = Score(encoder).eval()
+    game = TokenGame(score, tokenizer, TEXT)
+    inputs = tokenizer(TEXT, return_tensors="pt", return_token_type_ids=False)
+    assert game.payoff == "logit"
+    whole = game(np.ones((1, game.n_players), dtype=bool))
+    np.testing.assert_allclose(whole, score(**inputs).detach().numpy(), atol=1e-6)
+
+
+def test_a_sentence_is_not_padded_for_a_forward_without_an_attention_mask(encoder, tokenizer):
+    class NoMask(Classifier):
+        def forward(self, input_ids):
+            states = self.encoder(input_ids, attention_mask=torch.ones_like(input_ids)).last_hidden_state
+            return self.head(states.mean(dim=1))
+
+    texts = [TEXT, "a bad film"]
+    together = conductance_flows(NoMask(encoder), tokenizer, texts)
+    for flow, text in zip(together, texts, strict=True):
+        np.testing.assert_allclose(flow.values, conductance_flow(NoMask(encoder), tokenizer, text).values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (lambda logits: logits.softmax(dim=-1), "probabilities, not logits"),
+        (lambda logits: torch.nn.functional.normalize(logits, dim=-1), "vectors of length 1"),
+        (lambda logits: logits.argmax(dim=-1), r"torch.int64 of shape \(2,\)"),
+        (lambda logits: (logits, logits), "no single tensor"),
+        (lambda logits: logits[:, None].expand(-1, 4, -1), r"shape \(2, 4, 3\)"),
+        (lambda logits: logits.sum(dim=0, keepdim=True), r"shape \(1, 3\)"),
+        (lambda logits: 1 / 0, "ZeroDivisionError: division by zero"),  # noqa: ARG005
+    ],
+)
+def test_other_outputs_are_refused_with_the_reason(encoder, tokenizer, output, reason):
+    class Other(Classifier):
+        def forward(self, input_ids, attention_mask):
+            return output(super().forward(input_ids, attention_mask))
+
+    with pytest.raises(InputError, match=reason):
+        explain(Other(encoder), tokenizer, TEXT, method="leave_one_out")
+
+
+def test_sentence_vectors_are_no_logits(encoder, tokenizer):
+    class Vectors(Classifier):
+        def forward(self, input_ids, attention_mask):
+            return self.encoder(input_ids, attention_mask).pooler_output
+
+    with pytest.raises(InputError, match="as long as the hidden states"):
+        explain(Vectors(encoder), tokenizer, TEXT, method="leave_one_out")
+
+
+def test_a_head_that_reads_the_token_ids_has_no_gradient_methods(encoder, tokenizer):
+    class ReadsIds(Classifier):
+        def forward(self, input_ids, attention_mask):
+            bonus = (input_ids == 8).float().sum(dim=1, keepdim=True)
+            return super().forward(input_ids, attention_mask) + bonus * torch.tensor([[1.0, -1.0, 0.0]])
+
+    for method in ("saliency", "conductance"):
+        with pytest.raises(InputError, match="expected equal logits"):
+            explain(ReadsIds(encoder), tokenizer, "a great film", method=method)
+    assert explain(ReadsIds(encoder), tokenizer, "a great film", method="leave_one_out").values.any()
+
+
+def test_a_module_that_reads_two_sentences_is_refused_for_gradients(encoder, tokenizer):
+    class Twice(Classifier):
+        def forward(self, input_ids, attention_mask):
+            return super().forward(input_ids, attention_mask) + super().forward(input_ids.flip(1), attention_mask)
+
+    with pytest.raises(InputError, match="2 calls of the word embedding"):
+        explain(Twice(encoder), tokenizer, TEXT, method="saliency")
+
+
+def test_a_base_model_alone_has_no_logits(tokenizer, encoder):
+    model = BertModel(encoder.config)
+    with pytest.raises(InputError, match=r"got no logits; .*attention methods need no logits"):
+        explain(model, tokenizer, TEXT, method="leave_one_out")
