@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_seed
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.data import check_features, check_validation
-from lightning_attnflow.valuation.label_errors_result import LabelErrors
+from lightning_attnflow.valuation.label_errors_result import LabelErrors, is_unknown
 from lightning_attnflow.valuation.label_noise import LabelNoise, estimate_noise
 from lightning_attnflow.valuation.label_scores import design, head_scores, loo_probabilities
 from lightning_attnflow.valuation.labels import encode_labels
@@ -112,15 +112,19 @@ def find_label_errors(
         ids=() if ids is None else tuple(ids),
         texts=() if texts is None else tuple(texts),
         rows=() if rows is None else tuple(rows),
-        notes=_noise_remarks(noise, classes) + _remarks(train, given),
+        notes=_noise_remarks(noise, given, classes) + _remarks(train, given),
     )
 
 
-def _noise_remarks(noise: LabelNoise, classes: Sequence[Any]) -> tuple[str, ...]:
+def _noise_remarks(noise: LabelNoise, given: NDArray[np.int64], classes: Sequence[Any]) -> tuple[str, ...]:
     """The shares of wrong labels of at most five classes, the largest first, and that of the validation labels."""
     largest = np.argsort(-noise.by_class, kind="stable")[:_REPORTED_CLASSES]
-    shares = ", ".join(f"{noise.by_class[index]:.1%} of {classes[index]}" for index in largest)
-    remarks = [f"by given label {shares}"]
+    sizes = np.bincount(given, minlength=len(classes))
+    shares = ", ".join(
+        f"{noise.by_class[index]:.1%} of {classes[index]} ({sizes[index]} example{'s' if sizes[index] > 1 else ''})"
+        for index in largest
+    )
+    remarks = [f"by given label {'unknown' if is_unknown(noise.interval) else shares}"]
     if noise.validation_share > _VALIDATION_SHARE:
         remarks.append(f"about {noise.validation_share:.0%} of the validation labels seem to be wrong")
     return tuple(remarks)

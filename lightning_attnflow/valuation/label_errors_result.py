@@ -94,8 +94,9 @@ class LabelErrors(SavedResult):
 
     @property
     def expected_errors(self) -> int:
-        """Estimated number of wrong labels; 0 if the share was not estimated."""
-        return 0 if np.isnan(self.share) else round(self.share * len(self))
+        """Estimated number of wrong labels; 0 if the share was not estimated, or is unknown, see :meth:`summary`."""
+        unknown = math.isnan(self.share) or is_unknown(self.share_interval)
+        return 0 if unknown else round(self.share * len(self))
 
     def to_rows(self, k: int | None = None) -> list[dict[str, Any]]:
         """Return the k most suspicious examples (default: all), each as a dictionary from column to value.
@@ -196,12 +197,15 @@ class LabelErrors(SavedResult):
         return ax
 
     def summary(self) -> str:
-        """Return one line with the number of examples, the estimated share of wrong labels and the notes."""
+        """Return one line with the number of examples, the estimated share of wrong labels and the notes.
+
+        The share is called unknown if its 95% interval is wider than 40 percentage points.
+        """
         parts = [f"{len(self)} examples"]
         if not np.isnan(self.share):
             low, high = self.share_interval
             interval = f"95% interval {low:.1%} to {high:.1%}, not counting wrong labels of unclear examples"
-            share = "unknown, too few examples" if high - low > _WIDE_INTERVAL else f"{self.share:.1%}"
+            share = _UNKNOWN if is_unknown(self.share_interval) else f"{self.share:.1%}"
             parts.append(f"estimated share of wrong labels {share} ({interval})")
         return "; ".join([*parts, *self.notes]) + "."
 
@@ -247,8 +251,15 @@ _PAGE_COLUMNS = {  # first columns of the page and how they are shown; all other
     "id": "word",
 }
 _WIDE_INTERVAL = 0.4  # of the share of wrong labels; wider ones say nearly nothing
+_UNKNOWN = "unknown, too few examples or features that hardly predict the labels"
 _MARKDOWN_LENGTH = 90  # characters of a text, for one or two lines in the text tab of TensorBoard
 _MARKDOWN_WIDENING = 1.5
+
+
+def is_unknown(share_interval: tuple[float, float]) -> bool:
+    """Whether the interval of the share of wrong labels is so wide that the share is not reported."""
+    low, high = share_interval
+    return high - low > _WIDE_INTERVAL
 
 
 def _ranks(order: NDArray[np.intp]) -> NDArray[np.intp]:

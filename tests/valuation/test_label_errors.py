@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -266,9 +267,23 @@ def test_the_interval_contains_every_share_if_nothing_is_known() -> None:
     assert noise.interval == (0.0, 0.5)
 
 
-def test_too_few_examples_have_no_estimated_share() -> None:
-    assert "share of wrong labels unknown, too few examples" in find_label_errors([[0.0], [1.0]], [0, 1]).summary()
-    assert "unknown" not in find_label_errors(*examples()).summary()
+@pytest.mark.parametrize("n", [2, 400])
+def test_without_information_the_share_is_unknown_in_all_outputs(n: int) -> None:
+    errors = find_label_errors(np.random.default_rng(0).normal(size=(n, 1)), np.arange(n) % 2)
+    assert "share of wrong labels unknown, too few examples or features that hardly predict" in errors.summary()
+    assert "by given label unknown" in errors.summary()
+    assert errors.expected_errors == 0
+    assert not errors.plot().get_legend()
+
+
+def test_the_share_of_each_class_is_shown_with_the_number_of_its_examples() -> None:
+    features, labels = examples(n=300)
+    errors = find_label_errors(features, np.where(np.arange(300) == 299, 2, labels))
+    assert re.search(r"by given label .*% of 2 \(1 example\)", errors.summary())
+    counts = np.bincount(labels[:299])
+    assert all(re.search(rf"% of {label} \({counts[label]} examples\)", errors.summary()) for label in (0, 1))
+    assert errors.expected_errors == round(300 * errors.share) > 0
+    assert "unknown" not in errors.summary()
 
 
 def test_examples_with_two_labels_are_reported() -> None:

@@ -27,7 +27,7 @@ def label_errors() -> LabelErrors:
         labels=("pos", "pos", "neg", "neg"),
         suggested=("pos", "neg", "pos", "neg"),
         share=0.5,
-        share_interval=(0.1, 0.6),
+        share_interval=(0.3, 0.6),
         texts=TEXTS,
         rows=(2, 3, 4, 5),
     )
