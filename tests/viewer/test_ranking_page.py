@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ def opened(browser: Any, path: Path) -> Any:
     browser.get(path.as_uri())
     browser.execute_script(KEEP_EXPORT)
     return browser
+
+
+def set_width(browser: Any, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def column(browser: Any, name: str) -> list[str]:
@@ -146,6 +152,30 @@ def test_a_row_can_get_another_label_than_the_suggested_one(browser: Any, tmp_pa
         ("7", "relabel", "b"),
         ("3", "relabel", "a"),
     ]
+
+
+def test_a_narrow_window_shows_the_columns_after_the_text_on_demand(browser: Any, tmp_path: Path) -> None:
+    components = np.random.default_rng(0).normal(size=(4, 4))
+    errors = replace(
+        label_errors(), component_values=components, component_names=("p_correct", "margin", "aum", "self_influence")
+    )
+    shown = "return [...document.querySelectorAll('thead th')].filter(th => th.offsetWidth).map(th => th.textContent)"
+    names = ["decision", "rank", "row", "label", "suggested", "score", "p_correct", "text"]
+    details = ["margin", "aum", "self_influence"]
+    try:
+        page = opened(browser, errors.to_html(tmp_path / "errors.html"))
+        assert page.execute_script(shown) == names + details
+        assert not page.find_element("id", "all").is_displayed()
+        set_width(browser, 800)
+        assert page.execute_script(shown) == names
+        assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        page.find_element("id", "all").click()
+        assert page.execute_script(shown) == names + details
+        assert column(page, "aum") == [f"{value:.3f}" for value in components[2][errors.order]]
+        page = opened(page, label_errors().to_html(tmp_path / "few.html"))
+        assert not page.find_element("id", "all").is_displayed()  # no columns after the text
+    finally:
+        set_width(browser, 1400)
 
 
 def test_a_malformed_fragment_is_searched_as_it_is(browser: Any, tmp_path: Path) -> None:
