@@ -120,11 +120,18 @@ class ModelWithHead(nn.Module):
                 )
             return vectors
 
-        handle = self.get_input_embeddings().register_forward_hook(replace)
+        embedding = self.get_input_embeddings()
+        tied: list[nn.Module] = [  # T5 has two with one weight
+            part
+            for part in self.transformer.modules()
+            if isinstance(part, nn.Embedding) and part.weight is getattr(embedding, "weight", None)
+        ]
+        handles = [part.register_forward_hook(replace) for part in tied or [embedding]]
         try:
             yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         if n_calls != 1:
             raise InputError(
                 f"forward of {type(self.module).__name__}",

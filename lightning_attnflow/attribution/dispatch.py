@@ -71,8 +71,8 @@ def explain(
         model: a Hugging Face sequence classifier (>= 2 classes) or causal language model (the payoff is about the next
             token); a module that contains one (LightningModule, DataParallel, SentenceTransformer); or a module with an
             encoder and a head of its own, whose forward takes the token ids and the attention mask, by name, by
-            position or as one batch, and returns logits (B, C). Classes have names if ``config.id2label`` of the
-            encoder has C.
+            position or as one batch, and returns logits (B, C). The ``config`` of the encoder may name the classes
+            (``id2label``) and say that they are independent labels (``problem_type``).
         tokenizer: its fast tokenizer.
         text: a string; token ids, as a sequence, a tensor or the output of a tokenizer; or chat messages, mappings with
             role and content, to which the chat template is applied. Special tokens are not doubled.

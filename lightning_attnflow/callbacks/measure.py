@@ -175,7 +175,12 @@ def measure(
     reader = LogitReader(transformer if module is None else module, transformer)
     if isinstance(reader.model, ModelWithHead):
         name, n_classes = type(reader.model).__name__, reader.model.n_outputs
-        notes["head"] = f"predictions are the logits (batch, {n_classes}) that the forward of {name} returns."
+        notes["head"] = f"predictions are the logits (batch, {n_classes}) that the forward of {name} returns" + (
+            ", read by a softmax; if they are independent labels, set config.problem_type of the encoder to "
+            '"multi_label_classification".'
+            if reader.problem == "one_class"
+            else "."
+        )
     predictions = predictions_of(reader, batches, tokenizer, notes, required=settings.flow == "conductance")
     if settings.flow != "attention" and predictions[0].target is not None:
         conductance = _conductance_flows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import lightning.pytorch as pl
+import models
 import numpy as np
 import pytest
 import torch
@@ -129,6 +130,38 @@ def test_a_head_with_one_output_is_explained_by_its_score(encoder, tokenizer):
     assert game.payoff == "logit"
     whole = game(np.ones((1, game.n_players), dtype=bool))
     np.testing.assert_allclose(whole, score(**inputs).detach().numpy(), atol=1e-6)
+
+
+def test_independent_labels_are_those_of_the_config(encoder, tokenizer):
+    several = copy.deepcopy(encoder)
+    several.config.problem_type = "multi_label_classification"
+    options = {"method": "exact_shapley", "target": 1}
+    expected = explain(several, tokenizer, TEXT, **options).values
+    np.testing.assert_allclose(explain(Classifier(several), tokenizer, TEXT, **options).values, expected, atol=2e-6)
+    softmax = explain(Classifier(encoder), tokenizer, TEXT, **options).values
+    assert np.abs(softmax - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("model", ["t5_encoder", "distilbert"])
+def test_encoders_whose_embedding_is_tied_or_named_otherwise(model):
+    class Mean(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = getattr(models, model)(), torch.nn.Linear(16, 3)
+
+        def forward(self, input_ids, attention_mask):
+            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+            return self.head((states * attention_mask[..., None]).sum(1) / attention_mask.sum(1, keepdim=True))
+
+    torch.manual_seed(0)
+    module = Mean().eval()
+    game = TokenGame(module, models.tokenizer(), "this movie was great!")
+    inputs = models.tokenizer()("this movie was great!", return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        found, expected = game.embedded_logits(game.embeddings()), module(**inputs)
+        other = game.embedded_logits(game.embeddings().flip(1))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert float((other - expected).abs().max()) > 1e-3
 
 
 def test_a_sentence_is_not_padded_for_a_forward_without_an_attention_mask(encoder, tokenizer):
