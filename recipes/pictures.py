@@ -117,7 +117,7 @@ def main(
             for step in probe["steps"]
         ]
     with browser(TALLER) as driver:
-        opened = "document.querySelector('.verdict').open = true"
+        opened = "document.querySelector('.verdict').open = true; window.dispatchEvent(new Event('resize'))"
         (out / "viewer_verdict.png").write_bytes(show(driver, verdict_page, "view=training", opened))
     # one palette and no dither, so that only what changes between frames takes space
     colours = frames[-1].convert("RGB").quantize(255, method=Image.Quantize.MAXCOVERAGE)

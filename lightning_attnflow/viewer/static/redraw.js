@@ -9,8 +9,9 @@ export function replaceContent(root, children, dragged) {
   const fresh = document.createElement("div");
   fresh.append(...children);
   if (!keepSlider(root, fresh, dragged)) root.replaceChildren(...fresh.childNodes);
+  open(root, opened); // before the views are drawn, whose height is what is left of the window
   return () => {
-    for (const details of root.querySelectorAll("details")) if (opened.has(summaryOf(details))) details.open = true;
+    open(root, opened);
     if (!dragged) findControl(root, focused)?.focus({ preventScroll: true });
   };
 }
@@ -49,6 +50,10 @@ function findControl(root, selector) {
 
 function openedDetails(root) {
   return new Set([...root.querySelectorAll("details[open]")].map(summaryOf));
+}
+
+function open(root, summaries) {
+  for (const details of root.querySelectorAll("details")) if (summaries.has(summaryOf(details))) details.open = true;
 }
 
 function summaryOf(details) {
