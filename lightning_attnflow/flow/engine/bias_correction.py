@@ -147,6 +147,8 @@ def _excess(
         movable = n
     permutations = np.tile(players, (n_samples, 1))
     generator.permuted(permutations[:, :movable], axis=1, out=permutations[:, :movable])
+    # consecutive flows share a player; the order of the permutations is of no importance
+    permutations = permutations[np.lexsort((bounds.alone[permutations[:, 1]], permutations[:, 0]))]
     counts, amounts = _random_sizes(n, n_samples, generator), np.zeros((2, *permutations.shape), dtype=np.int64)
     net, first = solver.nets.above(solver.players.layer)
     pool, learn = (solver.pool, False) if learned is None else (learned, True)
