@@ -93,6 +93,8 @@ def integrate_coalitions(
     starts = list(range(0, len(signs), steps))
     with eval_mode(model), gradients_enabled(model), _frozen(model):
         run = _Steps(model, inputs, payoff, n_logits)
+        if edges:
+            check_layers(*run.layers(points[:1]), model, full.shape[:2])  # one point is cheaper than all of them
         expected = run.plain_payoff(points[:1])
         with record_attention(model) if edges else _separate_operations(model) as run.records:
             parts = [
@@ -175,7 +177,7 @@ class _Steps:
 
     def layers(self, point: Tensor) -> tuple[Sequence[Tensor], list[AttentionRecord]]:
         """Return the states (1, T, D) and the recorded attention of a point, with gradients."""
-        with record_attention(self._model) as records:
+        with record_attention(self._model) as records, gradient_errors(self._model):
             output = self._model(inputs_embeds=point.requires_grad_().clone(), **self._inputs, **self._options)
         return output.hidden_states, records
 

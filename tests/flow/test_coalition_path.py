@@ -7,12 +7,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from path_models import MODELS, N_TOKENS, NODES_ONLY, POSITION_SCORES, build, embedded, error_of, payoff_of
+from path_models import GROUPED, MODELS, N_TOKENS, NODES_ONLY, POSITION_SCORES, build, embedded, error_of, payoff_of
 
-from lightning_attnflow.errors import InputError
+from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.coalition_path import integrate_coalitions
 from lightning_attnflow.shapley.permutation_sampling import random_permutation
 
+REFUSED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "one of two layers has attention": (
+        "Qwen3NextForCausalLM",
+        "Qwen3NextConfig",
+        {
+            **GROUPED,
+            "num_hidden_layers": 2,
+            "layer_types": ["linear_attention", "full_attention"],
+            "mlp_only_layers": [0, 1],
+            **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2),
+            **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 8),
+        },
+    ),
+    "attention with a sink": (
+        "GptOssForCausalLM",
+        "GptOssConfig",
+        {**GROUPED, "num_hidden_layers": 2, "num_local_experts": 2, "num_experts_per_tok": 2},
+    ),
+}
 PLAYERS = [[position] for position in range(1, N_TOKENS - 1)]
 
 
@@ -67,6 +86,18 @@ def test_small_batches_give_the_same_flow() -> None:
     whole, parts = integrate(model), integrate(model, batch_size=3)
     np.testing.assert_allclose(parts.values, whole.values, atol=1e-6)
     np.testing.assert_allclose(parts.edges, whole.edges, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["one of two layers has attention", "attention with a sink"])
+def test_edges_are_refused_after_passes_of_one_point(name: str) -> None:
+    model = build(*REFUSED[name])
+    rows: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, __, arguments: rows.append(len(arguments["inputs_embeds"])), with_kwargs=True
+    )
+    with pytest.raises(CaptureError, match="attention of"):
+        integrate(model)
+    assert max(rows) == 1
 
 
 def test_a_payoff_without_a_rule_is_conserved_too() -> None:
