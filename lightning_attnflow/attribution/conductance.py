@@ -19,6 +19,7 @@ from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payof
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow.bypass import bypass_of
 from lightning_attnflow.flow.coalition_path import integrate_coalitions
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
 from lightning_attnflow.flow.path_integral import PathIntegral, SentencePath, integrate_paths
@@ -184,15 +185,26 @@ def _flows(
         for text, target in zip(texts, targets, strict=True)
     ]
     flows = flows_of_games(games, path, tolerance=tolerance, max_steps=max_steps, edges=edges, seed=seed)
-    worst = max(flows, key=lambda flow: flow.conservation_error.max(), default=None)
-    if worst is not None and not worst.is_conserved:
+    if flows and not (worst := worst_flow(flows)).is_conserved:
+        reason = bypass(games[flows.index(worst)]) or _REMEDIES[path]
         warnings.warn(
             f"the flow is conserved up to {worst.conservation_error.max():.2g} of its total variation after "
-            f"{worst.n_steps} steps, not {tolerance:.2g}; {_REMEDIES[path]}",
+            f"{worst.n_steps} steps, not {tolerance:.2g}; {reason}",
             ConservationWarning,
             stacklevel=3,
         )
     return flows
+
+
+def worst_flow(flows: Sequence[ConductanceFlow]) -> ConductanceFlow:
+    """Return the flow with the largest conservation error."""
+    return max(flows, key=lambda flow: flow.conservation_error.max())
+
+
+def bypass(game: TokenGame) -> str:
+    """Return why a flow is not conserved, if its model bypasses layers; otherwise an empty string."""
+    inputs = {"inputs_embeds": game.embeddings(check=False), **game.other_inputs()}
+    return bypass_of(game.reader.model, inputs, game.payoffs)
 
 
 def flows_of_games(

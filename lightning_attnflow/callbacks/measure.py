@@ -17,7 +17,7 @@ from lightning_attnflow.attention.network import AttentionNetwork, Readout
 from lightning_attnflow.attention.own_head import ModelWithHead
 from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.tokens import EncodedText
-from lightning_attnflow.attribution.conductance import flows_of_games, path_game
+from lightning_attnflow.attribution.conductance import bypass, flows_of_games, path_game, worst_flow
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
 from lightning_attnflow.attribution.target import LogitReader, class_label
 from lightning_attnflow.callbacks.batches import real_tokens, sentence_keys
@@ -301,9 +301,13 @@ def _conductance_flows(
         raise failures[0]
     if failures:
         notes["conductance"] = f"no conductance flow of {len(failures)} of {len(flows)} sentences: {failures[0]}"
-    worst = max((float(flow.conservation_error.max()) for flow in flows if flow is not None), default=0.0)
-    if worst > CONDUCTANCE_TOLERANCE:
-        notes["conservation"] = f"the conductance flow of a sentence is conserved up to {worst:.0%} only."
+    known = [flow for flow in flows if flow is not None]
+    if known and not (worst := worst_flow(known)).is_conserved:
+        game = path_game(reader, tokenizer, texts[flows.index(worst)])
+        reason = f": {found}" if (found := bypass(game)) else ""
+        notes["conservation"] = (
+            f"the conductance flow of a sentence is conserved up to {worst.conservation_error.max():.0%} only{reason}."
+        )
     return flows
 
 

@@ -14,6 +14,7 @@ from transformers import BertModel, BertPreTrainedModel
 from lightning_attnflow import conductance_flow, explain
 from lightning_attnflow.attribution import METHODS, TokenGame, conductance_flows
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.flow.conductance import ConservationWarning
 
 TEXT = "a fine film, not dull"
 
@@ -225,6 +226,21 @@ def test_a_module_that_reads_two_sentences_is_refused_for_gradients(encoder, tok
 
     with pytest.raises(InputError, match="2 calls of the word embedding"):
         explain(Twice(encoder), tokenizer, TEXT, method="saliency")
+
+
+def test_layers_that_a_head_bypasses_are_named(encoder, tokenizer):
+    class TwoLayers(Classifier):
+        def forward(self, input_ids, attention_mask):
+            states = self.encoder(input_ids, attention_mask, output_hidden_states=True).hidden_states
+            return self.head((states[-2] + states[-1])[:, 0])
+
+    n_layers = encoder.config.num_hidden_layers
+    with pytest.warns(ConservationWarning, match=f"; TwoLayers bypasses layer {n_layers}, so that part of"):
+        flow = conductance_flow(TwoLayers(encoder), tokenizer, TEXT, max_steps=64)
+    np.testing.assert_allclose(flow.values[:-1].sum(axis=1), flow.total, rtol=0.02)
+    assert abs(flow.values[-1].sum() - flow.total) > 0.1 * abs(flow.total)
+    with pytest.warns(ConservationWarning, match="; raise max_steps"):  # a chain of layers, and too few steps
+        conductance_flow(Classifier(encoder), tokenizer, TEXT, max_steps=4, tolerance=1e-9)
 
 
 def test_a_base_model_alone_has_no_logits(tokenizer, encoder):
