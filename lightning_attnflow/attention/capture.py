@@ -22,9 +22,8 @@ from lightning_attnflow.attention.layers import reduce_layers
 from lightning_attnflow.attention.transformer import (
     accepts,
     candidates,
-    encoder_path,
+    check_no_decoder,
     find_transformer,
-    has_decoder,
     inner_models,
     shaped_inputs,
 )
@@ -89,14 +88,7 @@ def capture_layers(model: nn.Module, inputs: Mapping[str, Any], reduce: Callable
     if not any(isinstance(value, Tensor) for value in inputs.values()):
         raise InputError("inputs", got=f"no tensor under the keys {list(inputs)}", expected="input_ids (B, T)")
     transformer = find_transformer(model)
-    if has_decoder(transformer):
-        path = encoder_path(model, transformer)
-        raise CaptureError(
-            f"attention of {type(transformer).__name__}",
-            got="an encoder-decoder",
-            expected="an encoder or a causal language model",
-            remedy=path and f"Pass its encoder, the attribute {path!r}.",
-        )
+    check_no_decoder(model, transformer, error=CaptureError)
     try:
         found = _captured(transformer, inputs, reduce)
     except UncomparedError:  # the model as it is, which is run next, may fail too

@@ -87,7 +87,31 @@ def _outermost(module: nn.Module, kind: type[PreTrainedModel]) -> dict[str, PreT
     return found
 
 
-def has_decoder(model: PreTrainedModel) -> bool:
+def check_no_decoder(
+    root: nn.Module,
+    model: PreTrainedModel,
+    remedy: str = "Pass its encoder, the attribute {path!r}.",
+    error: type[AttnFlowError] = InputError,
+) -> None:
+    """Raise if a model is an encoder-decoder.
+
+    Args:
+        root: the model, or the module that contains it.
+        model: the Hugging Face model.
+        remedy: with a place for the attribute path of the encoder in `root`.
+        error: the kind of error.
+    """
+    if _has_decoder(model):
+        path = _encoder_path(root, model)
+        raise error(
+            "model",
+            got=f"{type(model).__name__}, an encoder-decoder",
+            expected="an encoder or a causal language model",
+            remedy=path and remedy.format(path=path),
+        )
+
+
+def _has_decoder(model: PreTrainedModel) -> bool:
     """Return whether a model consists of an encoder and a decoder; one of them alone may have the same config."""
     if not getattr(model.config, "is_encoder_decoder", False):
         return False
@@ -95,7 +119,7 @@ def has_decoder(model: PreTrainedModel) -> bool:
     return encoder is not model and decoder is not model and encoder is not decoder
 
 
-def encoder_path(root: nn.Module, model: PreTrainedModel) -> str | None:
+def _encoder_path(root: nn.Module, model: PreTrainedModel) -> str | None:
     """Return the attribute path in `root` of the encoder of an encoder-decoder model, if it is a Hugging Face model."""
     from transformers import PreTrainedModel
 

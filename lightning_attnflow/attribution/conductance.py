@@ -203,7 +203,8 @@ def worst_flow(flows: Sequence[ConductanceFlow]) -> ConductanceFlow:
 
 def bypass(game: TokenGame) -> str:
     """Return why a flow is not conserved, if its model bypasses layers; otherwise an empty string."""
-    inputs = {"inputs_embeds": game.embeddings(check=False), **game.other_inputs()}
+    with gradients_enabled(game.reader.model), torch.no_grad():  # not inference tensors
+        inputs = {"inputs_embeds": game.embeddings(check=False), **game.other_inputs()}
     return bypass_of(game.reader.model, inputs, game.payoffs)
 
 

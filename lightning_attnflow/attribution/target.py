@@ -14,10 +14,9 @@ from lightning_attnflow.attention.own_head import ModelWithHead, model_with_head
 from lightning_attnflow.attention.transformer import (
     accepted_inputs,
     accepts,
-    encoder_path,
+    check_no_decoder,
     find_transformer,
     forward_errors,
-    has_decoder,
     inner_models,
     shaped_inputs,
     takes_choices,
@@ -163,14 +162,7 @@ def transformer_of(model: Any) -> PreTrainedModel:
         transformer = find_transformer(model)
     except CaptureError:
         raise InputError("model", got=f"{type(model).__name__} without one", expected=expected) from None
-    if has_decoder(transformer):
-        path = encoder_path(model, transformer)
-        raise InputError(
-            "model",
-            got=f"{type(transformer).__name__}, an encoder-decoder",
-            expected="an encoder classifier or a decoder-only model",
-            remedy=path and f"For a method of attention pass its encoder, the attribute {path!r}.",
-        )
+    check_no_decoder(model, transformer, "For a method of attention pass its encoder, the attribute {path!r}.")
     return transformer
 
 

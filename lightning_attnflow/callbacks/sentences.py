@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow.attention.limits import check_length, position_limit
-from lightning_attnflow.attention.transformer import encoder_path, find_transformer, has_decoder
+from lightning_attnflow.attention.transformer import check_no_decoder, find_transformer
 from lightning_attnflow.callbacks.batches import (
     InputReader,
     batch_labels,
@@ -92,14 +92,7 @@ class ValidationSentences:
                 remedy="Use strategy='ddp', or validate a checkpoint on one device with the monitor.",
             )
         transformer = find_transformer(pl_module, self._model)
-        if has_decoder(transformer):
-            path = encoder_path(pl_module, transformer)
-            raise InputError(
-                "model",
-                got=f"{type(transformer).__name__}, an encoder-decoder",
-                expected="an encoder or a causal language model",
-                remedy=path and f"Pass its encoder, model={path!r}.",
-            )
+        check_no_decoder(pl_module, transformer, "Pass its encoder, model={path!r}.")
         limit = position_limit(transformer)
         for index, probe in enumerate(self._encodings):
             check_length(f"probes[{index}]", len(probe["input_ids"]), limit)

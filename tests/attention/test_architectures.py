@@ -52,7 +52,7 @@ REFUSED = {
     "GptOssForCausalLM": "got rows that sum to",
     "LongformerForSequenceClassification": r"got shape \(2, 4, 7, 51\d\)",
     "MambaForCausalLM": "got 0 layers; expected 2",
-    "BartForSequenceClassification": "got an encoder-decoder",
+    "BartForSequenceClassification": "an encoder-decoder",
     "SqueezeBertForSequenceClassification": "got entries down to",
 }
 TEXT = "this movie was great !"

@@ -163,7 +163,7 @@ def test_capture_through_wrappers(wrap: Callable[[], nn.Module]) -> None:
 
 def test_encoder_decoder_models_raise() -> None:
     batch = models.padded_batch() | {"decoder_input_ids": torch.tensor([[1], [1]])}
-    expected = r"T5ForConditionalGeneration: got an encoder-decoder.*Pass its encoder, the attribute 'encoder'"
+    expected = r"T5ForConditionalGeneration, an encoder-decoder.*Pass its encoder, the attribute 'encoder'"
     with pytest.raises(CaptureError, match=expected):
         capture_attention(models.t5(), batch)
 
