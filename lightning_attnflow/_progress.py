@@ -14,6 +14,7 @@ from lightning_attnflow.errors import MissingDependencyError
 Item = TypeVar("Item")
 DELAY = 2.0  # seconds before a bar appears
 _WIDE = 100  # columns of a terminal that has room for a bar and the elapsed time beside a long description
+_SPEED_SECONDS = 600  # of which the mean speed gives the remaining time; some steps take longer than rich's 30 s
 _active = False  # nested bars are not drawn
 
 
@@ -69,7 +70,13 @@ class ProgressBar:
             rich.TextColumn("left"),
         ]
         self._drawn = self._stack.enter_context(
-            rich.Progress(*columns, console=console, transient=not self._always, expand=True)
+            rich.Progress(
+                *columns,
+                console=console,
+                transient=not self._always,
+                expand=True,
+                speed_estimate_period=_SPEED_SECONDS,
+            )
         )
         self._task = self._drawn.add_task(**self._state())
         _active = True

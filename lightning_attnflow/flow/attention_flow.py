@@ -96,7 +96,8 @@ def attention_flow(
         An `AttentionFlow`; a list of them for a sequence of networks.
 
     Warns:
-        UserWarning: all positive capacities into a position, or out of it, are rounded to 0.
+        UserWarning: all positive capacities into a position, or out of it, are rounded to 0; sampling takes more than
+            half a minute, with the expected time and how to take less. In a terminal, a progress bar counts layers.
 
     Raises:
         InputError: no network, an unknown method, solver or game, a layer outside 0..L, a tolerance that is not a

@@ -8,6 +8,7 @@ permutations.py     marginals of sampled permutations from bounds
 outflow_bounds.py   lower bounds on coalitions from a few maximum flows
 bias_correction.py  correction of these marginals where the bounds are loose
 shapley.py          Shapley values of one layer
+layer_progress.py   progress bar and warning of long computations
 run.py              all layers of many networks
 """
 

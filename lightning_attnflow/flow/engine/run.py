@@ -20,6 +20,7 @@ from lightning_attnflow.flow.engine.layer import (
     separable_values,
 )
 from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION, LayerBounds, SizeBounds, make_layer_bounds
+from lightning_attnflow.flow.engine.layer_progress import layer_progress
 from lightning_attnflow.flow.engine.shapley import shapley_values
 from lightning_attnflow.flow.engine.solve import Ints, ResidualNetworks
 from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads, n_cores
@@ -49,10 +50,17 @@ def run(
     """
     shared = any(network.n_positions >= MIN_SHARED_POSITIONS for network in networks)
     n_threads = n_cores() if shared else min(n_cores(), len(networks))
-    with Threads(max(1, n_threads)) as threads:
+    n_layers, done = sum(map(len, layers)), list[int]()
+    with (
+        Threads(max(1, n_threads)) as threads,
+        layer_progress(n_layers, done, is_sampled=shapley) as show,
+    ):
         return threads.run_all(
-            partial(_flows, network, wanted, players, shapley, tolerance, seed, threads)
-            for network, wanted, players in zip(networks, layers, members, strict=True)
+            (
+                partial(_flows, network, wanted, players, shapley, tolerance, seed, threads, done)
+                for network, wanted, players in zip(networks, layers, members, strict=True)
+            ),
+            show,
         )
 
 
@@ -64,9 +72,17 @@ def _flows(
     tolerance: Tolerance,
     seed: int,
     threads: Threads,
+    done: list[int],
 ) -> dict[int, LayerFlow]:
+    """Return the flows of one network; each computed layer is appended to ``done``."""
     scale = scale_of(network)
-    flow_of = partial(_shapley_flow, tolerance, seed, threads) if shapley else _flow_alone
+
+    def flow_of(game: LayerGame, scale: float) -> LayerFlow:
+        is_sampled = shapley and not threads.stop[0]  # after Ctrl-C the flows are thrown away
+        flow = _shapley_flow(tolerance, seed, threads, game, scale) if is_sampled else _flow_alone(game, scale)
+        done.append(game.layer)
+        return flow
+
     # A layer needs the exact values of the layer above, but not its Shapley values.
     defer = threads.submit if shapley and network.n_positions >= MIN_SHARED_POSITIONS else partial
     flows = {

@@ -57,12 +57,12 @@ class Threads:
         future = self._pool.submit(make)
         return lambda: make() if future.cancel() else future.result()
 
-    def run_all(self, calls: Iterable[Callable[[], Result]]) -> list[Result]:
-        """Make all calls in the pool and return their results in order."""
+    def run_all(self, calls: Iterable[Callable[[], Result]], meanwhile: Callable[[], None]) -> list[Result]:
+        """Make all calls in the pool and return their results in order; call ``meanwhile`` a few times a second."""
         assert self._pool is not None
         futures = [self._pool.submit(call) for call in calls]
         while wait(futures, timeout=_POLL_SECONDS).not_done:
-            pass  # signals received by other threads are handled between two waits
+            meanwhile()  # signals received by other threads are handled between two waits
         return [future.result() for future in futures]
 
     def __enter__(self) -> Threads:
