@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Arrays = dict[str, NDArray[Any]]
+SCORE = "score"
+"""Name of the only output of a regression, reward or ranking model, unless its config has one."""
 _SHOWN_ITEMS = 12  # of an array or a sequence, in a repr
 
 
@@ -132,3 +134,13 @@ def _to_tuple(value: Any) -> Any:
 def to_dataframe(columns: Mapping[str, Any]) -> Any:
     """Return a pandas DataFrame of equally long columns."""
     return require("pandas", extra="pandas", purpose="to_pandas()").DataFrame(dict(columns))
+
+
+def explained(payoff: str, target: object, target_name: str) -> str:
+    """Return what the values of a result explain.
+
+    Example:
+        >>> explained("log_probability", 1, ""), explained("logit", 0, "toxicity"), explained("logit", 0, "score")
+        ('log_probability of class 1', 'logit of toxicity', 'score')
+    """
+    return SCORE if (payoff, target_name) == ("logit", SCORE) else f"{payoff} of {target_name or f'class {target}'}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._figures import NEUTRAL, OPPOSES, SUPPORTS, value_bars
-from lightning_attnflow._results import SavedResult, to_dataframe
+from lightning_attnflow._results import SavedResult, explained, to_dataframe
 from lightning_attnflow.attribution.html import colour_tokens
 from lightning_attnflow.errors import InputError
 
@@ -159,7 +159,7 @@ class TokenAttribution(SavedResult):
         """Return one line that describes the values."""
         parts = [f"{self.method} of {len(self)} {self.players}"]
         parts += [f"layer {self.layer}"] if self.layer is not None else []
-        parts += [f"{self.payoff} of {self.target_name or f'class {self.target}'}"] if self.payoff is not None else []
+        parts += [explained(self.payoff, self.target, self.target_name)] if self.payoff is not None else []
         parts += [f"masking: {self.masking}"] if self.masking is not None else []
         parts += [self.interval] if self.interval is not None else []
         if "tokens_in_all" in self.details:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_attnflow._checks import is_integer
+from lightning_attnflow._results import SCORE
 from lightning_attnflow.attention.own_head import ModelWithHead, model_with_head
 from lightning_attnflow.attention.transformer import (
     accepted_inputs,
@@ -173,9 +174,18 @@ def class_names(model: PreTrainedModel | ModelWithHead) -> dict[int, str]:
 
 
 def class_label(model: PreTrainedModel | ModelWithHead, target: int) -> str:
-    """Return the name of a class in the config of the model, or its number."""
-    name = class_names(model).get(target, f"LABEL_{target}")
+    """Return the name of a class in the config of the model, or its number; of a model with one output "score"."""
+    names = class_names(model)
+    if problem_of(model) == "score":
+        only = names.get(0, "LABEL_0") if len(names) == 1 else "LABEL_0"
+        return SCORE if only == "LABEL_0" else only
+    name = names.get(target, f"LABEL_{target}")
     return f"class {target}" if name == f"LABEL_{target}" else name
+
+
+def label_name(model: PreTrainedModel | ModelWithHead, label: int) -> str:
+    """Return the name of the label of a text; of a model with one output the label, which is a number."""
+    return str(label) if problem_of(model) == "score" else class_label(model, label)
 
 
 class LogitReader:
@@ -227,11 +237,15 @@ class LogitReader:
             found = self.model.get_input_embeddings()
         except NotImplementedError:
             found = None
-        if found is None or not accepts(self.model, "inputs_embeds") or takes_choices(self.model):
+        if not callable(found) or not accepts(self.model, "inputs_embeds") or takes_choices(self.model):
             raise InputError(
                 "model",
                 got=f"{type(self.model).__name__}, "
-                + ("which has no get_input_embeddings()" if found is None else "which takes no inputs_embeds"),
+                + (
+                    "which takes no inputs_embeds"
+                    if callable(found)
+                    else "which has no get_input_embeddings() of tokens"
+                ),
                 expected="a model that computes from word embeddings",
                 remedy="Game methods such as exact_shapley need none if the tokenizer has a mask token.",
             )

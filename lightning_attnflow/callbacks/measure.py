@@ -19,7 +19,7 @@ from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.conductance import bypass, flows_of_games, path_game, worst_flow
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
-from lightning_attnflow.attribution.target import LogitReader, class_label
+from lightning_attnflow.attribution.target import LogitReader, label_name
 from lightning_attnflow.callbacks.batches import real_tokens, sentence_keys
 from lightning_attnflow.callbacks.heads import WordHeads, heads_wanted, word_heads
 from lightning_attnflow.callbacks.predictions import TopPrediction, predictions_of
@@ -206,7 +206,7 @@ def measure(
             probability=prediction.probability,
             classes=prediction.classes,
             heads=of_heads,
-            label=class_label(reader.model, classes[key]) if classes and key in classes else "",
+            label=label_name(reader.model, classes[key]) if classes and key in classes else "",
         )
         for one, key, flow, signed, prediction, of_heads in zip(
             players, keys, attention, conductance, predictions, heads, strict=True

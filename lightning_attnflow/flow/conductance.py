@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
-from lightning_attnflow._results import SavedResult, to_dataframe
+from lightning_attnflow._results import SavedResult, explained, to_dataframe
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class ConductanceFlow(SavedResult):
             special=self.is_special[:n],
             margin=[f"sum {total:+.2f}" for total in self.values.sum(axis=1)],
             title=self.text if title is None else title,
-            caption=f"{self.payoff.replace('_', '-')} of {self.target_name or f'class {self.target}'}: "
+            caption=f"{explained(self.payoff.replace('_', '-'), self.target, self.target_name)}: "
             f"blue supports, orange opposes; darkest: {darkest:.2f}\n"
             f"every row sums to {self.total:+.2f}, error at most {self.conservation_error.max():.1%}{hidden}",
             ax=ax,

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import models
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForTokenClassification, GPT2Config, GPT2ForSequenceClassification
+from matplotlib.text import Text
+from transformers import (
+    BertConfig,
+    BertForMultipleChoice,
+    BertForTokenClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 
 from lightning_attnflow import conductance_flow, explain
 from lightning_attnflow.attribution import TokenGame
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.viewer import conductance_log
 
 TEXT = "this movie was unwatchable"
 
@@ -81,6 +91,48 @@ def test_models_with_one_output_are_explained_by_it() -> None:
     assert flow.total == pytest.approx(output - flow.v_empty, abs=1e-5)
     with pytest.raises(InputError, match="'correctness' of a model with one output"):
         explain(model, models.tokenizer(), TEXT, method="shapley", payoff="correctness")
+
+
+@pytest.mark.parametrize(
+    ("names", "name", "explained"),
+    [
+        ({0: "LABEL_0"}, "score", "score"),
+        ({0: "toxicity"}, "toxicity", "logit of toxicity"),
+    ],
+)
+def test_the_output_of_models_with_one_has_a_name(
+    names: dict[int, str], name: str, explained: str, tmp_path: Path
+) -> None:
+    model = models.bert_classifier(num_labels=1, id2label=names)
+    result = explain(model, models.tokenizer(), TEXT, method="leave_one_out")
+    assert result.target_name == name
+    assert f", {explained}, masking" in result.caption()
+    assert f", {explained}, masking" in str(result).splitlines()[0]
+    assert result.plot().get_title() == result.caption()
+    flow = conductance_flow(model, models.tokenizer(), TEXT)
+    captions = [text.get_text() for text in flow.plot().figure.findobj(Text)]
+    assert any(caption.startswith(f"{explained}: blue") for caption in captions)
+    log = conductance_log(flow)
+    assert log.sentences["sentence"][0]["flows"]["conductance"]["target"] == name
+    for one in (result, flow):
+        page = one.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
+        assert f'"target": "{name}"' in page
+        assert "class 0" not in page
+    plt.close("all")
+
+
+def test_scores_of_choices_have_no_names_of_classes() -> None:
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    model = BertForMultipleChoice(BertConfig(vocab_size=models.VOCABULARY, id2label={0: "a", 1: "b"}, **size)).eval()
+    assert explain(model, models.tokenizer(), TEXT, method="leave_one_out", masking="so").target_name == "score"
+
+
+def test_embeddings_that_are_not_of_tokens_are_refused() -> None:
+    model = models.bert_classifier()
+    model.get_input_embeddings = lambda: torch.nn.Parameter(torch.zeros(3, 4))
+    with pytest.raises(InputError, match=r"no get_input_embeddings\(\) of tokens"):
+        conductance_flow(model, models.tokenizer(), TEXT)
+    assert explain(model, models.tokenizer(), TEXT, method="leave_one_out", masking="so").values.any()
 
 
 @pytest.mark.parametrize("method", ["leave_one_out", "saliency", "conductance"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import models
 import numpy as np
 import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -54,6 +55,25 @@ def test_records_of_a_csv_logger(tmp_path) -> None:
     assert '"step": 7' in logged.read_text(encoding="utf-8")
     page = monitor.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert '"step": 7' in page
+
+
+def test_labels_of_a_score_are_numbers(tmp_path) -> None:
+    class Regression(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.net = models.bert_classifier(num_labels=1)
+
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch | {"labels": batch["labels"].float()}, batch_idx)
+
+    monitor = new_monitor(probes=PROBES[:1], max_sentences=2, max_overhead=None)
+    trainer(tmp_path, callbacks=[monitor], logger=CSVLogger(tmp_path)).fit(Regression())
+    log = RunLog.read(tmp_path / "lightning_logs" / "version_0")
+    sentences = [log.sentences[name][7] for name in ("probe_00", "sentence_00", "sentence_01")]
+    assert [one.get("label") for one in sentences] == [None, "0", "1"]
+    assert [one.get("prediction") for one in sentences] == [None] * 3
+    assert [one["flows"]["conductance"]["target"] for one in sentences] == ["score"] * 3
+    assert [one.prediction for one in monitor.latest] == ["score"] * len(monitor.latest)
 
 
 def test_records_of_tensorboard_are_the_same_and_scalars_are_described(tmp_path) -> None:
