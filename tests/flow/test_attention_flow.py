@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -306,6 +307,13 @@ def test_a_long_computation_says_once_how_long_it_will_take(monkeypatch: pytest.
     with layer_progress.layer_progress(6, done, is_sampled=False) as show, warnings.catch_warnings():
         warnings.simplefilter("error")
         show()  # exact flows are not sampled
+    monkeypatch.setattr(layer_progress, "WARN_SECONDS", 60.0)
+    monkeypatch.setattr(layer_progress, "last_compilation", lambda: time.monotonic() + 100)  # compiling all the time
+    with layer_progress.layer_progress(6, done, is_sampled=True) as show, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clock = time.monotonic
+        monkeypatch.setattr(layer_progress.time, "monotonic", lambda: clock() + 100)
+        show()
     assert "others take about 60 s" in layer_progress.slow_message(30.0, 2, 6)
     assert "others take an unknown time" in layer_progress.slow_message(30.0, 0, 6)
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lightning_attnflow._progress import progress_bar
+from lightning_attnflow.flow.solvers.jit import last_compilation
 
-WARN_SECONDS = 30.0  # a computation that takes longer is worth interrupting
+WARN_SECONDS = 30.0  # a computation that takes longer, without compilation, is worth interrupting
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def layer_progress(n_layers: int, done: Sequence[int], *, is_sampled: bool) -> I
         def show() -> None:
             nonlocal warned
             bar.update(len(done))
-            elapsed = time.monotonic() - started
+            elapsed = time.monotonic() - max(started, last_compilation())
             if elapsed > WARN_SECONDS and not warned:
                 warned = True
                 warnings.warn(slow_message(elapsed, len(done), n_layers), UserWarning, stacklevel=6)

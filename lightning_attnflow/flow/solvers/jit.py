@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,9 +20,16 @@ _SOURCES = Path(__file__).parents[1]
 
 
 class _Notice(event.Listener):
-    """Prints once per process that kernels of this package are compiled rather than loaded from the cache."""
+    """Prints once per process that kernels of this package are compiled rather than loaded from the cache.
+
+    Attributes:
+        last: time (`time.monotonic`) at which numba last began or ended to compile a function, 0 at first.
+    """
+
+    last = 0.0
 
     def on_start(self, event: event.Event) -> None:
+        self.last = time.monotonic()
         if event.data["dispatcher"].py_func.__module__.startswith("lightning_attnflow."):
             problem = cache_folder(sources_digest(_SOURCES))[1]
             say_once("lightning-attnflow: compiling the flow engine, once (10 to 15 s in all) ...")
@@ -31,11 +39,18 @@ class _Notice(event.Listener):
                     "Set NUMBA_CACHE_DIR to a writable folder."
                 )
 
-    def on_end(self, event: event.Event) -> None:
-        """Required by numba."""
+    def on_end(self, event: event.Event) -> None:  # noqa: ARG002 - numba passes it
+        """Note the time."""
+        self.last = time.monotonic()
 
 
-event.register("numba:compile", _Notice())  # type: ignore[no-untyped-call]
+_NOTICE = _Notice()
+event.register("numba:compile", _NOTICE)  # type: ignore[no-untyped-call]
+
+
+def last_compilation() -> float:
+    """Return the time (`time.monotonic`) at which numba last began or ended to compile a function, or 0."""
+    return _NOTICE.last
 
 
 def compiled(function: Function) -> Function:
