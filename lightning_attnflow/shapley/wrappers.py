@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -200,7 +201,7 @@ def partition(groups: Sequence[Sequence[int]], n_players: int) -> tuple[tuple[in
     except TypeError:  # not a sequence of sequences
         integers = False
     if not integers:
-        raise InputError("groups", got=repr(groups), expected=expected)
+        raise InputError("groups", got=reprlib.repr(groups), expected=expected)
     parts = tuple(tuple(int(player) for player in group) for group in groups)
     named = [player for part in parts for player in part]
     unknown, missing = set(named) - set(range(n_players)), set(range(n_players)) - set(named)

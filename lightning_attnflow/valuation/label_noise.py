@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 _MAX_GROUPS = 200  # examples are grouped by their logits, so that the cost does not grow with n
 _GRID = 80  # candidate probabilities between 0 and 1 that a label is replaced
-_RATE_SCALE = 0.3  # of the Cauchy prior of the logarithms of the rates of the classes around their mean
+_RATE_SCALE = 0.7  # of the Cauchy prior of the logarithms of the rates of the classes around their mean
 _INTERCEPT_SCALE = 1.0  # of the normal prior of the intercepts
 _SLOPE_SCALE = 5.0  # of the half-normal prior of the slope, the root mean square of the calibrated logits
 _VALIDATION_SCALE = 0.03  # mean of the exponential prior of the share of wrong validation labels
@@ -73,7 +73,7 @@ def estimate_noise(probabilities: FloatArray, labels: NDArray[np.int64], n_train
 
     Wrong labels that concentrate on uncertain predictions look like correct labels of unclear examples: then the share
     is too low, and the rates are those of the few other wrong labels, which need not hold for the unclear examples.
-    Therefore ``log_odds`` uses the mean of the rates, with weight ``R / (R + 0.2)``, and of R / C.
+    Therefore ``log_odds`` uses the mean of the rates, with weight ``R^2 / (R^2 + 0.2^2)``, and of R / C.
 
     Args:
         probabilities: float64 (N, C), leave-one-out probabilities of training and validation examples.
@@ -108,7 +108,7 @@ def estimate_noise(probabilities: FloatArray, labels: NDArray[np.int64], n_train
         shares[index] = rates @ (1 - frequency / frequency.sum())
         if not probability:
             continue  # without noise every label would be correct
-        even = _EVEN_NOISE / (probability + _EVEN_NOISE)
+        even = _EVEN_NOISE**2 / (probability**2 + _EVEN_NOISE**2)
         for total, rate in ((estimated, rates), (shrunk, (1 - even) * rates + even * probability / n_classes)):
             odds = intercepts[given] + slope * own + (np.log1p(rate - probability) - np.log(rate))[given]
             for row, sign in enumerate((1, -1)):

@@ -19,6 +19,9 @@ from lightning_attnflow.valuation.utilities.logistic_regression import BLOCK_ROW
 FloatArray = NDArray[np.float64]
 
 _L2 = 1.0  # as in FrozenEncoderUtility
+# Constant column beside features with a norm of 1. At .1, as in FrozenEncoderUtility, the logits of a few hundred
+# examples hardly show that classes differ in size; with a free intercept, they follow the noise of one class.
+_CONSTANT = 0.2
 _AUM_STEPS = 60
 _AUM_RATE = 16.0  # step size of gradient descent on the mean loss; detection is flat between 4 and 16
 
@@ -46,6 +49,7 @@ class HeadScores:
 def design(features: FloatArray, n_reference: int) -> FloatArray:
     """Design matrix of a linear model, with the centre and scale of the first ``n_reference`` rows."""
     rows, _, _ = design_matrix(torch.from_numpy(features), n_reference)
+    rows[:, -1] = _CONSTANT
     return rows.numpy()
 
 

@@ -14,7 +14,9 @@ t interval of the paired difference, and the coverage of its estimated share of 
 
 The last command prints how often the labels with a given probability of being correct (`p_correct`) are correct.
 
-Results are appended to a file after every draw (--results), so that a run can be interrupted and continued.
+Results are appended to a file after every draw (--results), so that a run can be interrupted and continued; draws that
+are in the file are not repeated, so use another file after a change of a method. Without sizes (--sizes alone) the
+tables of all draws in the file are printed, otherwise those of the sizes, sources and draws asked for.
 """
 
 from __future__ import annotations
@@ -129,6 +131,7 @@ def report(draws: list[dict]) -> None:
                 areas[setting, name].append(area)
                 seconds[draw["n"], name].append(took)
     settings = list(dict.fromkeys(setting for setting, _ in areas))
+    print("Columns: number of validation labels, share of them that is flipped")
     for n in sorted({setting[0] for setting in settings}):
         for source in SOURCES:
             table([setting for setting in settings if setting[:2] == (n, source)], areas)
@@ -195,12 +198,12 @@ def coverage(shares: dict) -> None:
         print(f"  n = {n:<6} {kind:12} validation {validation:8} {share.mean():.3f} {covered:6.2f} {len(rows):6}")
 
 
-def reliability(data: dict, n: int, draws: int) -> None:
+def reliability(data: dict, n: int, seeds: Sequence[int]) -> None:
     """Print how many labels are correct in each tenth of ``p_correct``, with labels flipped at random."""
     for source, (features, ratings) in data.items():
         for size in (0, 400):
             stated, actual = [], []
-            for seed in range(draws):
+            for seed in seeds:
                 order, truth, labels, wrong = with_flips(ratings, n, "random", seed)
                 held = order[n : n + size]
                 validation = (features[held], truth[n : n + size]) if size else ()
@@ -210,7 +213,8 @@ def reliability(data: dict, n: int, draws: int) -> None:
             tenth = np.minimum((10 * correct).astype(int), 9)
             error = sum(abs((correct - is_right)[tenth == bin_].sum()) for bin_ in range(10)) / len(correct)
             print(
-                f"\n{source}, n = {n}, {size} validation labels, {draws} draws: expected calibration error {error:.3f}"
+                f"\n{source}, n = {n}, {size} validation labels, {len(seeds)} draws: "
+                f"expected calibration error {error:.3f}"
             )
             print("  p_correct   labels   mean p_correct   share correct")
             for bin_ in np.unique(tenth):
@@ -244,18 +248,27 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     done = {(draw["n"], draw["source"], draw["flips"], draw["seed"]) for draw in read(arguments.results)}
     data = {source: encoded(source) for source in arguments.sources} if arguments.sizes else {}
-    if arguments.reliability:
-        for n in arguments.sizes:
-            reliability(data, n, arguments.draws)
-        sys.exit()
+    seeds = range(arguments.first_draw, arguments.first_draw + arguments.draws)
     for n in arguments.sizes:
-        for seed in range(arguments.first_draw, arguments.first_draw + arguments.draws):
-            for source, (features, ratings) in data.items():
+        large = {source: pair for source, pair in data.items() if len(pair[1]) >= n + max(VALIDATIONS)[0]}
+        if len(large) < len(data):
+            print(f"n = {n}: too few sentences in {', '.join(sorted(data.keys() - large.keys()))}")
+        if arguments.reliability:
+            reliability(large, n, seeds)
+            continue
+        for seed in seeds:
+            for source, (features, ratings) in large.items():
                 for kind in FLIPS:
-                    if (n, source, kind, seed) in done or n + 400 > len(ratings):
+                    if (n, source, kind, seed) in done:
                         continue
                     cells = one_draw(features, ratings, n, kind, seed, arguments.games, arguments.oob_python)
                     line = {"n": n, "source": source, "flips": kind, "seed": seed, "cells": cells}
                     with arguments.results.open("a") as file:
                         file.write(json.dumps(line) + "\n")
-    report(read(arguments.results))
+    if arguments.reliability:
+        sys.exit()
+    draws = read(arguments.results)
+    if arguments.sizes:
+        asked = {(n, source, seed) for n in arguments.sizes for source in arguments.sources for seed in seeds}
+        draws = [draw for draw in draws if (draw["n"], draw["source"], draw["seed"]) in asked]
+    report(draws)
