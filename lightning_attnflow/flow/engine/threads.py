@@ -57,7 +57,9 @@ class Threads:
         future = self._pool.submit(make)
         return lambda: make() if future.cancel() else future.result()
 
-    def run_all(self, calls: Iterable[Callable[[], Result]], meanwhile: Callable[[], None]) -> list[Result]:
+    def run_all(
+        self, calls: Iterable[Callable[[], Result]], meanwhile: Callable[[], None] = lambda: None
+    ) -> list[Result]:
         """Make all calls in the pool and return their results in order; call ``meanwhile`` a few times a second."""
         assert self._pool is not None
         futures = [self._pool.submit(call) for call in calls]
