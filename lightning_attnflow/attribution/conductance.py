@@ -70,7 +70,8 @@ def conductance_flow(
         baseline: ``mask``, ``zero_embedding``, or a token that replaces every player, as its id or as a string that is
             one token; of several tokens the mean is taken, for the path of coalitions. Default: the mask token; without
             one, the tokens " the", " a" and "," for a causal language model, and a zero embedding for a classifier.
-        tolerance: bound of the conservation error, as a share of the total variation of a layer.
+        tolerance: bound of the conservation error, as a share of the total variation of a layer, and of the
+            `ConductanceFlow.edge_error`.
         max_steps: maximum number of steps; default: 256 for a straight path, 64 for paths of coalitions.
         path: ``straight`` or ``coalitions``; default: ``coalitions`` for a causal language model.
         edges: whether to compute the edges too.
@@ -86,7 +87,7 @@ def conductance_flow(
             with ``edges=False`` the values are computed.
 
     Warns:
-        ConservationWarning: the tolerance was not reached within ``max_steps``.
+        ConservationWarning: the tolerance was not reached within ``max_steps``, by the values or by the edges.
 
     Source: Dhamdhere, Sundararajan & Yan (2018), How important is a neuron?, for the values.
 
@@ -190,6 +191,14 @@ def _flows(
         warnings.warn(
             f"the flow is conserved up to {worst.conservation_error.max():.2g} of its total variation after "
             f"{worst.n_steps} steps, not {tolerance:.2g}; {reason}",
+            ConservationWarning,
+            stacklevel=3,
+        )
+    inexact = [float(flow.edge_error.max()) for flow in flows if flow.edges_or_none is not None]
+    if inexact and max(inexact) > tolerance:
+        warnings.warn(
+            f"the edges out of a position sum to its value up to {max(inexact):.2g} of the total variation, not "
+            f"{tolerance:.2g} (edge_error); {_REMEDIES[path]}",
             ConservationWarning,
             stacklevel=3,
         )

@@ -37,6 +37,7 @@ from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.comparison import rounding
 from lightning_attnflow.attention.recording import WITHOUT_EDGES, AttentionRecord
 from lightning_attnflow.errors import CaptureError
+from lightning_attnflow.flow.conductance import edge_error
 from lightning_attnflow.flow.edge_check import check_edges
 from lightning_attnflow.flow.path_points import (
     BATCH_POSITIONS,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+_FINEST = 1 / 100  # share of the tolerance of the values, to which a path is refined for the sake of its edges
 _MAX_PADDED, _FREE_PADDING = 1.25, 8  # longest sentence that shares a pass: this multiple of the shortest, and 8 more
 
 
@@ -113,7 +115,8 @@ def integrate_path(
         path: maps points a (m,) in [0, 1] to word embeddings (m, T, D).
         inputs: the other keyword arguments of the model, (1, T) each.
         payoff: maps logits to (m,).
-        tolerance: bound of the conservation error, ``|sum_i R_l[i] - total|`` over ``sum_i |R_l[i]|``.
+        tolerance: bound of the conservation error, ``|sum_i R_l[i] - total|`` over ``sum_i |R_l[i]|``, and of the
+            `edge_error`.
         max_steps: bound of the steps, >= 4.
         edges: whether to compute the edges too.
         batch_size: points in a forward pass; default: as many as have 4,096 positions together.
@@ -223,10 +226,9 @@ def _integrate_together(
         integrals = []
         refined = _refined_together(paths, expected, tolerance, max_steps, at_once)
         for points, intervals in zip(paths, refined, strict=True):
-            values = total(intervals)
-            matrices = edge_values(points, intervals, values) if edges and points[0.0].attention else None
-            if matrices is not None:
-                check_edges(model, values, matrices, tolerance, partial(points.layers, 1.0))
+            values, matrices = total(intervals), None
+            if edges and points[0.0].attention:
+                intervals, values, matrices = _with_edges(points, intervals, tolerance, max_steps, at_once)
             integrals.append(
                 PathIntegral(
                     values=values,
@@ -238,6 +240,22 @@ def _integrate_together(
             )
             points.drop()
     return integrals
+
+
+def _with_edges(
+    points: PathPoints, intervals: list[Interval], tolerance: float, max_steps: int, batch_size: int
+) -> tuple[list[Interval], Floats, Floats]:
+    """Return the intervals, values and edges of a path, which is refined until the edges sum to the values too."""
+    finer = tolerance
+    while True:
+        values = total(intervals)
+        matrices = edge_values(points, intervals, values)
+        check_edges(points.model, values, matrices, tolerance, partial(points.layers, 1.0))
+        n_steps, finer = 2 * len(intervals), finer / 4
+        exhausted = n_steps + 2 > max_steps or finer < _FINEST * tolerance
+        if exhausted or edge_error(values, matrices).max() <= tolerance:
+            return intervals, values, matrices
+        (intervals,) = _refined_together([points], [None], finer, min(2 * n_steps, max_steps), batch_size)
 
 
 def _points_at_once(model: PreTrainedModel, length: int, edges: bool) -> int:

@@ -37,6 +37,7 @@ class FlowPart:
         heads: float (rows - 1, H, n, n), attention of every head in [0, 1], without the residual stream, or None.
         without_heads: why ``heads`` is None, for the reader of the page.
         error: float (rows,), error of the values as a share of the row's total variation, or None.
+        edge_error: largest difference of a value and its outgoing edges, as a share of the total variation, or None.
         saturation: float (rows,), share of the words whose value is decided by a trivial cut, or None.
         total: the sum of each row, or None.
         target: name of the explained class, or None.
@@ -53,6 +54,7 @@ class FlowPart:
     heads: Floats | None = None
     without_heads: str = ""
     error: Floats | None = None
+    edge_error: float | None = None
     saturation: Floats | None = None
     total: float | None = None
     target: str | None = None
@@ -78,6 +80,8 @@ class FlowPart:
         for name in ("error", "saturation"):
             if getattr(self, name) is not None:
                 record[name] = [_number(value) for value in getattr(self, name)]
+        if self.edge_error is not None:
+            record["edge_error"] = _number(self.edge_error)
         if self.total is not None:
             record["total"] = _number(self.total)
         if self.target is not None:

@@ -25,6 +25,7 @@ def conductance_part(flow: ConductanceFlow, target: str | None = None) -> FlowPa
         unit=flow.payoff.replace("_", " "),
         edges=flow.edges_or_none,
         error=flow.conservation_error,
+        edge_error=None if flow.edges_or_none is None else float(flow.edge_error.max()),
         total=flow.total,
         target=target or _named(flow),
     )

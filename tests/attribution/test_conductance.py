@@ -16,6 +16,7 @@ from lightning_attnflow.attribution import TokenGame, conductance_flows
 from lightning_attnflow.attribution.baseline import fix_ends
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow import ConductanceFlow, ConservationWarning
+from lightning_attnflow.viewer import conductance_log
 
 TEXT = "a fine film, not bad"
 
@@ -155,9 +156,15 @@ def test_groups_are_exact_sums(encoder, tokenizer) -> None:
 
 
 def test_a_flow_that_is_not_conserved_warns(encoder, tokenizer) -> None:
-    with pytest.warns(ConservationWarning, match="raise max_steps"):
+    with (
+        pytest.warns(ConservationWarning, match=r"conserved up to .*; raise max_steps"),
+        pytest.warns(ConservationWarning, match=r"edges out of a position sum to its value up to (.*) of") as told,
+    ):
         flow = conductance_flow(encoder, tokenizer, TEXT, tolerance=1e-12, max_steps=8)
     assert not flow.is_conserved
+    assert any(f" up to {flow.edge_error.max():.2g} of the total variation" in str(one.message) for one in told)
+    record = conductance_log(flow).sentences["sentence"][0]["flows"]["conductance"]
+    assert record["edge_error"] == pytest.approx(flow.edge_error.max())
     assert flow.n_steps <= 8
 
 

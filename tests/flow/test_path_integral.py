@@ -24,6 +24,7 @@ from path_models import (
 from torch import Tensor
 
 from lightning_attnflow.errors import CaptureError
+from lightning_attnflow.flow.conductance import edge_error
 from lightning_attnflow.flow.path_integral import SentencePath, integrate_path, integrate_paths
 
 
@@ -202,3 +203,23 @@ def test_edges_equal_jacobian_vector_products(name: str) -> None:
             expected[number] += weight * (change * gradient).sum(-1).T.detach().numpy()
     found = integrate(model, tolerance=1e-9, max_steps=1024).edges
     np.testing.assert_allclose(found, expected, atol=1e-8 * max(1.0, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("name", "std", "tolerance"), [("gpt2", 0.2, 0.03), ("llama, grouped keys", 0.5, 0.1)])
+def test_paths_are_refined_until_the_edges_sum_to_the_values_too(name: str, std: float, tolerance: float) -> None:
+    """The values of these models are conserved in steps that are too large for the edges."""
+    model = build(*MODELS[name])
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=std)
+    values_only, result = (integrate(model, tolerance=tolerance, edges=edges) for edges in (False, True))
+    assert error_of(values_only).max() <= tolerance
+    assert result.n_steps > values_only.n_steps
+    assert edge_error(result.values, result.edges).max() <= tolerance
+    exact = integrate(model, tolerance=tolerance / 100)
+    scale = np.abs(exact.values).sum(axis=1).max()
+    np.testing.assert_allclose(result.edges, exact.edges, atol=tolerance * scale)
+    few = integrate(model, tolerance=tolerance, max_steps=values_only.n_steps)
+    assert few.n_steps == values_only.n_steps
+    assert edge_error(few.values, few.edges).max() > tolerance

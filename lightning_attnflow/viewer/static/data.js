@@ -76,6 +76,7 @@ export class Flow {
     this.upper = record.upper ? decodeArray(record.upper) : null;
     this.rangeName = record.range_name ?? "";
     this.error = record.error ?? null;
+    this.edgeError = record.edge_error ?? null;
     this.saturation = record.saturation ?? null;
     this.total = record.total ?? null;
     this.target = record.target ?? null;

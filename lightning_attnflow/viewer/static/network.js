@@ -199,6 +199,7 @@ export function renderNetwork(container, panel, state, actions) {
         el("h3", {}, kindName(flow.kind)),
         total,
         flow.error && !empty && el("div", { class: "detail-note" }, `Largest conservation error ${percent(Math.max(...flow.error), 2)}.`),
+        flow.edgeError !== null && !empty && el("div", { class: "detail-note" }, `Edges out of a node sum to its value up to ${percent(flow.edgeError, 2)} of the layer.`),
         chosen.count > 0 && el("div", { class: "detail-note", "data-role": "shown" }, `${chosen.edges.length} of ${chosen.count} edges are drawn; they carry ${percent(chosen.shown)} of the flow ${chosen.outside ? "among these words" : "between layers"}.`),
         chosen.outside > 0.005 && el("div", { class: "detail-note" }, `${percent(chosen.outside)} of the flow leads to or from words outside this view.`),
         chosen.stored < 0.99 && el("div", { class: "detail-note" }, `The record holds the strongest edges: ${percent(chosen.stored)} of the flow.`),
