@@ -144,20 +144,25 @@ def test_outflows_bound_every_coalition_and_prove_the_total(network: AttentionNe
         assert outflow_bound.py_func(flows, flows[0]) == game.values.total
 
 
-def test_the_first_two_places_of_the_upper_bounds_are_means_over_all_pairs() -> None:
+@pytest.mark.parametrize("flow_sizes", [0, 2])
+@pytest.mark.parametrize("readout", ["first", "mean"])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_the_first_two_places_of_the_upper_bounds_are_means_over_all_pairs(
+    layer: int, readout: str, flow_sizes: int
+) -> None:
     n = 9
-    network = AttentionNetwork(stochastic(4, n, seed=3, kind="sharp"), readout_vector("mean", n, 0))
-    game = next(game for game in layer_games(quantise(network), 0, None, ALONE) if game.solver is not None)
-    bounds = game.solver.bounds(game.values)
+    network = AttentionNetwork(stochastic(5, n, seed=3, kind="sharp"), readout_vector(readout, n, 0))
+    game = list(layer_games(quantise(network), layer, None, ALONE))[-1]
+    assert game.solver is not None
+    bounds = game.solver.bounds(game.values)._replace(flow_sizes=flow_sizes)
     expected = np.zeros(n)
-    high, sums = np.empty(n + 1, dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
-    by_player = np.ascontiguousarray(bounds.weights.T)
     for first, second in itertools.permutations(range(n), 2):
-        others = [player for player in range(n) if player not in (first, second)]
-        permutation = np.array([first, second, *others])
-        high[1 + upper_bounds.py_func(bounds, by_player, permutation, high, sums) :] = bounds.total
-        expected[first] += high[1] / (n * (n - 1))
-        expected[second] += (high[2] - high[1]) / (n * (n - 1))
+        pair = [first, second]
+        of_cuts = (bounds.constants + bounds.weights[:, pair].sum(axis=1)).tolist()
+        of_flow = supply_upper_bound.py_func(bounds.sent[pair].sum(axis=0), bounds.above)
+        high = min(bounds.total, bounds.alone[pair].sum(), *of_cuts, *([of_flow] if flow_sizes else []))
+        expected[first] += bounds.alone[first] / (n * (n - 1))
+        expected[second] += (high - bounds.alone[first]) / (n * (n - 1))
     np.testing.assert_allclose(first_two_places(bounds), expected, rtol=1e-12)
 
 

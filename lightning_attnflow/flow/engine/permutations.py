@@ -94,15 +94,26 @@ def prefix_bounds(bounds: CoalitionBounds, permutation: Ints, low: Ints, high: I
 @compiled
 def first_two_places(bounds: CoalitionBounds) -> Floats:
     """Return the part of the Shapley values of the upper bounds from the first two places of permutations, (n,)."""
-    n = len(bounds.alone)
+    n, above = len(bounds.alone), bounds.above
     marginals = bounds.alone / n
+    widest, most, inflow = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    for i in range(n):
+        for j in range(bounds.sent.shape[1]):
+            passed = min(bounds.sent[i, j], above.alone[j])
+            if passed > most[i]:
+                widest[i], most[i] = j, passed
+            inflow[i] += min(bounds.sent[i, j], above.weights[j])
     for i in range(n):
         for j in range(i):
             upper = min(bounds.total, bounds.alone[i] + bounds.alone[j])
-            if bounds.flow_sizes >= 2:
-                upper = min(upper, supply_upper_bound(bounds.sent[i] + bounds.sent[j], bounds.above))
             for cut in range(len(bounds.constants)):
                 upper = min(upper, bounds.constants[cut] + bounds.weights[cut, i] + bounds.weights[cut, j])
+            if bounds.flow_sizes >= 2:
+                least = most[i] + most[j] if widest[i] != widest[j] else max(most[i], most[j])
+                if above.readout_position >= 0:
+                    least = min(least, above.constant + max(inflow[i], inflow[j]))
+                if least < upper:  # otherwise the sums are at least as large
+                    upper = min(upper, supply_upper_bound(bounds.sent[i] + bounds.sent[j], above))
             marginals[i] += (upper - bounds.alone[j]) / (n * (n - 1.0))
             marginals[j] += (upper - bounds.alone[i]) / (n * (n - 1.0))
     return marginals
