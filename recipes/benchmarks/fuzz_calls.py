@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import lightning_attnflow as lib
 from lightning_attnflow import shapley, valuation
-from lightning_attnflow.attribution import TokenAttribution
+from lightning_attnflow.attribution import TokenAttribution, compare_groupings, conductance_flows, explain_all
 from lightning_attnflow.cli import main as command_line
 from lightning_attnflow.flow import AttentionFlow
 from lightning_attnflow.plots import sentence_flow
@@ -201,6 +202,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "leave_one_out": (shapley.leave_one_out, {"game": games()}),
     "shapley": (shapley.shapley, _SAMPLED),
     "kernel_shap": (shapley.kernel_shap, _SAMPLED),
+    "banzhaf": (shapley.banzhaf, _SAMPLED),
     "stratified_shapley": (shapley.stratified_shapley, _SAMPLED),
     "permutation_shapley": (
         shapley.permutation_shapley,
@@ -231,6 +233,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         lib.conductance_flow,
         _TEXT
         | {"max_steps": st.integers(1, 8), "tolerance": st.just(100.0), "path": st.sampled_from([None, "straight"])},
+    ),
+    "conductance_flows": (
+        conductance_flows,
+        {"model": MODELS, "tokenizer": TOKENIZERS, "texts": st.lists(TEXTS, max_size=2)}
+        | {"max_steps": st.integers(1, 8), "tolerance": st.just(100.0)},
+    ),
+    "explain_all": (explain_all, _TEXT | {"methods": st.lists(st.sampled_from(METHODS), max_size=2)}),
+    "compare_groupings": (
+        compare_groupings,
+        _TEXT | {"method": st.sampled_from(["flow", "leave_one_out", "rollout"]), "players": _PLAYERS},
     ),
     "sentence_flow": (sentence_flow, _TEXT | {"players": _PLAYERS, "residual": st.sampled_from([0.5, 0.0, 1.0])}),
     "results": (_page, {"text": TEXTS, "method": st.sampled_from(METHODS)}),
@@ -304,3 +316,47 @@ OPTIONS = {  # further arguments that may become hostile
     "attention_flow": {"network": ("mask", "heads", "residual", "readout"), "flow": ("method", "solver", "groups")},
     "DataShapley": {"utility": ("metric", "epochs", "lr", "batch_size", "chunk_size"), "options": ("stop", "audit")},
 }
+ARGUMENTS = {  # of functions of the package: values of the arguments that have none above, by name
+    **dict.fromkeys(("labels", "outputs", "inputs", "stop", "cache_dir", "solver"), st.none()),
+    **dict.fromkeys(("edges", "truncate", "antithetic", "words"), st.booleans()),
+    **dict.fromkeys(("batch_size", "every_n_validations", "every_n_epochs", "n_suspicious"), st.integers(-1, 3)),
+    **dict.fromkeys(("text_column", "label_column"), st.sampled_from(["text", "label", "x", "text"])),
+    "baseline": st.sampled_from([None, "mask", "zero_embedding", 5, " the", [5, 6]]),
+    "classes": st.sampled_from([None, ("a", "b")]),
+    "flow": st.sampled_from(["both", "conductance", "attention"]),
+    "groups": st.sampled_from([None, [[0]], [[0], [1, 2]]]),
+    "heads": st.sampled_from(["mean", "max", 0, 7]),
+    "layers": st.lists(st.integers(-1, 4), max_size=2),
+    "mask": st.sampled_from([None, [True], [True, False, True]]),
+    "max_length": st.sampled_from([1, 4, 128, 10**6]),
+    "max_overhead": st.sampled_from([None, 0.1, 0, 1]),
+    "method": st.sampled_from(["shapley", "pairwise", "single", "rollout"]),
+    "model": st.sampled_from([None, "net", "net.x"]),
+    "name": st.sampled_from(["", "a", "a/b"]),
+    "on_error": st.sampled_from(["warn", "raise"]),
+    "path": st.sampled_from([None, "straight", "coalitions"]),
+    "payoff": st.sampled_from(["probability", "logit_margin", "correctness"]),
+    "players": _PLAYERS,
+    "pooling": st.sampled_from(["mean", "first", "last"]),
+    "readout": st.sampled_from(["auto", "first", "last", "mean", 0, 9]),
+    "residual": st.sampled_from([0.5, 0, 1, -1]),
+    "rows": st.lists(st.integers(-1, 4), max_size=3),
+    "scalars": st.sampled_from(["run", "layers"]),
+    "seed": SEEDS,
+    "special_tokens": st.sampled_from([None, "present", "players"]),
+    "target": st.sampled_from([None, 0, 1, 5, "film", (0, 1)]),
+    "targets": st.lists(st.sampled_from([None, 0, 1, "film"]), max_size=2),
+    "texts": st.none(),
+    "tokenizer": st.sampled_from([None, ""]),
+    "truncation": st.none(),
+}
+
+
+def other_arguments(name: str) -> list[str]:
+    """Return the arguments of a function of the package that have no values in ``CALLS``; of a method, its options."""
+    function, strategies = CALLS[name]
+    if not function.__module__.startswith("lightning_attnflow"):
+        return []  # written above, with all its arguments
+    parameters = inspect.signature(function).parameters.values()
+    names = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    return [one for one in names if one not in strategies]
