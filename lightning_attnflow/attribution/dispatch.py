@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_attnflow._checks import check_items
 from lightning_attnflow._progress import track
 from lightning_attnflow.attention.players import PlayersArgument
 from lightning_attnflow.attention.tokens import TextArgument
@@ -157,7 +158,7 @@ def explain_all(
         >>> {method: result.top(1)[0][0] for method, result in found.items()}
         {'rollout': '[CLS]', 'received_attention': '[CLS]'}
     """
-    chosen = [get_method(name) for name in (METHODS if methods is None else methods)]
+    chosen = [get_method(name) for name in (METHODS if methods is None else check_items("methods", methods, "names"))]
     check_options(options, chosen)
     sentence = Sentence(model, tokenizer, text, players, special_tokens, truncate, seed)
     return {

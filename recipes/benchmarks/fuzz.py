@@ -55,7 +55,7 @@ def cases(draw: Any, name: str) -> dict[str, Any]:
         for key in draw(st.lists(st.sampled_from(replaceable), min_size=1, max_size=2)):
             arguments[key] = draw(HOSTILE)
     options = [key for key in ("network", "flow", "utility", "options", "data") if key in arguments]
-    if options and draw(st.booleans()):
+    if options and not is_of_package and draw(st.booleans()):
         key = draw(st.sampled_from(options))
         names = [*arguments[key], *OPTIONS.get(name, {}).get(key, ())]
         arguments[key] = {**arguments[key], draw(st.sampled_from(names)): draw(HOSTILE)}
