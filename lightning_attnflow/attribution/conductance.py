@@ -187,22 +187,21 @@ def _flows(
         for text, target in zip(texts, targets, strict=True)
     ]
     flows = flows_of_games(games, path, tolerance=tolerance, max_steps=max_steps, edges=edges, seed=seed)
+    problems = []
     if flows and not (worst := worst_flow(flows)).is_conserved:
-        reason = bypass(games[flows.index(worst)]) or _REMEDIES[path]
-        warnings.warn(
+        problems.append(
             f"the flow is conserved up to {worst.conservation_error.max():.2g} of its total variation after "
-            f"{worst.n_steps} steps, not {tolerance:.2g}; {reason}",
-            ConservationWarning,
-            stacklevel=3,
+            f"{worst.n_steps} steps, not {tolerance:.2g}"
         )
     inexact = [float(flow.edge_error.max()) for flow in flows if flow.edges_or_none is not None]
     if inexact and max(inexact) > tolerance:
-        warnings.warn(
+        problems.append(
             f"the edges out of a position sum to its value up to {max(inexact):.2g} of the total variation, not "
-            f"{tolerance:.2g} (edge_error); {_REMEDIES[path]}",
-            ConservationWarning,
-            stacklevel=3,
+            f"{tolerance:.2g} (edge_error)"
         )
+    if problems:
+        reason = bypass(games[flows.index(worst_flow(flows))]) or _REMEDIES[path]
+        warnings.warn("; ".join([*problems, reason]), ConservationWarning, stacklevel=3)
     return flows
 
 

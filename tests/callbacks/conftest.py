@@ -1,7 +1,8 @@
-"""Ignore unrelated warnings of Lightning."""
+"""Ignore unrelated warnings of Lightning; seed every test, because the monitor refuses some flows of random models."""
 
 from __future__ import annotations
 
+import lightning.pytorch as pl
 import pytest
 
 IGNORED = (
@@ -19,3 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "callbacks" in item.path.parts:
             for pattern in IGNORED:
                 item.add_marker(pytest.mark.filterwarnings(pattern))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    pl.seed_everything(0, verbose=False)
