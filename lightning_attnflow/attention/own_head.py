@@ -7,26 +7,22 @@ transformer do so, for the time of a forward pass; the module stays as it is.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import eval_mode
-from lightning_attnflow.attention.transformer import accepted_inputs
+from lightning_attnflow.attention.module_calls import Call, calls_of, logits_in, modules_around, takes_mask
+from lightning_attnflow.attention.transformer import accepted_inputs, ordinary_tokens
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_N_TOKENS = 8  # of a trial; some models shorten sentences of more than a few tokens only
 _ROUNDING = 1e-4
-
-Call = Callable[[nn.Module, Mapping[str, Any]], Any]
 
 
 class Output(NamedTuple):
@@ -58,7 +54,7 @@ class ModelWithHead(nn.Module):
     @property
     def takes_mask(self) -> bool:
         """Whether the forward of the module is given the attention mask."""
-        return _takes_mask(self.module, self._call)
+        return takes_mask(self.module, self._call)
 
     def can_generate(self) -> bool:
         """Return False: the logits are those of classes."""
@@ -195,71 +191,6 @@ def model_with_head(root: nn.Module, transformer: PreTrainedModel) -> tuple[Mode
             break
         reasons.append(f"forward of {name}: {problem}")
     return None, "; ".join(reasons)
-
-
-def modules_around(root: nn.Module, transformer: nn.Module) -> list[nn.Module]:
-    """Return the modules that contain a model, from the outside to the inside."""
-    path = next(path for path, module in root.named_modules() if module is transformer)
-    names = path.split(".") if path else []
-    return [root.get_submodule(".".join(names[:depth])) for depth in range(len(names))]
-
-
-def ordinary_tokens(transformer: PreTrainedModel, n: int = _N_TOKENS) -> Tensor:
-    """Return ids (1, n) of tokens that are not special in the config of a model."""
-    config: Any = transformer.config.get_text_config()
-    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")}
-    n_ids = getattr(config, "vocab_size", None) or n
-    ordinary = list(islice((token for token in range(n_ids) if token not in special), n))
-    return torch.tensor([ordinary], device=transformer.device)
-
-
-def calls_of(module: nn.Module) -> Iterator[Call]:
-    """Yield the ways to pass inputs that the signature of a forward allows."""
-    parameters = list(inspect.signature(module.forward).parameters.values())
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
-        yield _by_name
-    if any(one.name in ("input_ids", "attention_mask") for one in parameters):
-        yield _by_own_names
-    yield _as_batch
-    yield _by_position
-    yield _ids_alone
-
-
-def _by_name(module: nn.Module, inputs: Mapping[str, Any]) -> Any:
-    return module(**inputs)
-
-
-def _by_own_names(module: nn.Module, inputs: Mapping[str, Any]) -> Any:
-    names = inspect.signature(module.forward).parameters
-    return module(**{name: value for name, value in inputs.items() if name in names})
-
-
-def _as_batch(module: nn.Module, inputs: Mapping[str, Any]) -> Any:
-    return module(dict(inputs))
-
-
-def _by_position(module: nn.Module, inputs: Mapping[str, Any]) -> Any:
-    return module(*(inputs[name] for name in ("input_ids", "attention_mask") if name in inputs))
-
-
-def _ids_alone(module: nn.Module, inputs: Mapping[str, Any]) -> Any:
-    return module(inputs["input_ids"])
-
-
-def _takes_mask(module: nn.Module, call: Call) -> bool:
-    if call is _by_own_names:
-        return "attention_mask" in inspect.signature(module.forward).parameters
-    return call is not _ids_alone
-
-
-def logits_in(output: Any) -> Tensor | None:
-    """Return the logits in the output of a module, or None."""
-    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(named, Tensor):
-        return named
-    parts = output if isinstance(output, (tuple, list)) else [output]
-    found = [part for part in parts if isinstance(part, Tensor)]
-    return found[0] if len(found) == 1 else None
 
 
 def _problem(logits: Tensor | None, n_rows: int, transformer: PreTrainedModel) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_attnflow.attention.own_head import modules_around
+from lightning_attnflow.attention.module_calls import modules_around
 from lightning_attnflow.attention.readout_gradient import FAILED, NO_LOGITS, gradient_norms
 
 _SEQUENCE_HEADS = ("ForSequenceClassification", "ForMultipleChoice")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import eval_mode, gradients_enabled
-from lightning_attnflow.attention.own_head import calls_of, logits_in
+from lightning_attnflow.attention.module_calls import calls_of, logits_in
 from lightning_attnflow.attention.transformer import accepts, shaped_inputs
 
 FAILED = "no gradient:"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -170,6 +171,18 @@ def shaped_inputs(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]
     if not takes_choices(model) or not isinstance(ids, Tensor) or ids.ndim != 2:
         return accepted
     return {k: v[None] if isinstance(v, Tensor) and v.shape[:2] == ids.shape else v for k, v in accepted.items()}
+
+
+def ordinary_tokens(transformer: PreTrainedModel, n: int = 8) -> Tensor:
+    """Return ids (1, n) of tokens that are not special in the config of a model.
+
+    The default is few because some models shorten longer sentences.
+    """
+    config: Any = transformer.config.get_text_config()
+    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")}
+    n_ids = getattr(config, "vocab_size", None) or n
+    ordinary = list(islice((token for token in range(n_ids) if token not in special), n))
+    return torch.tensor([ordinary], device=transformer.device)
 
 
 def takes_choices(model: nn.Module) -> bool:

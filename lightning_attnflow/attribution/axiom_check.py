@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_attnflow.attention.tokens import TextArgument
-from lightning_attnflow.attribution.conductance import path_game
+from lightning_attnflow.attribution.conductance_games import path_game
 from lightning_attnflow.attribution.methods import Method, get_method
 from lightning_attnflow.attribution.methods.attention import check_flow_layer
 from lightning_attnflow.attribution.methods.flow import SaturatedFlowWarning, gradient_network

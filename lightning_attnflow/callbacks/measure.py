@@ -17,7 +17,7 @@ from lightning_attnflow.attention.network import AttentionNetwork, Readout
 from lightning_attnflow.attention.own_head import ModelWithHead
 from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.tokens import EncodedText
-from lightning_attnflow.attribution.conductance import bypass, flows_of_games, path_game, worst_flow
+from lightning_attnflow.attribution.conductance_games import bypass_reason, flows_of_games, path_game, worst_flow
 from lightning_attnflow.attribution.padded_batch import unpadded_rows
 from lightning_attnflow.attribution.target import LogitReader, label_name
 from lightning_attnflow.callbacks.batches import real_tokens, sentence_keys
@@ -116,10 +116,12 @@ class ModelFacts:
     Args:
         readout: a readout with a name and the reason for it.
         no_edges: why the edges of the conductance flow cannot be computed; empty until that failed.
+        bypass: which layers the model bypasses, empty for none; None until a flow was not conserved.
     """
 
     readout: tuple[str, str] | None = None
     no_edges: str = ""
+    bypass: str | None = None
 
 
 def measure(
@@ -303,8 +305,9 @@ def _conductance_flows(
         notes["conductance"] = f"no conductance flow of {len(failures)} of {len(flows)} sentences: {failures[0]}"
     known = [flow for flow in flows if flow is not None]
     if known and not (worst := worst_flow(known)).is_conserved:
-        game = path_game(reader, tokenizer, texts[flows.index(worst)])
-        reason = f": {found}" if (found := bypass(game)) else ""
+        if facts.bypass is None:
+            facts.bypass = bypass_reason(path_game(reader, tokenizer, texts[flows.index(worst)]))
+        reason = f": {facts.bypass}" if facts.bypass else ""
         notes["conservation"] = (
             f"the conductance flow of a sentence is conserved up to {worst.conservation_error.max():.0%} only{reason}."
         )

@@ -9,8 +9,7 @@ from torch import nn
 
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow.attention.capture import capture_layers
-from lightning_attnflow.attention.own_head import ordinary_tokens
-from lightning_attnflow.attention.transformer import shaped_inputs
+from lightning_attnflow.attention.transformer import ordinary_tokens, shaped_inputs
 from lightning_attnflow.attribution.target import LogitReader
 from lightning_attnflow.errors import AttnFlowError, CaptureError
 

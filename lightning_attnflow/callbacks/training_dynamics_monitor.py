@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._state import preserve_rng
-from lightning_attnflow.attention.own_head import ModelWithHead, logits_in
+from lightning_attnflow.attention.module_calls import logits_in
+from lightning_attnflow.attention.own_head import ModelWithHead
 from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.attribution.target import LogitReader, class_names
 from lightning_attnflow.callbacks.dynamics_media import example_texts, log_dynamics

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def bypass_of(model: PreTrainedModel, inputs: Mapping[str, Tensor], payoff: Callable[[Tensor], Tensor]) -> str:
+def describe_bypass(model: PreTrainedModel, inputs: Mapping[str, Tensor], payoff: Callable[[Tensor], Tensor]) -> str:
     """Return which layers a model bypasses: the payoff depends on the states before them also otherwise. Or "".
 
     Args:

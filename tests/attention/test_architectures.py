@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from lightning_attnflow import capture_attention, conductance_flow, explain
-from lightning_attnflow.attribution.conductance import bypass, path_game
+from lightning_attnflow.attribution.conductance_games import bypass_reason, path_game
 from lightning_attnflow.attribution.target import LogitReader
 from lightning_attnflow.callbacks.model_check import check_model
 from lightning_attnflow.errors import AttnFlowError, CaptureError
@@ -126,7 +126,7 @@ def test_layers_whose_states_or_keys_are_not_the_positions_have_no_conductance(n
 def test_layers_whose_keys_are_used_again_are_bypassed(name: str) -> None:
     tokenizer = models.tokenizer()
     tokenizer.mask_token = "so"
-    found = bypass(path_game(LogitReader(_built(name)), tokenizer, TEXT))
+    found = bypass_reason(path_game(LogitReader(_built(name)), tokenizer, TEXT))
     expected = "Gemma4ForCausalLM bypasses layer 1, so that part of the prediction does not flow through all layers"
     assert found == (expected if name == "Gemma4ForCausalLM" else "")
 
