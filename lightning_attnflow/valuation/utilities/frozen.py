@@ -57,6 +57,9 @@ class FrozenEncoderUtility:
     between. On movie sentences, marginals differ from those of exact training by about 2% of their standard deviation
     (``recipes/benchmarks/permutation_cost.py``); ``prefixes="exact"`` trains every model to the optimum.
 
+    Models that miss at most a twentieth of the examples, as for leave-one-out values, are computed from the model of
+    all: ridge regressions in closed form, logistic regressions by closed-form steps that are repeated to the optimum.
+
     Args:
         features: float (n, d), one row for each training sentence.
         labels: n labels: strings, integers or booleans, in a list, array, tensor or pandas column; for a regression n
@@ -228,6 +231,40 @@ class FrozenEncoderUtility:
         empty = self(np.zeros((1, self.n_players), dtype=bool))
         sizes = range(1, self.n_players + 1)
         return np.array([np.concatenate([empty, *self.prefix_chunks(row, sizes)]) for row in permutations])
+
+    def influence(self) -> FloatArray:
+        """First-order leave-one-out values, in closed form: how the payoff depends on the weight of each example.
+
+        The derivative of the payoff of all examples by the relative weight of an example in the training loss. Exact
+        values, for any metric, are those of :func:`~lightning_attnflow.shapley.leave_one_out`, which needs a time
+        proportional to the square of the number of examples.
+
+        Returns:
+            float64 (n,), in the unit of the metric; positive: the example improves the model.
+
+        Raises:
+            InputError: the metric is none of log_loss, mean_squared_error and r2, or ``epochs`` is given.
+
+        Source: Koh & Liang (2017), Understanding black-box predictions via influence functions.
+
+        Example:
+            >>> rng = np.random.default_rng(0)
+            >>> features, labels = rng.normal(size=(400, 3)), np.arange(400) % 2
+            >>> features[:, 0] += 2 * labels
+            >>> game = FrozenEncoderUtility(features[:200], labels[:200], features[200:], labels[200:])
+            >>> from lightning_attnflow.shapley import leave_one_out
+            >>> exact = leave_one_out(game)
+            >>> (game.influence()[:3] * 1e4).round(2).tolist(), (exact[:3] * 1e4).round(2).tolist()
+            ([8.76, 2.47, -15.11], [8.88, 2.51, -15.13])
+        """
+        if self.epochs is not None:
+            raise InputError("epochs", got=self.epochs, expected="None for influence, models trained to the optimum")
+        models, rows = self._head.full_models, self._head.problem.validation_rows
+        outputs = rows @ torch.stack([model.coefficients for model in models], dim=1) + self._head.problem.offset
+        slopes = (rows.T @ self._task.derivatives(outputs)).T  # (C, d + 1), derivatives by the weights of each model
+        parts = [model.influence(slope) for model, slope in zip(models, slopes, strict=True)]
+        values: FloatArray = torch.stack(parts).sum(dim=0).numpy()
+        return values
 
     def configuration(self) -> dict[str, object]:
         """Everything the payoffs depend on, as JSON values: a hash of the data and the arguments."""

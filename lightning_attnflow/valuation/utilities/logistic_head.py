@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_attnflow.valuation.utilities.design import Problem
+from lightning_attnflow.valuation.utilities.example_removal import FullModel, Missing, misses_few
 from lightning_attnflow.valuation.utilities.logistic_regression import (
     Rows,
     fit_by_gradient_descent,
+    fit_by_newton,
     fit_logistic_regressions,
 )
 from lightning_attnflow.valuation.utilities.prefix_updates import SMALLEST_SIZE, prefix_outputs
@@ -47,10 +50,19 @@ class LogisticHead:
         """Validation outputs (m, H, C) of the models of coalitions bool (M, n), in chunks."""
         everyone = torch.arange(len(self.problem.targets))
         rows = Rows(self.problem.design, everyone)
+        width, n_columns = self.problem.design.rows.shape[1], len(self.problem.offset)
+        is_long = self._descent is None and len(everyone) > width  # else training is faster
         for start in range(0, len(coalitions), self._chunk_size):
             chunk = coalitions[start : start + self._chunk_size]
-            present = torch.from_numpy(np.ascontiguousarray(chunk.T)).double()  # (n, H)
-            yield self._apply(self.train(rows, everyone, present)[0])
+            weights = torch.empty(width, len(chunk), n_columns, dtype=torch.float64)
+            is_left = np.ones(len(chunk), dtype=np.bool_)
+            if is_long and len(few := np.flatnonzero(misses_few(chunk, width))):
+                weights[:, few], has_converged = self._train_without(chunk[few])
+                is_left[few] = ~has_converged
+            if is_left.any():
+                present = torch.from_numpy(np.ascontiguousarray(chunk[is_left].T)).double()  # (n, H)
+                weights[:, is_left] = self.train(rows, everyone, present)[0].view(width, -1, n_columns)
+            yield self._apply(weights.flatten(1))
 
     def prefix_outputs(self, permutation: Tensor, sizes: Sequence[int]) -> Iterator[Tensor]:
         """Validation outputs (m, k, C) of the models of prefixes with ascending sizes > 0, in chunks.
@@ -119,6 +131,37 @@ class LogisticHead:
             start[: len(last)] = last.repeat(1, present.shape[1])
         dual = fit_logistic_regressions(rows.gram(len(used)), targets, wide, offset=offset, l2=problem.l2, start=start)
         return rows.weights(dual), dual[:, -n_columns:]
+
+    def _train_without(self, coalitions: NDArray[np.bool_]) -> tuple[Tensor, NDArray[np.bool_]]:
+        """Weights (d + 1, H, C) of the models of large coalitions bool (H, n), and which of them have converged."""
+        problem, rows = self.problem, self.problem.design.rows
+        weights = torch.empty(rows.shape[1], len(coalitions), len(problem.offset), dtype=torch.float64)
+        has_converged = np.ones(len(coalitions), dtype=np.bool_)
+        missing = Missing.of(coalitions)
+        present = torch.from_numpy(np.ascontiguousarray(coalitions.T)) * problem.weights[:, None]  # (n, H)
+        for column, model in enumerate(self.full_models):
+            targets, offset = problem.targets[:, column, None], problem.offset[column]
+
+            def gradient(at: Tensor, targets: Tensor = targets, offset: Tensor = offset) -> Tensor:
+                residual = torch.sigmoid_(rows @ at + offset).neg_().add_(targets).mul_(present)
+                return rows.T @ residual - problem.l2 * at
+
+            weights[:, :, column], converged = model.without(missing, gradient)
+            has_converged &= converged.numpy()
+        return weights, has_converged
+
+    @cached_property
+    def full_models(self) -> list[FullModel]:
+        """The model of all examples, for each column of the targets."""
+        problem, rows = self.problem, self.problem.design.rows
+        models = []
+        for targets, offset in zip(problem.targets.T, problem.offset, strict=True):
+            logits, factor = fit_by_newton(rows, targets, problem.weights, offset=offset, l2=problem.l2)
+            probability = torch.sigmoid(logits)
+            residuals = problem.weights * (targets - probability)
+            curvature = problem.weights * probability * (1 - probability)
+            models.append(FullModel(rows, rows.T @ residuals / problem.l2, residuals, curvature, factor, problem.l2))
+        return models
 
     def _apply(self, weights: Tensor) -> Tensor:
         rows, offset = self.problem.validation_rows, self.problem.offset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.utilities.design import Problem
+from lightning_attnflow.valuation.utilities.example_removal import FullModel, Missing, misses_few
 
 _CHUNK = 256  # prefixes whose outputs are returned together
 
@@ -25,9 +27,50 @@ class RidgeHead:
 
     def outputs(self, coalitions: NDArray[np.bool_]) -> Iterator[Tensor]:
         """Validation outputs (m, H, 1) of the models of coalitions bool (M, n), in chunks."""
-        for coalition in coalitions:
-            coefficients = self.train(torch.from_numpy(np.flatnonzero(coalition)))
-            yield (self.problem.validation_rows @ coefficients + self.problem.offset)[:, None, None]
+        few = misses_few(coalitions, self.problem.design.rows.shape[1])
+        for start in range(0, len(coalitions), _CHUNK):
+            chunk, is_left = coalitions[start : start + _CHUNK], ~few[start : start + _CHUNK]
+            coefficients = torch.empty(self.problem.design.rows.shape[1], len(chunk), dtype=torch.float64)
+            if len(index := np.flatnonzero(~is_left)):
+                coefficients[:, index], has_converged = self._train_without(chunk[index])
+                is_left[index] = ~has_converged
+            for model in np.flatnonzero(is_left):
+                coefficients[:, model] = self.train(torch.from_numpy(np.flatnonzero(chunk[model])))
+            yield (self.problem.validation_rows @ coefficients + self.problem.offset)[:, :, None]
+
+    def _train_without(self, coalitions: NDArray[np.bool_]) -> tuple[Tensor, NDArray[np.bool_]]:
+        """Coefficients (d + 1, H) of the models of large coalitions bool (H, n), and which of them are accurate."""
+        problem, missing = self.problem, Missing.of(coalitions)
+        (model,), (hessian, product) = self.full_models, self._normal_equations
+        rows = problem.design.rows[missing.index]  # (H, k, d + 1)
+        weights = missing.is_used * problem.weights[missing.index]
+        targets = problem.targets[missing.index, 0] - problem.offset
+
+        def gradient(at: Tensor) -> Tensor:
+            residual = weights * (targets - (rows @ at.T[:, :, None])[..., 0])
+            return product[:, None] - hessian @ at - (rows.mT @ residual[..., None])[..., 0].T
+
+        coefficients, has_converged = model.without(missing, gradient)
+        return coefficients, has_converged.numpy()
+
+    @cached_property
+    def full_models(self) -> list[FullModel]:
+        """The model of all examples."""
+        problem, rows = self.problem, self.problem.design.rows
+        hessian, product = self._normal_equations
+        factor = torch.linalg.cholesky(hessian)
+        coefficients = torch.cholesky_solve(product[:, None], factor)[:, 0]
+        residuals = problem.weights * (problem.targets[:, 0] - problem.offset - rows @ coefficients)
+        return [FullModel(rows, coefficients, residuals, problem.weights, factor, problem.l2)]
+
+    @cached_property
+    def _normal_equations(self) -> tuple[Tensor, Tensor]:
+        """Hessian with the penalty (d + 1, d + 1), and the product of the rows and the weighted targets (d + 1,)."""
+        problem, rows = self.problem, self.problem.design.rows
+        weighted = rows * problem.weights[:, None]
+        hessian = rows.T @ weighted
+        hessian.diagonal().add_(problem.l2)
+        return hessian, weighted.T @ (problem.targets[:, 0] - problem.offset)
 
     def train(self, members: Tensor) -> Tensor:
         """Coefficients (d + 1,) of the model of the examples ``members``."""

@@ -16,7 +16,13 @@ from lightning_attnflow.valuation.data import check_validation_labels
 from lightning_attnflow.valuation.labels import encode_labels
 from lightning_attnflow.valuation.utilities.example_weights import class_weights, sample_weights
 from lightning_attnflow.valuation.utilities.logistic_head import shrunk_base_rates
-from lightning_attnflow.valuation.utilities.metrics import CLASSIFICATION_SCORES, Metric, Scorer, probabilities
+from lightning_attnflow.valuation.utilities.metrics import (
+    CLASSIFICATION_SCORES,
+    Metric,
+    Scorer,
+    metric_name,
+    probabilities,
+)
 from lightning_attnflow.valuation.utilities.multilabel import (
     MULTILABEL_SCORES,
     check_both_values,
@@ -25,6 +31,7 @@ from lightning_attnflow.valuation.utilities.multilabel import (
 )
 from lightning_attnflow.valuation.utilities.ridge_head import REGRESSION_SCORES, check_targets, predictions
 
+DIFFERENTIABLE = ("log_loss", "mean_squared_error", "r2")
 ClassWeight = str | Mapping[Any, float] | None
 
 
@@ -52,11 +59,29 @@ class Task:
 
     def scores(self, outputs: Tensor) -> NDArray[np.float64]:
         """Scores (H,) of models with outputs (m, H, C)."""
-        if self.classes is not None:  # to one output for each class
-            is_binary = outputs.shape[2] == 1
-            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=2) if is_binary else outputs
-            outputs = outputs if is_binary else torch.nn.functional.logsigmoid(outputs)
-        return self.scorer(outputs, torch.from_numpy(self.validation_labels))
+        return self.scorer(self._of_classes(outputs), torch.from_numpy(self.validation_labels))
+
+    def derivatives(self, outputs: Tensor) -> Tensor:
+        """Derivatives of the score of one model with outputs (m, C) by its outputs, (m, C)."""
+        metric = self.scorer.metric
+        if metric not in DIFFERENTIABLE:
+            expected = f"one of {list(DIFFERENTIABLE)}, which have derivatives"
+            got = metric_name(metric)
+            raise InputError("metric", got=got, expected=expected, remedy="leave_one_out takes any metric.")
+        with torch.enable_grad():
+            inputs = outputs.detach().clone().requires_grad_()
+            score = self.scorer.named[str(metric)](
+                self._of_classes(inputs[:, None]), torch.from_numpy(self.validation_labels)
+            )
+            return torch.autograd.grad(score.sum(), inputs)[0]
+
+    def _of_classes(self, outputs: Tensor) -> Tensor:
+        """With classes, one output for each of them, (m, H, C)."""
+        if self.classes is None:
+            return outputs
+        is_binary = outputs.shape[2] == 1
+        outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=2) if is_binary else outputs
+        return outputs if is_binary else torch.nn.functional.logsigmoid(outputs)
 
 
 @dataclass(frozen=True)
