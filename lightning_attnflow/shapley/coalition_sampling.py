@@ -199,7 +199,7 @@ class _Balance:
     def add(self, coalitions: Coalitions) -> None:
         """Count coalitions (m, n)."""
         self.times += coalitions.sum(axis=0)
-        signs = 2 * coalitions.astype(np.float32) - 1
+        signs = _signs(coalitions)
         # In place: a temporary matrix would take longer than the product.
         sgemm(1.0, signs.T, signs.T, beta=1.0, c=self.together.T, trans_b=True, overwrite_c=True)
 
@@ -209,12 +209,24 @@ class _Balance:
 
     def candidates(self, size: int, generator: np.random.Generator) -> Coalitions:
         """Coalitions of the players drawn least often, sorted by how rarely these were in the same coalition."""
-        keys = self.times + generator.random((_CANDIDATES, len(self.times)))
+        keys = generator.random((_CANDIDATES, len(self.times)))
+        keys += self.times
         rows = keys <= np.partition(keys, size - 1, axis=1)[:, size - 1, None]
-        rows = rows[rows.sum(axis=1) == size]  # all, unless two keys are equal
-        signs = 2 * rows.astype(np.float32) - 1
-        ranked: Coalitions = rows[np.argsort(((signs @ self.together) * signs).sum(axis=1, dtype=np.float64))]
+        if np.count_nonzero(rows) > _CANDIDATES * size:  # two keys are equal
+            rows = rows[rows.sum(axis=1) == size]
+        signs = _signs(rows)
+        products = signs @ self.together
+        products *= signs
+        ranked: Coalitions = rows[products.sum(axis=1, dtype=np.float64).argsort()]
         return ranked
+
+
+def _signs(coalitions: Coalitions) -> NDArray[np.float32]:
+    """+1 for members and -1 for other players."""
+    signs = coalitions.astype(np.float32)
+    signs *= 2
+    signs -= 1
+    return signs
 
 
 @dataclass

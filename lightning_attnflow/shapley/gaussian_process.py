@@ -28,7 +28,8 @@ _INTERACTIONS = (0.0, 1e-3, 0.02, 0.1, 0.3, 1.0, 3.0)  # l
 _STEEPNESS = (0.0, 1.0, 2.0)  # q
 _ROUGHNESS = (1e-6, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # w relative to 1 + 2 l
 _FLOOR = 0.1  # a(n / 2) for q = 1
-_FIRST_ROWS, _SECOND_ROWS, _SHORTLIST = 128, 1024, 3  # the time of a likelihood is cubic in the rows
+_FIRST_ROWS, _SECOND_ROWS, _SHORTLIST = 128, 512, 3  # the time of a likelihood is cubic in the rows
+_ROWS = 64  # of a covariance at a time, which stay in the cache
 _DEGREE = 5  # of the covariance as a polynomial in r
 
 
@@ -53,17 +54,23 @@ class Kernel:
 
     def covariance(self, coalitions: Coalitions) -> FloatArray:
         """Covariance (m, m), without the noise term, of coalitions bool (m, n), no two of which are complementary."""
-        n = coalitions.shape[1]
-        overlap, same_size = _overlaps(coalitions)
-        amplitude = self.amplitude(coalitions.sum(axis=1), n)
-        covariance = overlap**2
-        covariance *= self.interactions
-        covariance *= 1 + covariance
-        covariance *= amplitude[:, None]
-        covariance *= amplitude
-        covariance += 1
-        covariance *= overlap
-        covariance += same_size
+        m, n = coalitions.shape
+        signs = 2 * coalitions.astype(np.float32) - 1
+        sizes = coalitions.sum(axis=1)
+        amplitude = self.amplitude(sizes, n)
+        of_sizes = _of_sizes(n)[:, sizes]
+        covariance = np.empty((m, m))
+        for start in range(0, m, _ROWS):
+            rows = slice(start, start + _ROWS)
+            overlap, block = _overlap(signs[rows], signs), covariance[rows]
+            np.square(overlap, out=block)
+            block *= self.interactions
+            block *= 1 + block
+            block *= amplitude[rows, None]
+            block *= amplitude
+            block += 1
+            block *= overlap
+            block += of_sizes[sizes[rows]]
         return covariance
 
     def noise(self, coalitions: Coalitions) -> FloatArray:
@@ -123,22 +130,20 @@ def _likelihoods(
     reciprocal of the last one is the quadratic form of the payoffs.
     """
     m, n = coalitions.shape
-    overlap, same_size = _overlaps(coalitions)
-    smooth, cube = overlap + same_size, overlap**3
+    signs, sizes = 2 * coalitions.astype(np.float32) - 1, coalitions.sum(axis=1)
+    overlap = _overlap(signs, signs)
+    smooth, cube = overlap + _of_sizes(n)[sizes][:, sizes], overlap**3
     fifth = overlap**2 * cube
-    sizes = coalitions.sum(axis=1)
     amplitudes = {steepness: Kernel(0.0, steepness, 0.0).amplitude(sizes, n) for steepness in {q for _, q in shapes}}
     scaled = {steepness: smooth / found / found[:, None] for steepness, found in amplitudes.items()}
+    of_interactions = {factor: (fifth * factor + cube) * factor for factor in {shape[0] for shape in shapes}}
     diagonal, below = np.empty((m, len(shapes))), np.empty((m, len(shapes)))
     workspace = int(dsytrd_lwork(m + 1, lower=1)[0])
+    bordered = np.empty((m + 1, m + 1))  # with the payoffs in the first row; only the upper triangle is read
+    bordered[0, 0] = 0.0
     for column, (interactions, steepness) in enumerate(shapes):
-        bordered = np.empty((m + 1, m + 1))  # with the payoffs in the first row; only the upper triangle is read
-        bordered[0, 0], bordered[0, 1:] = 0.0, halves / amplitudes[steepness]
-        lower_right = bordered[1:, 1:]
-        np.multiply(fifth, interactions, out=lower_right)
-        lower_right += cube
-        lower_right *= interactions
-        lower_right += scaled[steepness]
+        bordered[0, 1:] = halves / amplitudes[steepness]
+        np.add(of_interactions[interactions], scaled[steepness], out=bordered[1:, 1:])
         reduced = dsytrd(bordered.T, lower=1, lwork=workspace, overwrite_a=1)
         diagonal[:, column], below[:, column] = reduced[1][1:], reduced[2]
     roughness = (1 + 2 * np.array([interactions for interactions, _ in shapes])) * np.array(_ROUGHNESS)[:, None]
@@ -150,17 +155,21 @@ def _likelihoods(
     found = -m / 2 * np.log(mean_squares) - np.log(pivots).sum(axis=0) / 2
     best = found.argmax(axis=0), np.arange(len(shapes))
     kernels = [Kernel(*shape, value) for shape, value in zip(shapes, roughness[best].tolist(), strict=True)]
-    return found[best] - [np.log(amplitudes[steepness]).sum() for _, steepness in shapes], kernels
+    log_amplitudes = {steepness: np.log(found).sum() for steepness, found in amplitudes.items()}
+    return found[best] - [log_amplitudes[steepness] for _, steepness in shapes], kernels
 
 
-def _overlaps(coalitions: Coalitions) -> tuple[FloatArray, FloatArray]:
-    """The overlaps r (m, m) of coalitions bool (m, n), and the covariances of the function of the size."""
-    n = coalitions.shape[1]
-    signs = 2 * coalitions.astype(np.float32) - 1  # sums of signs are exact
-    overlap: FloatArray = np.divide(signs @ signs.T, n, dtype=np.float64)
-    of_sizes = _SIZE_VARIANCE * (np.eye(n + 1) - np.eye(n + 1)[::-1])
-    sizes = coalitions.sum(axis=1)
-    return overlap, of_sizes[sizes][:, sizes]
+def _overlap(signs: NDArray[np.float32], others: NDArray[np.float32]) -> FloatArray:
+    """The overlaps r (k, m) of the signs (k, n) and (m, n) of coalitions; float32 sums of signs are exact."""
+    overlap: FloatArray = np.divide(signs @ others.T, signs.shape[1], dtype=np.float64)
+    return overlap
+
+
+def _of_sizes(n_players: int) -> FloatArray:
+    """The covariances (n + 1, n + 1) of the function of the size."""
+    same = np.eye(n_players + 1)
+    covariance: FloatArray = _SIZE_VARIANCE * (same - same[::-1])
+    return covariance
 
 
 def _symmetric_polynomials(total: NDArray[np.intp], n_signs: int) -> FloatArray:
@@ -175,10 +184,11 @@ def _powers(shift: int, n_players: int) -> FloatArray:
     """The powers 0 to 5 of (p + shift) / n, p a sum of n - 1 signs, by elementary symmetric polynomials, (6, 6)."""
     degrees = np.arange(_DEGREE)
     step = np.diag(degrees + 1.0, -1) + np.diag(n_players - 1.0 - degrees, 1) + shift * np.eye(_DEGREE + 1)
-    columns = [np.eye(_DEGREE + 1)[0]]
-    for _ in range(_DEGREE):
-        columns.append(step @ columns[-1] / n_players)
-    return np.stack(columns, axis=1)
+    powers = np.zeros((_DEGREE + 1, _DEGREE + 1))
+    powers[0, 0] = 1.0
+    for exponent in range(_DEGREE):
+        powers[:, exponent + 1] = step @ powers[:, exponent] / n_players
+    return powers
 
 
 def _log_binomials(total: int) -> FloatArray:

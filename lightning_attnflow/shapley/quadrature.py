@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky
+from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
 
 from lightning_attnflow._checks import check_seed, is_integer
@@ -121,9 +122,9 @@ def _regress(members: Coalitions, halves: FloatArray, unseen: FloatArray) -> tup
     by_size, prior = kernel.with_values(n)
     sizes = members.sum(axis=1)
     covariance = np.where(members, by_size[sizes, None], -by_size[n - sizes, None])  # (m, n) with the values
-    whitened = inverse @ covariance
+    whitened = dtrmm(1.0, inverse, covariance, lower=1)
     solved = inverse.T @ (inverse @ halves)
-    weights = inverse.T @ whitened  # (m, n) of the payoffs in the values
+    weights = dtrmm(1.0, inverse, whitened, lower=1, trans_a=1)  # (m, n) of the payoffs in the values
     left_out = solved / np.einsum("ij,ij->j", inverse, inverse)  # (m,) leave-one-out residuals
     conditional = np.maximum(prior - (whitened**2).sum(axis=0), 0.0) * (halves @ solved) / len(halves)
     variance = conditional + (left_out**2 * unseen) @ weights**2
