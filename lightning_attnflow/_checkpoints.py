@@ -9,7 +9,10 @@ from typing import Any
 from lightning_attnflow.errors import InputError, MissingDependencyError
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
-_CLASSIFIER = "ForSequenceClassification"
+_HEADS = {
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForTokenClassification": "AutoModelForTokenClassification",
+}
 
 
 def load_model(name: str | Path, *, needs_head: bool) -> tuple[Any, Any]:
@@ -18,19 +21,21 @@ def load_model(name: str | Path, *, needs_head: bool) -> tuple[Any, Any]:
     Raises:
         InputError: there is no such checkpoint, its head or other weights are missing, or it has no tokenizer.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+    import transformers
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     architectures = _load(AutoConfig.from_pretrained, name).architectures or []
+    heads = [auto for name, auto in _HEADS.items() if any(one.endswith(name) for one in architectures)]
     if any(architecture.endswith(_CAUSAL) for architecture in architectures):
         auto: Any = AutoModelForCausalLM
-    elif any(architecture.endswith(_CLASSIFIER) for architecture in architectures):
-        auto = AutoModelForSequenceClassification
+    elif heads:
+        auto = getattr(transformers, heads[0])
     elif needs_head:
         kind = ", ".join(architectures) or "unknown architecture"
         raise InputError(
             "model",
             got=f"{name} ({kind}), a checkpoint without classification head",
-            expected="a sequence classifier or a causal language model",
+            expected="a sequence or token classifier, or a causal language model",
         )
     else:
         auto = AutoModel

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from lightning_attnflow._files import replaced
 from lightning_attnflow.errors import AttnFlowError, InputError
 
 if TYPE_CHECKING:
+    from lightning_attnflow.attention.tokens import EncodedText
     from lightning_attnflow.valuation.sentences import LabelledTexts
 
 _MAX_VALIDATION = 500  # sentences that `rank` validates on by default
@@ -57,16 +58,17 @@ def _explain(arguments: Namespace) -> None:
     from lightning_attnflow._checks import check_choice
     from lightning_attnflow.attention.tokens import encode_for_model
     from lightning_attnflow.attribution import METHODS, explain
+    from lightning_attnflow.attribution.target import predicts_tokens
     from lightning_attnflow.plots import attribution_table
 
     check_choice("method", arguments.method, tuple(METHODS))
     check_choice("players", arguments.players, ("words", "tokens"))
     options = {name: arguments[name] for name in ("target", "layer") if arguments[name] is not None}
-    if options.get("target", "").isdecimal():  # otherwise the name of a class, or the text of a token
-        options["target"] = int(options["target"])
     with _quiet_transformers():
         model, tokenizer = load_model(arguments.model, needs_head=True)
         text = encode_for_model(model, tokenizer, _text(arguments), truncate=arguments.truncate)
+        if "target" in options:
+            options["target"] = _target(options["target"], of_tokens=predicts_tokens(model))
         attribution = explain(
             model,
             tokenizer,
@@ -76,7 +78,7 @@ def _explain(arguments: Namespace) -> None:
             seed=arguments.seed,
             **options,
         )
-        print(f"prediction: {_prediction(model, tokenizer, text.inputs)}")
+        print(f"prediction: {_prediction(model, tokenizer, text)}")
     Console().print(attribution_table(attribution))
     written = [attribution.to_html(arguments.html)] if arguments.html else []
     written += [attribution.save(arguments.save)] if arguments.save else []
@@ -200,14 +202,33 @@ def _text(arguments: Namespace) -> str | list[dict[str, str]]:
     return [{"role": "user", "content": arguments.text}] if arguments.chat else arguments.text
 
 
-def _prediction(model: Any, tokenizer: Any, inputs: Mapping[str, Any]) -> str:
-    """Return the predicted class, or the predicted next token of a causal language model, with its probability."""
+def _target(text: str, *, of_tokens: bool) -> Any:
+    """Return a target of `explain`: a number, or the name of a class or token; of a token classifier with a position.
+
+    Example:
+        >>> _target("1", of_tokens=False), _target("bad", of_tokens=False), _target("Paris:B-LOC", of_tokens=True)
+        (1, 'bad', ('Paris', 'B-LOC'))
+    """
+    if of_tokens:
+        where, _, which = text.rpartition(":")
+        return tuple(int(part) if part.isdecimal() else part for part in (where, which)) if where else text
+    return int(text) if text.isdecimal() else text
+
+
+def _prediction(model: Any, tokenizer: Any, text: EncodedText) -> str:
+    """Return the predicted class, that of every token, or the next token of a causal language model."""
     import torch
 
-    from lightning_attnflow.attribution.target import class_probabilities, problem_of
+    from lightning_attnflow.attribution.target import class_probabilities, predicts_tokens, problem_of
 
     with torch.no_grad():
-        logits = model(**inputs).logits[0]
+        logits = model(**text.inputs).logits[0]
+    if predicts_tokens(model):
+        classes = [model.config.id2label[index] for index in logits.argmax(dim=-1).tolist()]
+        return ", ".join(
+            f"{position} {token}: {name}"
+            for position, (token, name) in enumerate(zip(text.tokens, classes, strict=True))
+        )
     problem = problem_of(model)
     if problem == "score":
         return f"{model.config.id2label[0]} {float(logits[0]):.3f}"

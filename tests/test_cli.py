@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,7 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+from transformers import BertConfig, BertForTokenClassification
 
 import lightning_attnflow
 from lightning_attnflow import attribution
@@ -24,12 +26,14 @@ COMMANDS = ("explain", "flow", "rank", "label-errors")
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory with the checkpoints: classifier, encoder, causal, no_tokenizer, empty and broken."""
+    """Directory with the checkpoints: classifier, tagger, encoder, causal, no_tokenizer, empty and broken."""
     root = tmp_path_factory.mktemp("checkpoints")
     classifier = models.bert_classifier(
         id2label={0: "negative", 1: "positive"}, label2id={"negative": 0, "positive": 1}
     )
-    for name, model in {"classifier": classifier, "encoder": models.bert(), "causal": models.gpt2()}.items():
+    tagger = BertForTokenClassification(BertConfig.from_dict(classifier.config.to_dict()))
+    checkpoint = {"classifier": classifier, "tagger": tagger, "encoder": models.bert(), "causal": models.gpt2()}
+    for name, model in checkpoint.items():
         model.save_pretrained(root / name)
         models.tokenizer().save_pretrained(root / name)
     classifier.save_pretrained(root / "no_tokenizer")
@@ -111,6 +115,18 @@ def test_explain_another_class(checkpoints: Path, capsys) -> None:
     assert "'neutral'; expected the number of a class, or one of the names 'negative', 'positive'" in output(
         capsys, *arguments, "--target", "neutral", code=2
     )
+
+
+def test_explain_the_class_of_one_token(checkpoints: Path, capsys) -> None:
+    arguments = ["explain", "this movie was great", "--model", checkpoints / "tagger", "--method", "leave_one_out"]
+    printed = [output(capsys, *arguments, "--target", target) for target in ("movie:positive", "2:positive", "2:1")]
+    assert re.match(r"prediction: 0 \[CLS\]: \w+, 1 this: (nega|posi)tive, 2 movie: ", printed[0])
+    assert "positive at 2 (movie)" in " ".join(printed[0].split())
+    assert printed[1:] == printed[:1] * 2
+    for target in (["--target", "positive"], []):
+        assert "target=(position or word, class)" in output(capsys, *arguments, *target, code=2)
+    message = "got 'film'; expected one position or word of the text. The positions are 0 '[CLS]', 1 'this'"
+    assert message in output(capsys, *arguments, "--target", "film:positive", code=2)
 
 
 def test_explain_a_causal_language_model(checkpoints: Path, capsys) -> None:

@@ -109,6 +109,8 @@ def _generates(model: Any) -> bool:
 
 def _by_architecture(model: nn.Module, *, causal: bool) -> tuple[Pooling, str]:
     name = type(model).__name__
+    if name.endswith("ForTokenClassification"):
+        return "mean", f"{name} predicts a class for every token; for one of them pass its position as readout"
     if causal:
         return "last", f"{name} is causal: only the last token attends to the whole sentence"
     if name.endswith(_SEQUENCE_HEADS):

@@ -12,9 +12,9 @@ from lightning_attnflow.attribution.html import colour_tokens, tokens_html
 from lightning_attnflow.attribution.methods import METHODS, register_method
 from lightning_attnflow.attribution.methods.attention import default_layer
 from lightning_attnflow.attribution.methods.flow import SaturatedFlowWarning, last_layer_with_flow
+from lightning_attnflow.attribution.payoffs import PAYOFFS
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.target import PAYOFFS
 from lightning_attnflow.attribution.token_game import TokenGame
 
 __all__ = [

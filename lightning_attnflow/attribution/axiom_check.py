@@ -19,9 +19,9 @@ from lightning_attnflow.attribution.methods import Method, get_method
 from lightning_attnflow.attribution.methods.attention import check_flow_layer
 from lightning_attnflow.attribution.methods.flow import SaturatedFlowWarning, gradient_network
 from lightning_attnflow.attribution.methods.game import Values, solve_game
+from lightning_attnflow.attribution.payoffs import log_probability
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.target import log_probability
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow import ConservationWarning, FlowGame
 from lightning_attnflow.shapley import (

@@ -19,7 +19,8 @@ from lightning_attnflow.attribution.conductance_games import (
     worst_flow,
 )
 from lightning_attnflow.attribution.padded_batch import encoded_rows
-from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff
+from lightning_attnflow.attribution.payoffs import Payoff, get_payoff
+from lightning_attnflow.attribution.target import LogitReader
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.conductance import ConductanceFlow, ConservationWarning
@@ -63,8 +64,9 @@ def conductance_flow(
         text: a string, token ids or chat messages, see ``encode_text``; see `conductance_flows` for several texts.
         target: class, as its number or its name in ``config.id2label``; for a causal language model a token, as its id
             or a string, a pair of tokens whose payoffs are subtracted, or a string of several tokens, whose
-            log-probabilities are added: all but the last of these follow the text, without being players. Default: the
-            predicted one.
+            log-probabilities are added: all but the last of these follow the text, without being players; for a token
+            classifier or masked language model the pair of a position (or a word that occurs once, read at its first
+            token) and a class or token. Default: the predicted one.
         payoff: name of a payoff or function (logits (m, C), target) -> (m,), with a gradient.
         baseline: ``mask``, ``zero_embedding``, or a token that replaces every player, as its id or as a string that is
             one token; of several tokens the mean is taken, for the path of coalitions. Default: the mask token; without

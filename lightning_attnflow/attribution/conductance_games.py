@@ -12,7 +12,8 @@ from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, fix_ends, neutral_tokens
-from lightning_attnflow.attribution.target import LogitReader, Payoff
+from lightning_attnflow.attribution.payoffs import Payoff
+from lightning_attnflow.attribution.target import LogitReader
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError

@@ -19,13 +19,14 @@ from lightning_attnflow.attribution.methods import game as _game  # noqa: F401
 from lightning_attnflow.attribution.methods import gradient as _gradient  # noqa: F401
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
+from lightning_attnflow.attribution.token_targets import position_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
 
     from lightning_attnflow.attention.head_merging import Heads
     from lightning_attnflow.attribution.baseline import MaskingArgument
-    from lightning_attnflow.attribution.target import Payoff
+    from lightning_attnflow.attribution.payoffs import Payoff
     from lightning_attnflow.attribution.token_targets import TargetArgument
     from lightning_attnflow.flow.solvers.protocol import EdgeFunction, Solver
 
@@ -69,11 +70,12 @@ def explain(
     The model runs in eval mode; its modes, gradients, hooks and the random number generators are restored.
 
     Args:
-        model: a Hugging Face sequence classifier (>= 2 classes) or causal language model (the payoff is about the next
-            token); a module that contains one (LightningModule, DataParallel, SentenceTransformer); or a module with an
-            encoder and a head of its own, whose forward takes the token ids and the attention mask, by name, by
-            position or as one batch, and returns logits (B, C). The ``config`` of the encoder may name the classes
-            (``id2label``) and say that they are independent labels (``problem_type``).
+        model: a Hugging Face sequence classifier (>= 2 classes), causal language model (the payoff is about the next
+            token), token classifier or masked language model (about one token, see ``target``); a module that contains
+            one (LightningModule, DataParallel, SentenceTransformer); or a module with an encoder and a head of its own,
+            whose forward takes the token ids and the attention mask, by name, by position or as one batch, and returns
+            logits (B, C). The ``config`` of the encoder may name the classes (``id2label``) and say that they are
+            independent labels (``problem_type``).
         tokenizer: its fast tokenizer.
         text: a string; token ids, as a sequence, a tensor or the output of a tokenizer; or chat messages, mappings with
             role and content, to which the chat template is applied. Special tokens are not doubled.
@@ -90,12 +92,13 @@ def explain(
         options: of the method (``METHODS[method].options``); others are errors. Games and gradients: ``payoff``
             (``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy`` or a function
             of logits (m, C) and target), ``target`` (class, as its number or its name in the config, or token id;
-            default the predicted one). Games and integrated gradients: ``masking`` (``mask``, ``zero_embedding``,
-            ``drop``), ``batch_size`` in coalitions. Sampled games: ``budget`` in evaluations (default: 80 for each
-            player, at most 2,000 up to 500 players, 4 for each of more), ``confidence``. Attention: ``heads``,
-            ``residual``, ``readout`` (default ``auto``: what the head of the model reads), ``layer`` (0..L; default
-            three below the readout). Conductance: ``layer`` (0..L; default 0, the input), ``tolerance``, ``max_steps``.
-            Flow and games: ``grouping`` of words (``quotient`` or ``sum``).
+            default the predicted one; for a token classifier ``(position or word, class)``). Games and integrated
+            gradients: ``masking`` (``mask``, ``zero_embedding``, ``drop``), ``batch_size`` in coalitions. Sampled
+            games: ``budget`` in evaluations (default: 80 for each player, at most 2,000 up to 500 players, 4 for each
+            of more), ``confidence``. Attention: ``heads``, ``residual``, ``readout`` (default ``auto``: what the head
+            of the model reads), ``layer`` (0..L; default three below the readout). Conductance: ``layer`` (0..L;
+            default 0, the input), ``tolerance``, ``max_steps``. Flow and games: ``grouping`` of words (``quotient`` or
+            ``sum``).
 
     Returns:
         The values with names, and intervals where the method has them.
@@ -161,6 +164,9 @@ def explain_all(
     chosen = [get_method(name) for name in (METHODS if methods is None else check_items("methods", methods, "names"))]
     check_options(options, chosen)
     sentence = Sentence(model, tokenizer, text, players, special_tokens, truncate, seed)
+    wanted = options.get("target")
+    if "readout" not in options and isinstance(wanted, (tuple, list)) and sentence.reader.may_predict_tokens:
+        options["readout"] = position_of(wanted[0], sentence.encoded)  # attention methods explain the same position
     return {
         method.name: method(sentence, {key: value for key, value in options.items() if key in method.options})
         for method in track(chosen, "methods")

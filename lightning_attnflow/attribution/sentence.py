@@ -23,8 +23,9 @@ from lightning_attnflow.attention.readout import ASSUMED, choose_readout
 from lightning_attnflow.attention.tokens import EncodedText, TextArgument, encode_for_model
 from lightning_attnflow.attention.transformer import accepted_inputs, forward_errors
 from lightning_attnflow.attribution.baseline import MaskingArgument
+from lightning_attnflow.attribution.payoffs import Payoff
 from lightning_attnflow.attribution.result import TokenAttribution
-from lightning_attnflow.attribution.target import LogitReader, Payoff, transformer_of
+from lightning_attnflow.attribution.target import LogitReader, transformer_of
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import InputError

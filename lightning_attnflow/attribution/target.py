@@ -1,10 +1,9 @@
-"""What is explained: the logits of a model, the target class and the payoff computed from them."""
+"""What is explained: the logits of a model, and the target class."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,58 +26,7 @@ from lightning_attnflow.errors import CaptureError, InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Payoff = Callable[[torch.Tensor, int], torch.Tensor]
-
-
-def probability(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """Probability of the target class, (m,), from logits (m, C)."""
-    return logits.softmax(dim=-1)[:, target]
-
-
-def log_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """Log-probability of the target class in nats, (m,), from logits (m, C)."""
-    return logits.log_softmax(dim=-1)[:, target]
-
-
-def logit_margin(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """Logit of the target class minus the largest other logit, (m,), from logits (m, C)."""
-    others = logits.clone()
-    others[:, target] = -torch.inf
-    return logits[:, target] - others.max(dim=-1).values
-
-
-def correctness(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """1 where the target class has the largest logit, else 0, (m,), from logits (m, C)."""
-    return (logits.argmax(dim=-1) == target).to(logits.dtype)
-
-
-def negative_entropy(logits: torch.Tensor, target: int) -> torch.Tensor:  # noqa: ARG001 - one signature for all
-    """Confidence of the model in any class, sum_c p_c log p_c in nats, (m,), from logits (m, C)."""
-    log_p = logits.log_softmax(dim=-1)
-    return (log_p.exp() * log_p).sum(dim=-1)
-
-
-PAYOFFS: dict[str, Payoff] = {
-    function.__name__: function
-    for function in (probability, log_probability, logit_margin, correctness, negative_entropy)
-}
-_STEP_PAYOFFS = ("correctness",)
 _ANY_SIZE = 2**31  # of the vocabulary of a model that does not tell
-
-
-def _of_label(payoff: Payoff) -> Payoff:
-    """Return a payoff for labels that are independent: each is a choice between its logit and 0."""
-
-    def of_label(logits: torch.Tensor, target: int) -> torch.Tensor:
-        own = logits[:, target]
-        return payoff(torch.stack([torch.zeros_like(own), own], dim=1), 1)
-
-    return of_label
-
-
-def logit(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """Logit of the target, (m,), from logits (m, C)."""
-    return logits[:, target]
 
 
 def problem_of(model: PreTrainedModel | ModelWithHead) -> str:
@@ -90,11 +38,21 @@ def problem_of(model: PreTrainedModel | ModelWithHead) -> str:
         return "score"
     else:
         n_outputs = getattr(config, "num_labels", 2)
-    if model.can_generate():
+    if model.can_generate() or is_masked_lm(model):
         return "one_class"
     if getattr(config, "problem_type", None) == "multi_label_classification":
         return "labels"
     return "score" if n_outputs == 1 else "one_class"
+
+
+def is_masked_lm(model: PreTrainedModel | ModelWithHead) -> bool:
+    """Return whether a model predicts a token of the vocabulary at every position, from the tokens on both sides."""
+    return any(kind.__name__.endswith("ForMaskedLM") for kind in type(model).__mro__)
+
+
+def predicts_tokens(model: torch.nn.Module) -> bool:
+    """Return whether a model is a Hugging Face token classifier, with a class for every token."""
+    return any(kind.__name__.endswith("ForTokenClassification") for kind in type(model).__mro__)
 
 
 def class_probabilities(logits: torch.Tensor, problem: str) -> torch.Tensor:
@@ -102,32 +60,6 @@ def class_probabilities(logits: torch.Tensor, problem: str) -> torch.Tensor:
     if problem == "score":
         return torch.full_like(logits, torch.nan)
     return logits.sigmoid() if problem == "labels" else logits.softmax(dim=-1)
-
-
-def get_payoff(payoff: str | Payoff, *, differentiable: bool = False, problem: str = "one_class") -> tuple[str, Payoff]:
-    """Return the name and the function of a payoff.
-
-    Args:
-        payoff: a name in ``PAYOFFS``, or a function (logits (m, C), target) -> (m,).
-        differentiable: reject payoffs whose gradient is 0 everywhere.
-        problem: see `problem_of`. Payoffs of independent labels use the sigmoid; the payoff of a score is the score.
-    """
-    if callable(payoff):
-        return getattr(payoff, "__name__", type(payoff).__name__), payoff
-    if not isinstance(payoff, str) or payoff not in PAYOFFS:
-        raise InputError("payoff", got=repr(payoff), expected=f"one of {', '.join(PAYOFFS)}, or a function")
-    if differentiable and payoff in _STEP_PAYOFFS:
-        raise InputError(
-            "payoff",
-            got=repr(payoff),
-            expected="a payoff with a gradient",
-            remedy="Pass payoff='log_probability' or 'logit_margin' to a gradient method.",
-        )
-    if problem == "score":
-        if payoff in ("correctness", "negative_entropy"):
-            raise InputError("payoff", got=f"{payoff!r} of a model with one output", expected="a payoff of its logit")
-        return "logit", logit
-    return payoff, _of_label(PAYOFFS[payoff]) if problem == "labels" else PAYOFFS[payoff]
 
 
 def check_target(target: int | None, logits: torch.Tensor) -> int:
@@ -194,7 +126,8 @@ class LogitReader:
     Args:
         model: a Hugging Face sequence classifier (C classes or labels), a model with one output (regression, reward,
             multiple choice; C = 1), a causal language model (C the vocabulary; logits of the token after the last
-            attended position), a module that contains one, or a module with a head of its own; see `model_with_head`.
+            attended position), a token classifier or masked language model (logits of ``position``), a module that
+            contains one, or a module with a head of its own; see `model_with_head`.
         transformer: the Hugging Face model in the module, if the module contains several.
     """
 
@@ -204,6 +137,7 @@ class LogitReader:
         headed, self._no_head = (None, "") if inner is None else model_with_head(model, inner)
         self.model: Any = self.transformer if headed is None else headed
         self.n_read = 1  # last positions whose logits are read, for a target of several tokens
+        self.position: int | None = None  # whose logits are read, of a model with a prediction for every token
         self.is_causal_lm = bool(self.model.can_generate())
         self._keeps_logits = self.is_causal_lm and "logits_to_keep" in inspect.signature(self.model.forward).parameters
         self.problem = problem_of(self.model)
@@ -211,18 +145,26 @@ class LogitReader:
         padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
         self.row_by_row = not self.is_causal_lm and padding is None if headed is None else not headed.takes_mask
 
+    @property
+    def may_predict_tokens(self) -> bool:
+        """Whether there may be a prediction for every token, which the logits of a text tell."""
+        is_of_text = any(kind.__name__.endswith("ForSequenceClassification") for kind in type(self.model).__mro__)
+        return not (
+            self.is_causal_lm or is_of_text or takes_choices(self.model) or isinstance(self.model, ModelWithHead)
+        )
+
     @classmethod
     def of(cls, model: torch.nn.Module | LogitReader) -> LogitReader:
         """Return a new reader of a model, or of the model of another reader, whose head is known."""
         if not isinstance(model, LogitReader):
             return cls(model)
         reader = copy.copy(model)
-        reader.n_read = 1
+        reader.n_read, reader.position = 1, None
         return reader
 
     def name_of(self, target: int, tokenizer: Any) -> str:
         """Return the name of a class in the config of the model, or the text of a token in quotation marks."""
-        if self.is_causal_lm:
+        if self.is_causal_lm or is_masked_lm(self.model):
             return repr(tokenizer.decode([target])) if tokenizer is not None else f"token {target}"
         return class_label(self.model, target)
 
@@ -296,13 +238,8 @@ class LogitReader:
             logits = logits.reshape(n_rows, 1)  # each row is a choice, with a score
         if logits is not None and logits.ndim == 3 and self.is_causal_lm:  # (m, T, V), or the last positions
             logits, n_dims = self._at_the_end(logits, inputs["attention_mask"]), 2 if self.n_read == 1 else 3
-        if logits is not None and logits.ndim == 3 and n_dims == 2:
-            raise InputError(
-                f"output of {type(self.model).__name__}",
-                got=f"logits of shape {tuple(logits.shape)}, a prediction for every token",
-                expected="one prediction for the text",
-                remedy="Attention methods, such as method='rollout', need no logits.",
-            )
+        if logits is not None and not self.is_causal_lm:
+            logits = self._at_position(logits, next(iter(inputs.values())).shape[1])
         if logits is None or logits.ndim != n_dims or logits.shape[1] < (1 if self.problem == "score" else 2):
             raise InputError(
                 f"output of {type(self.model).__name__}",
@@ -315,6 +252,27 @@ class LogitReader:
         if logits.isnan().any():
             raise InputError(f"output of {type(self.model).__name__}", got="NaN logits", expected="numbers")
         return logits.double()
+
+    def _at_position(self, logits: torch.Tensor, length: int) -> torch.Tensor:
+        """Return the logits (m, C) of the position that is read, of a model with a prediction for every token."""
+        is_of_tokens = logits.ndim == 3 and logits.shape[1] == length
+        if is_of_tokens and self.position is not None:
+            return logits[:, self.position]
+        if self.position is not None:
+            raise InputError(
+                "target",
+                got=f"a position, and logits of shape {tuple(logits.shape)} of {type(self.model).__name__}",
+                expected="a class, or a position of a model with a prediction for every token",
+            )
+        if logits.ndim == 3:
+            raise InputError(
+                f"output of {type(self.model).__name__}",
+                got=f"logits of shape {tuple(logits.shape)}, a prediction for every token",
+                expected="one prediction for the text",
+                remedy="To explain the prediction for one token pass target=(position or word, class) to explain or "
+                "conductance_flow; attention methods, such as method='rollout', need no logits.",
+            )
+        return logits
 
     def _at_the_end(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the logits (m, V) of the last attended position, or (m, n_read, V) of several."""

@@ -16,7 +16,8 @@ from lightning_attnflow.attention.players import Players, PlayersArgument
 from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, resolve_baseline
 from lightning_attnflow.attribution.masking import masked_inputs
-from lightning_attnflow.attribution.target import LogitReader, Payoff, get_payoff
+from lightning_attnflow.attribution.payoffs import Payoff, get_payoff
+from lightning_attnflow.attribution.target import LogitReader
 from lightning_attnflow.attribution.token_targets import Target, TargetArgument
 from lightning_attnflow.errors import InputError
 
@@ -41,7 +42,8 @@ class TokenGame:
         text: a string, token ids or chat messages, see ``encode_text``.
         target: class of the payoff, as its number or its name in ``config.id2label``; for a causal language model a
             token, as its id or a string, a pair of tokens whose payoffs are subtracted, or a string of several tokens,
-            whose log-probabilities are added. Default: the predicted one.
+            whose log-probabilities are added; for a token classifier or masked language model the pair of a position
+            (or a word that occurs once, read at its first token) and a class or token. Default: the predicted one.
         payoff: ``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy``, or a
             function (logits (m, C), target) -> (m,).
         players: ``tokens``, ``words``, or spans, pairs of character offsets that contain every token once.
@@ -83,10 +85,10 @@ class TokenGame:
         self.batch_size = check_integer("batch_size", batch_size)
         self._reader = LogitReader.of(model)
         encoded = encode_for_model(self._reader.transformer, tokenizer, text, truncate=truncate)
-        wanted = Target.of(target, tokenizer, self._reader)
+        wanted = Target.of(target, tokenizer, self._reader, encoded)
         self.encoded = encoded = wanted.extended(encoded)
         self._target = wanted
-        self._reader.n_read = wanted.n_read
+        self._reader.n_read, self._reader.position = wanted.n_read, wanted.position
         self.players = Players.of_text(encoded, players, special_tokens)
         self.n_players = len(self.players)
         self.payoff, self._payoff = get_payoff(payoff, problem=self._reader.problem)
@@ -98,7 +100,7 @@ class TokenGame:
         first = self._replacements[0] if self._replacements else None
         self._whole = self._whole_logits(first)
         self._target = wanted.checked(self._whole.reshape(-1, self._whole.shape[-1])[0])
-        self.target, self.target_name = self._target.value, self._target.name(self._reader, tokenizer)
+        self.target, self.target_name = self._target.value, self._target.name(self._reader, tokenizer, encoded)
         if self.masking == "zero_embedding":
             self._check_embeddings()
         if self.masking == "drop":
@@ -120,6 +122,11 @@ class TokenGame:
         present = np.ones((len(coalitions), len(self.encoded)), dtype=bool)
         present[:, ~self._free] = coalitions[:, self._owner[~self._free]]
         return present
+
+    @property
+    def position(self) -> int | None:
+        """Position whose prediction is explained, of a model with a prediction for every token."""
+        return self._target.position
 
     @property
     def n_read(self) -> int:
@@ -170,8 +177,10 @@ class TokenGame:
         return {"attention_mask": everywhere, **self._other_inputs(everywhere)}
 
     def payoffs(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return the payoffs (m,) of logits, (m, C) or (m, T, vocabulary) of a causal language model."""
-        if logits.ndim == 3:
+        """Return the payoffs (m,) of logits, (m, C), or (m, T, C) of a model with a prediction for every token."""
+        if logits.ndim == 3 and self.position is not None:
+            logits = logits[:, self.position]
+        elif logits.ndim == 3:
             logits = logits[:, -1] if self.n_read == 1 else logits[:, -self.n_read :]
         return self._target.payoffs(self._payoff, self.payoff, logits.double())
 

@@ -1,4 +1,8 @@
-"""What a payoff is about: a class; or a token, the difference of two tokens or a string of a causal language model."""
+"""What a payoff is about.
+
+A class of a text, or of one token of it; or a token, the difference of two tokens or a string of a causal language
+model.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,16 @@ import numpy as np
 import torch
 
 from lightning_attnflow._checks import check_text, is_integer
+from lightning_attnflow.attention.players import Players
 from lightning_attnflow.attention.tokens import EncodedText
 from lightning_attnflow.attribution.baseline import single_token
-from lightning_attnflow.attribution.target import LogitReader, Payoff, check_target, class_of
+from lightning_attnflow.attribution.payoffs import Payoff
+from lightning_attnflow.attribution.target import LogitReader, check_target, class_of, is_masked_lm
 from lightning_attnflow.errors import InputError
 
-TargetArgument = int | str | Sequence[int | str]
+TargetArgument = int | str | Sequence[int | str | None]
+
+_SHOWN = 20  # positions in an error
 
 
 @dataclass(frozen=True)
@@ -26,18 +34,28 @@ class Target:
         ids: the class or token; two tokens whose payoffs are subtracted; or the tokens of a string. Empty: the
             predicted one.
         is_string: whether the tokens are those of a string that continues the text.
+        position: of the token whose class is explained, for a model with a prediction for every token.
     """
 
     ids: tuple[int, ...] = ()
     is_string: bool = False
+    position: int | None = None
 
     @classmethod
-    def of(cls, target: TargetArgument | None, tokenizer: Any, reader: LogitReader) -> Target:
-        """Resolve the argument of a user."""
+    def of(cls, target: TargetArgument | None, tokenizer: Any, reader: LogitReader, text: EncodedText) -> Target:
+        """Resolve the argument of a user for a text."""
         if target is None:
             return cls()
         if is_integer(target):
             return cls((int(target),))
+        if reader.may_predict_tokens and isinstance(target, (tuple, list)) and len(target) == 2:
+            where, which = target
+            position = position_of(where, text)
+            if isinstance(which, (tuple, list)):
+                return cls((which,), position=position)  # type: ignore[arg-type]  # refused by `checked`, as below
+            return replace(cls.of(which, tokenizer, reader, text), position=position)
+        if is_masked_lm(reader.model) and isinstance(target, str):
+            return cls((single_token(target, tokenizer, "target"),))
         if not reader.is_causal_lm and isinstance(target, str):
             return cls((class_of(target, reader.model),))
         if not reader.is_causal_lm:
@@ -85,11 +103,15 @@ class Target:
 
     @property
     def value(self) -> int | tuple[int, ...]:
-        """The class or token id, or the ids."""
+        """The class or token id, or the ids; of a position the position and the class."""
+        if self.position is not None:
+            return self.position, self.ids[0]
         return self.ids[0] if len(self.ids) == 1 else self.ids
 
-    def name(self, reader: LogitReader, tokenizer: Any) -> str:
+    def name(self, reader: LogitReader, tokenizer: Any, text: EncodedText) -> str:
         """Return the name of what is explained."""
+        if self.position is not None:
+            return f"{reader.name_of(self.ids[0], tokenizer)} at {self.position} ({text.tokens[self.position]})"
         if self.is_string:
             return repr(tokenizer.decode(list(self.ids)))
         return " minus ".join(reader.name_of(target, tokenizer) for target in self.ids)
@@ -103,6 +125,37 @@ class Target:
             raise InputError("payoff", got=repr(name), expected="log_probability or probability for a string of tokens")
         chosen = logits.log_softmax(dim=-1)[:, range(self.n_read), list(self.ids)].sum(dim=1)
         return chosen if name == "log_probability" else chosen.exp()
+
+
+def position_of(where: object, text: EncodedText) -> int:
+    """Return a position 0..T-1 of a text; of a word its first one.
+
+    Args:
+        where: the position, or a word or token of the text.
+        text: the text.
+
+    Raises:
+        InputError: neither, or a word that occurs several times.
+    """
+    if is_integer(where):
+        if 0 <= where < len(text):
+            return int(where)
+        raise InputError("position in target", got=repr(where), expected=f"a position in 0..{len(text) - 1}")
+    found: list[int] = []
+    if isinstance(where, str):
+        players = [Players.of_text(text, kind, "players") for kind in ("words", "tokens")]
+        found = sorted(
+            {group[0] for one in players for group, name in zip(one.positions, one.names, strict=True) if name == where}
+        )
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"{position} {token!r}" for position, token in enumerate(text.tokens[:_SHOWN]))
+    raise InputError(
+        "position in target",
+        got=f"{where!r}, which is at the positions {', '.join(map(str, found))}" if found else repr(where),
+        expected="one position or word of the text",
+        remedy=f"The positions are {names}{', ...' if len(text) > _SHOWN else ''}.",
+    )
 
 
 def _text(token: object, target: object) -> str:

@@ -12,8 +12,8 @@ from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
 from lightning_attnflow import explain
 from lightning_attnflow.attribution.methods.flow import gradient_network
+from lightning_attnflow.attribution.payoffs import log_probability
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.target import log_probability
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow import FlowGame
 from lightning_attnflow.shapley import exact_shapley

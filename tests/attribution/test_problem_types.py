@@ -46,7 +46,7 @@ def test_a_class_may_be_given_by_its_name() -> None:
         value(model, "logit_margin", "good")
 
 
-def test_a_prediction_for_every_token_is_refused_with_a_remedy() -> None:
+def test_a_prediction_for_every_token_needs_a_position() -> None:
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     model = BertForTokenClassification(BertConfig(vocab_size=models.VOCABULARY, num_labels=3, **size)).eval()
     for method in ("leave_one_out", "conductance"):

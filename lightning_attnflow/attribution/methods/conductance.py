@@ -5,9 +5,9 @@ from __future__ import annotations
 from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.conductance import conductance_flow
 from lightning_attnflow.attribution.methods import register_method
+from lightning_attnflow.attribution.payoffs import Payoff
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.target import Payoff
 from lightning_attnflow.attribution.token_targets import Target, TargetArgument
 
 
@@ -37,7 +37,7 @@ def conductance(
         seed=sentence.seed,
         edges=False,
     )
-    wanted = Target.of(target, sentence.tokenizer, sentence.reader)
+    wanted = Target.of(target, sentence.tokenizer, sentence.reader, sentence.encoded)
     return sentence.of_encoded(wanted.extended(sentence.encoded)).by_position(
         flow.layer(layer),
         "conductance",

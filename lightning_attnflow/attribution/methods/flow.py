@@ -21,10 +21,11 @@ from lightning_attnflow.attention.recording import record_attention
 from lightning_attnflow.attention.transformer import gradient_errors
 from lightning_attnflow.attribution.methods import register_method
 from lightning_attnflow.attribution.methods.attention import check_flow_layer
+from lightning_attnflow.attribution.payoffs import Payoff, get_payoff
 from lightning_attnflow.attribution.result import MAXIMUM_FLOWS, TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence, check_grouping
-from lightning_attnflow.attribution.target import Payoff, get_payoff
 from lightning_attnflow.attribution.token_game import TokenGame
+from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.flow.attention_flow import attention_flow
 from lightning_attnflow.flow.solvers.protocol import EdgeFunction, Solver
@@ -83,7 +84,7 @@ def gradient_flow(
     *,
     layer: int | None = None,
     payoff: str | Payoff = "log_probability",
-    target: int | None = None,
+    target: TargetArgument | None = None,
     readout: Any = "auto",
     grouping: str = "quotient",
 ) -> TokenAttribution:
@@ -91,6 +92,8 @@ def gradient_flow(
     get_payoff(payoff, differentiable=True)
     with gradients_enabled(sentence.reader.model):  # inference tensors cannot be differentiated
         game = sentence.game(payoff=payoff, target=target, players="tokens")
+    if isinstance(readout, str) and readout == "auto" and game.position is not None:
+        readout = game.position
     network = gradient_network(game, sentence.network(readout=readout).readout)
     fields = {"payoff": game.payoff, "target": game.target, "target_name": game.target_name}
     return _flow_of(sentence, network, "shapley", "gradient_flow", layer, grouping, fields)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_confidence, check_integer
 from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.methods import Compute, register_method
+from lightning_attnflow.attribution.payoffs import Payoff
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence, check_grouping
-from lightning_attnflow.attribution.target import Payoff
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.shapley import (
     CachedGame,

@@ -15,9 +15,9 @@ from lightning_attnflow._progress import progress_bar
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.transformer import gradient_errors
 from lightning_attnflow.attribution.methods import register_method
+from lightning_attnflow.attribution.payoffs import Payoff, get_payoff
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.target import Payoff, get_payoff
 from lightning_attnflow.attribution.token_game import TokenGame
 from lightning_attnflow.attribution.token_targets import TargetArgument
 from lightning_attnflow.errors import CaptureError, InputError
