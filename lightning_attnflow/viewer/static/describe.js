@@ -13,6 +13,12 @@ export function direction(step) {
   return first && RIGHT_TO_LEFT.test(first[0]) ? "rtl" : "ltr";
 }
 
+/** What the values of a signed flow explain. A model with one output may have no name for it: it is the score. */
+export function explained(flow) {
+  if (flow.unit === "logit" && flow.target === "score") return "score";
+  return flow.target ? `${flow.unit} of ${flow.target}` : flow.unit;
+}
+
 /** Ordinary words of a row, the largest absolute value first. */
 export function leadingWords(step, flow, row) {
   const order = [];

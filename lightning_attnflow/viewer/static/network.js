@@ -1,4 +1,5 @@
 // The flow network: words at the bottom, one row per layer, the readout on top; edges carry the flow upwards.
+import { explained } from "./describe.js";
 import { el, hatchPattern, shorten, svg, textWidth } from "./dom.js";
 import { cellNumber, colour, formatValue, ink, isEmpty, kindName, percent, rowName, shade, short } from "./scale.js";
 import { neighbours, strongestEdges, traceNode } from "./trace.js";
@@ -226,5 +227,5 @@ export function legend(flow, scale) {
   const ends = flow.signed
     ? [`−${short(scale)} against`, "0", `for +${short(scale)}`]
     : ["uniform share or less", "", "8 times uniform"];
-  return el("div", { class: "legend" }, bar, el("div", { class: "legend-ends" }, ends.map((text) => el("span", {}, text))), el("div", { class: "detail-note" }, flow.signed ? `${flow.unit}${flow.target ? ` of ${flow.target}` : ""}, the same scale at every step` : "absolute scale, the same for every row"));
+  return el("div", { class: "legend" }, bar, el("div", { class: "legend-ends" }, ends.map((text) => el("span", {}, text))), el("div", { class: "detail-note" }, flow.signed ? `${explained(flow)}, the same scale at every step` : "absolute scale, the same for every row"));
 }

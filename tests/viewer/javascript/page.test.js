@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chooseAttention, decodeHeads, headEdges, matrixFlow } from "../../../lightning_attnflow/viewer/static/attention.js";
 import { decodeArray, decodeEdges, decodeSentence, fromHalf, rolloutEdges } from "../../../lightning_attnflow/viewer/static/data.js";
-import { direction, describeChange, describeStep, describeView } from "../../../lightning_attnflow/viewer/static/describe.js";
+import { direction, describeChange, describeStep, describeView, explained } from "../../../lightning_attnflow/viewer/static/describe.js";
 import { runNames } from "../../../lightning_attnflow/viewer/static/header.js";
 import { flips, isWrong, sortedSentences } from "../../../lightning_attnflow/viewer/static/overview.js";
 import { Loader } from "../../../lightning_attnflow/viewer/static/panels.js";
@@ -122,6 +122,13 @@ test("values have a sign, and no negative zero", () => {
 test("a step is described by its leading words", () => {
   const [one] = sentence(step(0, [[0.5, -0.25]]));
   assert.equal(describeStep(one, one.flows.conductance, 0), "For “positive”: “the” +0.50; against it: “film” −0.25 (log probability).");
+});
+
+test("what is explained has the name of the class, and the output of a model with one is the score", () => {
+  assert.equal(explained({ unit: "log probability", target: "positive" }), "log probability of positive");
+  assert.equal(explained({ unit: "logit", target: "toxicity" }), "logit of toxicity");
+  assert.equal(explained({ unit: "logit", target: "score" }), "score");
+  assert.equal(explained({ unit: "share of the flow", target: null }), "share of the flow");
 });
 
 test("a saturated layer is not described as importance", () => {
