@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_path
 from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _short(value: object) -> str:
     if isinstance(value, np.ndarray):
         return np.array2string(value, precision=4, separator=", ").replace("\n", "")
     if isinstance(value, tuple | list | Mapping) and len(value) > _SHOWN_ITEMS:
-        return f"<{len(value)} items>"
+        return f"<{counted(len(value), 'item')}>"
     return f"{value:.6g}" if isinstance(value, float) else repr(value)
 
 

@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 
 from lightning_attnflow._cli_parser import build_parser, print_error
 from lightning_attnflow._files import replaced
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import AttnFlowError, InputError
 
 if TYPE_CHECKING:
@@ -150,13 +151,19 @@ def _label_errors(arguments: Namespace) -> None:
 
     from lightning_attnflow._checks import check_integer
     from lightning_attnflow.valuation import find_text_label_errors, read_sentences
+    from lightning_attnflow.valuation.sentences import check_classes
 
     check_integer("--top", arguments.top)
     columns = arguments.text_column, arguments.label_column
     sentences = read_sentences(arguments.file, *columns)
     validation = read_sentences(arguments.validation, *columns) if arguments.validation else None
+    if validation is not None:
+        check_classes(arguments.validation, validation, sentences.classes)
     checked = f", {len(validation)} checked ones in {arguments.validation}" if validation is not None else ""
-    print(f"{arguments.file}: {len(sentences)} sentences, classes {', '.join(sentences.classes)}{checked}", flush=True)
+    print(
+        f"{arguments.file}: {counted(len(sentences), 'sentence')}, classes {', '.join(sentences.classes)}{checked}",
+        flush=True,
+    )
     _print_notes(arguments.file, sentences)
     with _quiet_transformers():
         errors = find_text_label_errors(sentences, validation, encoder=arguments.encoder, truncate=arguments.truncate)
@@ -171,7 +178,7 @@ def _view(arguments: Namespace) -> None:
     from lightning_attnflow.viewer import read_runs, write_page
 
     runs = read_runs(arguments.directory)
-    print(f"{len(runs)} runs: {', '.join(runs)}")
+    print(f"{counted(len(runs), 'run')}: {', '.join(runs)}")
     for name, run in runs.items():
         for verdict in run.latest_verdicts():
             print(f"{name}: {verdict['text']}")

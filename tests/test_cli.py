@@ -265,6 +265,10 @@ def test_rank_without_encoder_names_the_command_that_installs_one(table: Path, c
         (["label-errors", "{root}/missing.csv"], "missing.csv, which does not exist"),
         (["label-errors", "{root}/one_class.csv"], "at least two classes"),
         (["label-errors", "{liked}", "--top", "0"], "--top: got 0"),
+        (
+            ["label-errors", "{liked}", "--validation", "{root}/other.csv"],
+            "other.csv, row 3: got label 'maybe', and 1 more",
+        ),
         (["rank", "{liked}", "--dynamics", "{root}/missing.npz"], "missing.npz"),
         (["rank", "{liked}", "--permutations", "0", "--encoder", "{root}/encoder"], "permutations: got 0"),
         (["rank", "{liked}", "--encoder", "{root}/missing"], "missing, which does not exist"),
@@ -276,6 +280,7 @@ def test_errors_are_one_line(
 ) -> None:
     (checkpoints / "empty.csv").write_text("")
     (checkpoints / "one_class.csv").write_text("text,label\na movie,1\na film,1\n")
+    (checkpoints / "other.csv").write_text("sentence,liked\na movie,y\na film,maybe\na story,maybe\n")
     liked = [str(table), "--text-column", "sentence", "--label-column", "liked"]
     filled = [argument.format(root=checkpoints, table=table, liked="{liked}") for argument in arguments]
     if "{liked}" in filled:

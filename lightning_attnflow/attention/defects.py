@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_attnflow._state import preserve_rng
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.transformer import candidates, inner_models
 from lightning_attnflow.errors import CaptureError
 
@@ -62,7 +63,7 @@ def check_layers(layers: Sequence[Any], model: PreTrainedModel, implementation: 
     if not layers or (n_layers is not None and len(layers) != n_layers):
         raise CaptureError(
             _name(model, implementation),
-            got=f"{len(layers)} layers",
+            got=counted(len(layers), "layer"),
             expected=f"{n_layers or 'at least one'}, each with softmax attention",
             remedy=_remedy(model, implementation),
         )

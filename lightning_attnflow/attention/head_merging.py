@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_choice, check_integer
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -38,7 +39,7 @@ def kept_positions(mask: Any, length: int) -> NDArray[np.intp]:
     if real.shape != (length,) or not real.any():
         raise InputError(
             "mask",
-            got=f"shape {real.shape} with {int(real.sum())} real tokens",
+            got=f"shape {real.shape} with {counted(int(real.sum()), 'real token')}",
             expected=f"shape ({length},) with at least one real token",
             remedy="Pass the row of attention_mask that belongs to this sentence.",
         )

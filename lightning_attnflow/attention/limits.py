@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 
 _NO_LIMIT = 10**9  # tokenizers without a limit report a huge number (1e30)
@@ -15,7 +16,10 @@ def check_length(name: str, n_tokens: int, limit: int | None, *, remedy: str = "
     """Raise if a sentence has more tokens than the model has positions."""
     if limit is not None and n_tokens > limit:
         raise InputError(
-            name, got=f"{n_tokens} tokens", expected=f"at most {limit} tokens, the limit of the model", remedy=remedy
+            name,
+            got=counted(n_tokens, "token"),
+            expected=f"at most {counted(limit, 'token')}, the limit of the model",
+            remedy=remedy,
         )
 
 

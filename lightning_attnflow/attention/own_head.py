@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import eval_mode
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.module_calls import Call, calls_of, logits_in, modules_around, takes_mask
 from lightning_attnflow.attention.transformer import accepted_inputs, ordinary_tokens
 from lightning_attnflow.errors import InputError
@@ -95,7 +96,7 @@ class ModelWithHead(nn.Module):
         if logits is None or logits.numel() != n_rows * self.n_outputs:
             raise InputError(
                 f"output of {type(self.module).__name__}",
-                got="no logits" if logits is None else f"shape {tuple(logits.shape)} for {n_rows} sentences",
+                got="no logits" if logits is None else f"shape {tuple(logits.shape)} for {counted(n_rows, 'sentence')}",
                 expected=f"logits of shape ({n_rows}, {self.n_outputs})",
             )
         return Output(logits.reshape(n_rows, self.n_outputs), states[0] if len(states) == 1 else None)
@@ -131,7 +132,7 @@ class ModelWithHead(nn.Module):
         if n_calls != 1:
             raise InputError(
                 f"forward of {type(self.module).__name__}",
-                got=f"{n_calls} calls of the word embedding",
+                got=f"{counted(n_calls, 'call')} of the word embedding",
                 expected="one, of the sentence",
                 remedy="Game methods such as exact_shapley need none if the tokenizer has a mask token.",
             )
@@ -199,7 +200,7 @@ def _problem(logits: Tensor | None, n_rows: int, transformer: PreTrainedModel) -
         return 'it returns no single tensor, and none with the name "logits"'
     shape = tuple(logits.shape)
     if not logits.is_floating_point() or logits.ndim not in (1, 2) or len(logits) != n_rows:
-        return f"it returns {logits.dtype} of shape {shape} for {n_rows} sentences, not logits of classes"
+        return f"it returns {logits.dtype} of shape {shape} for {counted(n_rows, 'sentence')}, not logits of classes"
     if logits.ndim == 2 and shape[1] in (0, getattr(transformer.config.get_text_config(), "hidden_size", None)):
         return f"it returns vectors of shape {shape}, as long as the hidden states"
     if logits.ndim == 2 and shape[1] > 1:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_choice, is_integer
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.prompts import special_ids
 from lightning_attnflow.attention.tokens import EncodedText, encode, encoded_as
 from lightning_attnflow.errors import InputError
@@ -122,7 +123,8 @@ def _owners(encoded: EncodedText, players: PlayersArgument) -> list[int | None]:
         if not special and len(touching) != 1:
             raise InputError(
                 "players",
-                got=f"{len(touching)} spans that overlap characters {start}:{end} ({encoded.text[start:end]!r})",
+                got=f"{counted(len(touching), 'span')} that overlap characters {start}:{end} "
+                f"({encoded.text[start:end]!r})",
                 expected="spans that contain every token exactly once",
             )
         owner.append(None if special else touching[0])

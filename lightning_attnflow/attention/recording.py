@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._state import configs_of
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _recording_attention(
     if key.shape[-2] != query.shape[-2]:  # such as the keys of earlier passes of a layer that is applied several times
         raise CaptureError(
             f"attention of {type(module).__name__}",
-            got=f"keys of {key.shape[-2]} positions for {query.shape[-2]} queries",
+            got=f"keys of {counted(key.shape[-2], 'position')} for {counted(query.shape[-2], 'query')}",
             expected="attention between the positions of the text",
             remedy=WITHOUT_EDGES,
         )

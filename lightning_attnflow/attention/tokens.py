@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lightning_attnflow._checks import check_bool, check_text
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.limits import check_length, length_limit, position_limit
 from lightning_attnflow.attention.prompts import (
     Message,
@@ -128,7 +129,8 @@ def encode_for_model(model: nn.Module, tokenizer: Any, text: TextArgument, *, tr
         raise InputError(
             f"token {tokenizer.convert_ids_to_tokens(largest)!r}",
             got=f"id {largest}",
-            expected=f"an id in 0..{n_embeddings - 1}, as {type(model).__name__} has {n_embeddings} embeddings",
+            expected=f"an id in 0..{n_embeddings - 1}, as {type(model).__name__} has "
+            f"{counted(n_embeddings, 'embedding')}",
             remedy="Use the tokenizer of the model, or call model.resize_token_embeddings(len(tokenizer)).",
         )
     return encoded

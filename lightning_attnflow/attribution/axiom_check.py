@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.tokens import TextArgument
 from lightning_attnflow.attribution.conductance_games import path_game
 from lightning_attnflow.attribution.methods import Method, get_method
@@ -133,7 +134,7 @@ def audit_method(sentence: Sentence, method: str, *, layer: int | None = None) -
     if len(sentence.encoded) > MAX_EXHAUSTIVE_PLAYERS or sentence.players != "tokens":
         raise InputError(
             "sentence",
-            got=f"{len(sentence.encoded)} positions, players {sentence.players!r}",
+            got=f"{counted(len(sentence.encoded), 'position')}, players {sentence.players!r}",
             expected=f"players='tokens' and at most {MAX_EXHAUSTIVE_PLAYERS} positions",
         )
     options: dict[str, Any] = {"layer": layer} if layer is not None and "layer" in chosen.options else {}

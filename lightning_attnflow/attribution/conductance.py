@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lightning_attnflow._checks import check_bool, check_choice, check_items, check_positive, check_seed
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.tokens import TextArgument
 from lightning_attnflow.attribution.baseline import MaskingArgument
 from lightning_attnflow.attribution.conductance_games import (
@@ -157,7 +158,9 @@ def conductance_flows(
     texts = check_items("texts", texts, "a sequence of texts")
     targets = [None] * len(texts) if targets is None else check_items("targets", targets, "a sequence of targets")
     if len(targets) != len(texts):
-        raise InputError("targets", got=f"{len(targets)} targets", expected=f"one for each of {len(texts)} texts")
+        raise InputError(
+            "targets", got=counted(len(targets), "target"), expected=f"one for each of {counted(len(texts), 'text')}"
+        )
     return _flows(model, tokenizer, texts, targets, payoff, baseline, path, truncate, tolerance, max_steps, edges, seed)
 
 
@@ -192,7 +195,7 @@ def _flows(
     if flows and not (worst := worst_flow(flows)).is_conserved:
         problems.append(
             f"the flow is conserved up to {worst.conservation_error.max():.2g} of its total variation after "
-            f"{worst.n_steps} steps, not {tolerance:.2g}"
+            f"{counted(worst.n_steps, 'step')}, not {tolerance:.2g}"
         )
     inexact = [float(flow.edge_error.max()) for flow in flows if flow.edges_or_none is not None]
     if inexact and max(inexact) > tolerance:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_attnflow._progress import track
 from lightning_attnflow._state import eval_mode, gradients_enabled
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.tokens import TextArgument, encode_for_model
 from lightning_attnflow.attribution.baseline import MaskingArgument, fix_ends, neutral_tokens
 from lightning_attnflow.attribution.payoffs import Payoff
@@ -146,7 +147,7 @@ def _sentence_path(game: TokenGame) -> SentencePath:
     if len(start) > 1:
         raise InputError(
             "baseline",
-            got=f"{len(start)} tokens",
+            got=counted(len(start), "token"),
             expected="one token for the straight path",
             remedy="Pass path='coalitions'.",
         )
@@ -163,7 +164,7 @@ def _ends(game: TokenGame, *, check: bool = True) -> tuple[Tensor, Tensor]:
     """Return the embeddings (1, T, D) of the text and (b, T, D) of the baselines."""
     if game.n_players == 0:
         expected = "a sentence with at least one token that is not special"
-        raise InputError("text", got=f"{len(game.encoded)} special tokens", expected=expected)
+        raise InputError("text", got=counted(len(game.encoded), "special token"), expected=expected)
     full, baselines = game.embeddings(check=check), game.baseline_embeddings()
     if bool((full == baselines).all()):
         raise InputError(

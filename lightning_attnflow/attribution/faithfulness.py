@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_confidence, check_integer, check_seed
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game
 from lightning_attnflow.shapley.game import evaluate
@@ -109,7 +110,7 @@ def faithfulness(
         raise InputError(
             "values",
             got=f"shape {values.shape}",
-            expected=f"one value for each of the {log_probability.n_players} players of the game",
+            expected=f"one value for each of the {counted(log_probability.n_players, 'player')} of the game",
             remedy="Use attribution.without_special() to remove special tokens.",
         )
     full = np.ones((1, len(values)), dtype=bool)
@@ -151,7 +152,7 @@ def bootstrap_interval(
     if len(samples) < 2 or not np.isfinite(samples).all():
         raise InputError(
             "samples",
-            got=f"{len(samples)} samples with {int((~np.isfinite(samples)).sum())} numbers that are not finite",
+            got=f"{counted(len(samples), 'sample')} of which {int((~np.isfinite(samples)).sum())} are NaN or infinite",
             expected="at least two finite samples",
         )
     check_confidence(confidence)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._figures import NEUTRAL, OPPOSES, SUPPORTS, value_bars
 from lightning_attnflow._results import SavedResult, explained, to_dataframe
+from lightning_attnflow._words import counted
 from lightning_attnflow.attribution.html import colour_tokens
 from lightning_attnflow.errors import InputError
 
@@ -91,7 +92,7 @@ class TokenAttribution(SavedResult):
         for name in (*_ARRAYS, "is_special", "positions"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.tokens):
-                raise InputError(name, got=f"{len(column)} entries", expected=f"{len(self.tokens)}, one per token")
+                raise InputError(name, got=counted(len(column), "entry"), expected=f"{len(self.tokens)}, one per token")
             if isinstance(column, np.ndarray):
                 column.flags.writeable = False
 

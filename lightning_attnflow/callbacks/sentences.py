@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.limits import check_length, position_limit
 from lightning_attnflow.attention.transformer import check_no_decoder, find_transformer
 from lightning_attnflow.callbacks.batches import (
@@ -156,8 +157,8 @@ class ValidationSentences:
         notes = dict(self._notes)
         if self._n_left_out:
             notes["max_overhead"] = (
-                f"{self._n_left_out} of {self._max_sentences} validation sentences are left out, to keep the monitor "
-                f"within max_overhead={self._budget.share} of the duration of the fit."
+                f"{self._n_left_out} of {counted(self._max_sentences, 'validation sentence')} are left out, to keep "
+                f"the monitor within max_overhead={self._budget.share} of the duration of the fit."
             )
         return Measured([*self._shown, *self._others], notes)
 

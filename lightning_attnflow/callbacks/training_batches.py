@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_attnflow._checks import check_choice
 from lightning_attnflow._state import preserve_rng
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.dynamics_recorder import Key
 from lightning_attnflow.valuation.example_statistics import (
@@ -96,7 +97,7 @@ class TrainingBatches:
             raise InputError(
                 "inputs of a training batch",
                 got=type(tokens).__name__,
-                expected=f"a tensor with {len(logits)} rows, to recognise examples",
+                expected=f"a tensor with {counted(len(logits), 'row')}, to recognise examples",
                 remedy="Pass index=, the key of the examples' numbers in the batch.",
             )
         hashes = content_hash(tokens, mask), content_hash(labels)

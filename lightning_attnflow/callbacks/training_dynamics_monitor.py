@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._state import preserve_rng
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.module_calls import logits_in
 from lightning_attnflow.attention.own_head import ModelWithHead
 from lightning_attnflow.attention.transformer import find_transformer
@@ -294,7 +295,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
         unknown = int((np.isnan(statistics[:, _LOSS]) & ~np.isnan(statistics[:, _LABEL])).sum())
         if unknown:
             rank_zero_warn(
-                f"TrainingDynamicsMonitor: the logits of {unknown} examples are NaN in epoch {epoch}, "
+                f"TrainingDynamicsMonitor: the logits of {counted(unknown, 'example')} are NaN in epoch {epoch}, "
                 "which is not counted for them."
             )
         n_before = len(self._recorder)

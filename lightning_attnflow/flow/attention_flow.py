@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_bool, check_choice, check_positive, check_seed
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.attention.rollout import attention_rollout, check_layers
 from lightning_attnflow.errors import InputError
@@ -127,7 +128,7 @@ def attention_flow(
     if not single and (groups is None or isinstance(groups, Iterable)):
         partitions = [None] * len(networks) if groups is None else list(groups)
     if len(partitions) != len(networks):
-        got = f"{len(partitions)} partitions for {len(networks)} networks"
+        got = f"{counted(len(partitions), 'partition')} for {counted(len(networks), 'network')}"
         raise InputError("groups", got=got, expected="one partition or None for each network")
     tasks = []
     for index, (one, of_one) in enumerate(zip(networks, partitions, strict=True)):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._results import SavedResult, explained, to_dataframe
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -174,8 +175,9 @@ class ConductanceFlow(SavedResult):
         if positions != list(range(len(self.tokens))) or len(names) != len(groups) or not all(map(len, groups)):
             raise InputError(
                 "groups",
-                got=f"{len(groups)} groups of {len(positions)} positions and {len(names)} names",
-                expected=f"a partition of {len(self.tokens)} positions with one name per group",
+                got=f"{counted(len(groups), 'group')} of {counted(len(positions), 'position')} and "
+                f"{counted(len(names), 'name')}",
+                expected=f"a partition of {counted(len(self.tokens), 'position')} with one name per group",
             )
         membership = np.zeros((len(groups), len(self.tokens)))
         for row, group in enumerate(groups):
@@ -238,7 +240,7 @@ class ConductanceFlow(SavedResult):
         n = min(len(self.tokens), check_integer("max_tokens", max_tokens))
         smallest = SMALLEST_LOG_PROBABILITY if self.payoff == "log_probability" else 0.0
         darkest = max(smallest, float(np.abs(self.values).max()))
-        hidden = f"; {len(self.tokens) - n} more tokens not drawn" if n < len(self.tokens) else ""
+        hidden = f"; {counted(len(self.tokens) - n, 'more token')} not drawn" if n < len(self.tokens) else ""
         return layer_heat_map(
             signed_colours(self.values, darkest)[:, :n],
             [[f"{value:+.2f}" if abs(value) >= 0.005 else "" for value in row[:n]] for row in self.values],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.errors import InputError
 
@@ -135,8 +136,8 @@ def check_rounding(network: AttentionNetwork, bits: int, name: str = "", *, stac
     cut_off[-1] |= vanish(network.readout)
     if cut_off.any():
         warnings.warn(
-            f"{name}{': ' if name else ''}the flow through {cut_off.sum()} positions is exactly 0: their positive "
-            f"capacities are below {half_unit:.1e}, half a unit of the integer capacities, and are rounded to 0",
+            f"{name}{': ' if name else ''}the flow through {counted(int(cut_off.sum()), 'position')} is exactly 0: "
+            f"positive capacities are below {half_unit:.1e}, half a unit of the integer capacities, rounded to 0",
             UserWarning,
             stacklevel=stacklevel + 1,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.recording import WITHOUT_EDGES, AttentionRecord, attention_weights
 from lightning_attnflow.attention.transformer import gradient_errors
 from lightning_attnflow.errors import CaptureError, InputError
@@ -216,7 +217,11 @@ def check_layers(
         raise CaptureError(name, got=f"hidden states {', '.join(sorted(shapes))}", expected=expected)
     if not all(state.requires_grad for state in states):
         raise CaptureError(name, got="no gradient of a hidden state", expected="a differentiable model")
-    problem = f"{len(records)} recorded attentions in {n_layers} layers" if len(records) not in (0, n_layers) else ""
+    problem = (
+        f"{counted(len(records), 'recorded attention')} in {counted(n_layers, 'layer')}"
+        if len(records) not in (0, n_layers)
+        else ""
+    )
     for record in records:
         if record.mask is not None and record.mask.requires_grad:  # such as a learned bias, or a function of the tokens
             found = torch.autograd.grad(record.mask.sum(), states, retain_graph=True, allow_unused=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._results import SavedResult, to_dataframe
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.head_merging import Floats
 from lightning_attnflow.errors import InputError
 
@@ -103,7 +104,7 @@ class AttentionFlow(SavedResult):
         """
         n = self.values.shape[1]
         if isinstance(labels, str) or len(labels) != n:
-            raise InputError("labels", got=f"{len(labels)} names", expected=f"{n}, one per player")
+            raise InputError("labels", got=counted(len(labels), "name"), expected=f"{n}, one per player")
         return replace(self, labels=tuple(map(str, labels)))
 
     def to_pandas(self) -> Any:

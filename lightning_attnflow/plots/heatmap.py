@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._figures import MAX_NUMBERED, layer_heat_map, share_colours, share_legend
 from lightning_attnflow._optional import require
+from lightning_attnflow._words import counted
 from lightning_attnflow.plots.sentence_flow import SentenceFlow
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def rendered(figure: Figure) -> NDArray[np.uint8]:
 def _caption(n: int, n_words: int) -> str:
     """Return two lines, short enough for the narrowest figure."""
     numbers = "% of the row's flow; " if n_words <= MAX_NUMBERED else ""
-    hidden = f"; {n - n_words} more words not drawn" if n > n_words else ""
+    hidden = f"; {counted(n - n_words, 'more word')} not drawn" if n > n_words else ""
     return f"{numbers}{share_legend(n)}\ngrey: special tokens{hidden}"
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow._fonts import drawable
 from lightning_attnflow._optional import require
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.result import AttentionFlow
 
@@ -160,7 +161,7 @@ def draw_intervals(
     if len(marks) > MAX_MARKS:
         raise InputError(
             "marks",
-            got=f"{len(marks)} flows",
+            got=counted(len(marks), "flow"),
             expected=f"at most {MAX_MARKS}, each with its own marker",
             remedy="Merge equal flows with distinct_flows().",
         )
@@ -247,5 +248,5 @@ def _checked(name: str, values: ArrayLike, labels: Sequence[str]) -> NDArray[np.
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (len(labels),) or not np.isfinite(array).all():
         got = f"shape {array.shape}" if array.shape != (len(labels),) else "a value that is not finite"
-        raise InputError(name, got=got, expected=f"{len(labels)} finite numbers, one per label")
+        raise InputError(name, got=got, expected=f"{counted(len(labels), 'finite number')}, one per label")
     return array

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow._checks import check_integer, check_nonnegative, check_seed
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.exact import coalition_table
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, evaluate_empty_and_full, number_of_players
@@ -242,4 +243,4 @@ def _finite(values: ArrayLike, n_players: int) -> FloatArray:
             return array
     except (TypeError, ValueError):
         got = repr(values)
-    raise InputError("values", got=got, expected=f"{n_players} finite numbers, one per player")
+    raise InputError("values", got=got, expected=f"{counted(n_players, 'finite number')}, one per player")

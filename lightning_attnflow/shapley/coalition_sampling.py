@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import sgemm
 
 from lightning_attnflow._checks import check_integer
+from lightning_attnflow._words import counted
 from lightning_attnflow.shapley.game import Coalitions, Game, evaluate
 from lightning_attnflow.shapley.intervals import MIN_IDENTICAL_SAMPLES, is_rounding
 
@@ -107,7 +108,7 @@ def draw_strata(
         One stratum for each size 1 .. n // 2.
     """
     minimum = minimum_budget(n_players)
-    remedy = f"{n_players} players need at least {minimum}; permutation_shapley needs fewer."
+    remedy = f"The minimum for {counted(n_players, 'player')} is {minimum}; permutation_shapley needs fewer."
     budget = check_integer("budget", budget, minimum=minimum, remedy=remedy)
     quotas = _quotas(n_players, (budget - 2) // 2, share)
     balance = _balance(n_players)

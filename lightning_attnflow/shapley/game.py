@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import GameError, InputError
 
 Coalitions = NDArray[np.bool_]  # (m, n), True = the player is present
@@ -176,7 +177,7 @@ def _evaluate_block(game: Game, coalitions: Coalitions) -> Payoffs:
         raise GameError.of_coalition(
             "payoffs",
             np.flatnonzero(coalitions[0]).tolist(),
-            got=f"shape {payoffs.shape} for {len(coalitions)} coalitions, of which this is the first",
+            got=f"shape {payoffs.shape} for {counted(len(coalitions), 'coalition')}, of which this is the first",
             expected=f"shape ({len(coalitions)},)",
         )
     if not np.isfinite(payoffs).all():

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_seed
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import GameError
 from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Permutations, evaluate, not_finite, real_numbers
 from lightning_attnflow.shapley.truncation import Truncation, check_truncation
@@ -199,7 +200,8 @@ def _prefixes_by_game(
     except GameError:
         raise
     except Exception as error:
-        got = f"{type(error).__name__}: {error} for {m} permutations, the first of which is {permutations[0].tolist()}"
+        first = f"the first of which is {permutations[0].tolist()}"
+        got = f"{type(error).__name__}: {error} for {counted(m, 'permutation')}, {first}"
         raise GameError("prefix_values", got=got, expected="payoffs") from error
     values = real_numbers("prefix_values", returned)
     if values.shape != (m, n + 1):
@@ -268,8 +270,10 @@ def _checked_chunks(
         for returned in prefix_chunks(permutation, list(range(1, n))):
             chunk = real_numbers("prefix_chunks", returned)
             if chunk.ndim != 1 or size + len(chunk) > n:
-                got = f"shape {chunk.shape} after {size - 1} payoffs"
-                raise GameError("prefix_chunks", got=got, expected=f"{n - 1} payoffs in all, in chunks of shape (k,)")
+                got = f"shape {chunk.shape} after {counted(size - 1, 'payoff')}"
+                raise GameError(
+                    "prefix_chunks", got=got, expected=f"{counted(n - 1, 'payoff')} in all, in chunks of shape (k,)"
+                )
             if not np.isfinite(chunk).all():
                 step = int(np.flatnonzero(~np.isfinite(chunk))[0])
                 raise not_finite(sorted(permutation[: size + step].tolist()), chunk[step])
@@ -281,7 +285,7 @@ def _checked_chunks(
         got = f"{type(error).__name__}: {error} for permutation {permutation.tolist()}"
         raise GameError("prefix_chunks", got=got, expected="payoffs") from error
     if size < n:
-        raise GameError("prefix_chunks", got=f"{size - 1} payoffs", expected=f"{n - 1}")
+        raise GameError("prefix_chunks", got=counted(size - 1, "payoff"), expected=f"{n - 1}")
 
 
 def _generator(seed: int, index: int) -> np.random.Generator:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lightning_attnflow._checks import check_confidence, check_integer
 from lightning_attnflow._figures import value_bars
 from lightning_attnflow._results import Arrays, SavedResult, to_dataframe
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley.intervals import (
     MIN_IDENTICAL_SAMPLES,
@@ -216,7 +217,7 @@ class ShapleyResult(SavedResult):
         n = self.n_players
         names = [str(player) for player in range(n)] if labels is None else [str(label) for label in labels]
         if len(names) != n:
-            raise InputError("labels", got=f"{len(names)} labels", expected=f"{n}, one per player")
+            raise InputError("labels", got=counted(len(names), "label"), expected=f"{n}, one per player")
         check_integer("max_players", max_players)
         low, high = self.interval(confidence)
         shown = np.arange(n) if n <= max_players else np.argsort(-np.abs(self.values), kind="stable")[:max_players]
@@ -225,7 +226,7 @@ class ShapleyResult(SavedResult):
             labels=[names[player] for player in shown],
             low=low[shown],
             high=high[shown],
-            title=f"{len(shown)} of {n} players" if len(shown) < n else "",
+            title=f"{len(shown)} of {counted(n, 'player')}" if len(shown) < n else "",
             ax=ax,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.labels import encode_labels
 
@@ -34,7 +35,9 @@ def check_features(name: str, features: Any) -> NDArray[np.float64]:
     invalid = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(invalid):
         raise InputError(
-            name, got=f"NaN or infinity in {len(invalid)} rows, first in row {invalid[0]}", expected="finite numbers"
+            name,
+            got=f"NaN or infinity in {counted(len(invalid), 'row')}, first in row {invalid[0]}",
+            expected="finite numbers",
         )
     return array
 
@@ -66,7 +69,7 @@ def check_validation_features(features: Any, n_features: int) -> NDArray[np.floa
     if validation.shape[1] != n_features:
         raise InputError(
             "validation_features",
-            got=f"{validation.shape[1]} features",
+            got=counted(validation.shape[1], "feature"),
             expected=f"{n_features}, as in the training set",
             remedy="Encode both sets with the same model.",
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightning_attnflow._figures import NEUTRAL, OPPOSES, SUPPORTS, new_axes
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def data_map(dynamics: TrainingDynamics, *, ax: Axes | None, title: str) -> Axes
     ax.set(
         xlabel="variability: standard deviation of the probability of the given label over the epochs",
         ylabel="confidence: mean probability of the given label",
-        title=f"{title}: {len(dynamics):,} examples, {dynamics.n_epochs} epochs",
+        title=f"{title}: {counted(len(dynamics), 'example', ',')}, {counted(dynamics.n_epochs, 'epoch')}",
         ylim=(-0.03, 1.03),
     )
     ax.set_xlim(left=-0.005)

@@ -17,6 +17,7 @@ from lightning_attnflow._files import replaced
 from lightning_attnflow._optional import require
 from lightning_attnflow._progress import progress_bar
 from lightning_attnflow._state import eval_mode
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.limits import length_limit, position_limit
 from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.errors import InputError
@@ -86,8 +87,9 @@ def encode_texts(
         more = "" if limit == max_length else f"raise max_length{f', up to {limit}' if limit else ''}, "
         raise InputError(
             "texts",
-            got=f"{len(too_long)} longer than max_length, up to {max(lengths)} tokens (text {int(np.argmax(lengths))})",
-            expected=f"at most {max_length} tokens",
+            got=f"{len(too_long)} longer than max_length, up to {counted(max(lengths), 'token')} "
+            f"(text {int(np.argmax(lengths))})",
+            expected=f"at most {counted(max_length, 'token')}",
             remedy=f"Pass truncate=True to cut them, {more}or shorten these texts.",
         )
     lengths = [min(length, max_length) for length in lengths]

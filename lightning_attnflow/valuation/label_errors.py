@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_seed
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.data import check_features, check_validation
 from lightning_attnflow.valuation.label_errors_result import LabelErrors, is_unknown
@@ -123,7 +124,7 @@ def _noise_remarks(noise: LabelNoise, given: NDArray[np.int64], classes: Sequenc
     largest = np.argsort(-noise.by_class, kind="stable")[:_REPORTED_CLASSES]
     sizes = np.bincount(given, minlength=len(classes))
     shares = ", ".join(
-        f"{noise.by_class[index]:.1%} of {classes[index]} ({sizes[index]} example{'s' if sizes[index] > 1 else ''})"
+        f"{noise.by_class[index]:.1%} of {classes[index]} ({counted(int(sizes[index]), 'example')})"
         for index in largest
     )
     remarks = [f"by given label {'unknown' if is_unknown(noise.interval) else shares}"]

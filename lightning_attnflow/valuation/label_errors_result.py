@@ -18,6 +18,7 @@ from lightning_attnflow._figures import OPPOSES, new_axes
 from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._markdown import markdown_text
 from lightning_attnflow._results import SavedResult, to_dataframe
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.page import DESCRIPTIONS, Column, page
 from lightning_attnflow.valuation.ranking_display import rich_lines
@@ -152,7 +153,7 @@ class LabelErrors(SavedResult):
         Raises:
             MissingDependencyError: rich is not installed.
         """
-        return rich_lines(f"{min(k, len(self))} most suspicious labels", self.to_rows(k))
+        return rich_lines(counted(min(k, len(self)), "most suspicious label"), self.to_rows(k))
 
     def markdown(self, k: int = 10) -> str:
         """Return a Markdown table of the k most suspicious examples, for experiment loggers.
@@ -201,7 +202,7 @@ class LabelErrors(SavedResult):
 
         The share is called unknown if its 95% interval is wider than 40 percentage points.
         """
-        parts = [f"{len(self)} examples"]
+        parts = [counted(len(self), "example")]
         if not np.isnan(self.share):
             low, high = self.share_interval
             interval = f"95% interval {low:.1%} to {high:.1%}, not counting wrong labels of unclear examples"

@@ -76,7 +76,9 @@ def encode_labels(
     index = {value: place for place, value in enumerate(classes)}
     unknown = [value for value in dict.fromkeys(values) if value not in index]
     if unknown:
-        raise InputError(name, got=f"{unknown[0]!r}", expected=f"one of the classes {_shown(classes)} of the labels")
+        raise InputError(
+            name, got=f"{unknown[0]!r}", expected=f"one of the classes {shown_classes(classes)} of the labels"
+        )
     return np.array([index[value] for value in values], dtype=np.int64), tuple(classes)
 
 
@@ -87,5 +89,6 @@ def _is_missing(value: object) -> bool:
     return isinstance(value, float) and value != value
 
 
-def _shown(classes: Sequence[Any]) -> str:
+def shown_classes(classes: Sequence[Any]) -> str:
+    """The first ten classes, for error messages."""
     return ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")

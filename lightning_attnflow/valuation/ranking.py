@@ -18,6 +18,7 @@ from lightning_attnflow._figures import value_bars
 from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._optional import require
 from lightning_attnflow._results import Arrays, SavedResult, to_dataframe
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.page import DESCRIPTIONS, Column, page
 from lightning_attnflow.valuation.ranking_display import SIGNS, rich_lines
@@ -278,9 +279,11 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         suspicious = [row._asdict() for row in self.suspicious]
         if len(self) <= 2 * k:
             return group(rich_lines("All rows, most suspicious first", suspicious))
-        by = "values" if any(row.score is None for row in self.rows) else "label-error scores"
+        by = "value" if any(row.score is None for row in self.rows) else "label-error score"
         highest = [row._asdict() for row in self.rows[:k]]
-        return group(rich_lines(f"{k} lowest {by}", suspicious[:k]), rich_lines(f"{k} highest values", highest))
+        return group(
+            rich_lines(counted(k, f"lowest {by}"), suspicious[:k]), rich_lines(counted(k, "highest value"), highest)
+        )
 
     def _known(self) -> list[str]:
         """The columns with content."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_attnflow._checks import check_path
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.sentences import LabelledTexts
 
@@ -80,16 +81,16 @@ def read_sentences(path: str | Path, text_column: str = "text", label_column: st
     if long:
         notes.insert(0, f"{len(long)} of them with line breaks (first: row {long[0].number}, {long[0].place})")
     n_empty = rows[-1].number - len(rows) - (path.suffix.lower() == ".csv") if rows else 0
-    notes += [f"{n_empty} empty lines skipped"] if n_empty else []
+    notes += [f"{counted(n_empty, 'empty line')} skipped"] if n_empty else []
     sentences = LabelledTexts.of(texts, labels, rows=[row.number for row in rows])
     if len(sentences.classes) < 2:
         raise InputError(
             f"labels in {path}, column {label_column!r}",
-            got=f"{len(sentences)} rows with the classes {list(sentences.classes)}",
+            got=f"{counted(len(sentences), 'row')} with the classes {list(sentences.classes)}",
             expected="sentences of at least two classes",
             remedy="Check the label column, or add rows." if len(sentences) else None,
         )
-    return replace(sentences, notes=(f"{len(rows)} rows read", *notes))
+    return replace(sentences, notes=(f"{counted(len(rows), 'row')} read", *notes))
 
 
 def _cell(row: _Row, column: str) -> str:
@@ -136,14 +137,14 @@ def _check_joined_rows(rows: Sequence[_Row], label_column: str) -> None:
         if all(are_rows):
             raise InputError(
                 row.place,
-                got=f"a quotation mark that joins {len(row.lines)} rows into one",
+                got=f"a quotation mark that joins {counted(len(row.lines), 'row')} into one",
                 expected="a quoted field that ends in its own row",
                 remedy=f"{remedy}these lines can be read from a JSONL file.",
             )
         if any(are_rows[1:-1]):
             warnings.warn(
-                f"{row.place}: a quoted text of {len(row.lines)} lines, {sum(are_rows[1:-1])} of which could be rows; "
-                "if they are, close the quotation mark",
+                f"{row.place}: a quoted text of {counted(len(row.lines), 'line')}, {sum(are_rows[1:-1])} of which "
+                "could be rows; if they are, close the quotation mark",
                 stacklevel=3,
             )
 
@@ -179,7 +180,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[_Row]:
         if len(cells) != len(header):
             raise InputError(
                 place,
-                got=f"{len(cells)} cells",
+                got=counted(len(cells), "cell"),
                 expected=f"{len(header)}, as in the header {header}",
                 remedy="Enclose texts that contain the delimiter or a line break in quotation marks.",
             )

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from lightning_attnflow._progress import ProgressBar
+from lightning_attnflow._words import counted
 from lightning_attnflow.shapley import Game, PermutationEstimate, Stop
 
 _LONG_RUN_SECONDS = 60.0  # longer runs of utilities that train one model at a time are announced by a warning
@@ -120,13 +121,13 @@ def runtime_text(
         >>> runtime_text(0.0002, 600, n_samples=500, permutations_per_sample=2, n_jobs=1)
         'One evaluation takes 0.2 ms, one sample (2 permutations) 120.0 ms, at most 500 samples with 1 worker 60.0 s.'
     """
-    workers = "1 worker" if n_jobs == 1 else f"{n_jobs} workers"
-    permutations = "1 permutation" if permutations_per_sample == 1 else f"{permutations_per_sample} permutations"
+    workers = counted(n_jobs, "worker")
+    permutations = counted(permutations_per_sample, "permutation")
     text = f"One evaluation takes {duration(seconds)}, one sample ({permutations}) {duration(seconds * n_evaluations)}"
     if math.isinf(n_samples):
         return f"{text}; the number of samples is not limited."
     total = duration(n_samples * seconds * n_evaluations / max(1, n_jobs))
-    return f"{text}, at most {n_samples:.0f} samples with {workers} {total}."
+    return f"{text}, at most {counted(round(n_samples), 'sample')} with {workers} {total}."
 
 
 def decided_signs(estimate: PermutationEstimate) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lightning_attnflow._checks import check_items, check_text
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.labels import shown_classes
 
 
 @dataclass(frozen=True)
@@ -139,14 +141,14 @@ def split_sentences(
     if len(train) < train_size or len(validation) < validation_size:
         raise InputError(
             "train_size, validation_size",
-            got=f"{train_size} and {validation_size}, which {len(distinct)} rows cannot fill",
+            got=f"{train_size} and {validation_size}, which {counted(len(distinct), 'row')} cannot fill",
             expected="sizes that keep rows with equal texts and different labels together",
         )
     for name, part in (("train_size", train), ("validation_size", validation)):
         if len(set(part.labels)) < 2:
             raise InputError(
                 name,
-                got=f"{len(part)} sentences of one class only",
+                got=f"{counted(len(part), 'sentence')} of one class only",
                 expected="sentences of at least two classes in each part",
                 remedy=f"Raise {name} or pass another seed.",
             )
@@ -182,9 +184,21 @@ def describe_duplicates(sentences: LabelledTexts) -> str:
     ):
         if found:
             first = ", ".join(map(str, found[:5])) + (" ..." if len(found) > 5 else "")
-            plural = "s" if len(found) > 1 else ""
-            parts.append(f"{len(found)} {name}{plural} {state} (row{plural} {first})")
+            parts.append(f"{counted(len(found), name)} {state} ({'row' if len(found) == 1 else 'rows'} {first})")
     return "; ".join(parts)
+
+
+def check_classes(name: str, sentences: LabelledTexts, classes: Sequence[str]) -> None:
+    """Raise, with the row in the user's file, if a label is none of the classes of the training set."""
+    unknown = [
+        (row, label) for row, label in zip(sentences.rows, sentences.class_names(), strict=True) if label not in classes
+    ]
+    if unknown:
+        row, label = unknown[0]
+        more = f", and {counted(len(unknown) - 1, 'more unknown label')}" if len(unknown) > 1 else ""
+        raise InputError(
+            f"{name}, row {row}", got=f"label {label!r}{more}", expected=f"one of the classes {shown_classes(classes)}"
+        )
 
 
 def normalised_text(text: str) -> str:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checkpoints import default_encoder, load_encoder
 from lightning_attnflow._checks import check_bool
+from lightning_attnflow._words import counted
 from lightning_attnflow.attention.transformer import find_transformer
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.features import encode_texts, length_of_inputs, token_lengths
 from lightning_attnflow.valuation.label_errors import find_label_errors
 from lightning_attnflow.valuation.label_errors_result import LabelErrors
-from lightning_attnflow.valuation.sentences import LabelledTexts, distinct_texts
+from lightning_attnflow.valuation.sentences import LabelledTexts, check_classes, distinct_texts
 
 _MAX_TOKENS = 512  # of an encoder that states no limit
 
@@ -59,10 +60,12 @@ def find_text_label_errors(
         ('a great film', 'pos')
     """
     distinct = train.select(distinct_texts(train))
+    if validation is not None:
+        check_classes("validation", validation, distinct.classes)
     parts = {"train": distinct, "validation": validation}
     features, n_cut = encode_parts(parts, encoder=encoder, tokenizer=tokenizer, cache_dir=cache_dir, truncate=truncate)
     if n_cut:
-        warnings.warn(f"{n_cut} texts cut to the length that the encoder allows", stacklevel=2)
+        warnings.warn(f"{counted(n_cut, 'text')} cut to the length that the encoder allows", stacklevel=2)
     return find_label_errors(
         features["train"],
         distinct.class_names(),
@@ -104,9 +107,9 @@ def _n_too_long(name: str, part: LabelledTexts, tokenizer: Any, max_length: int,
     if rows and not truncate:
         raise InputError(
             f"texts of {name}",
-            got=f"{len(rows)} with more than {max_length} tokens, up to {max(lengths)}, in row"
+            got=f"{len(rows)} with more than {counted(max_length, 'token')}, up to {max(lengths)}, in row"
             f"{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:5]))}{' ...' if len(rows) > 5 else ''}",
-            expected=f"at most {max_length} tokens, the limit of the encoder",
+            expected=f"at most {counted(max_length, 'token')}, the limit of the encoder",
             remedy="Cut them with truncate=True (--truncate), or shorten them.",
         )
     return len(rows)

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._files import replaced
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import MaxPermutations, SignDecided
 from lightning_attnflow.valuation.data_shapley import DataShapley
@@ -152,9 +153,9 @@ def rank_texts(
     )
     name = {"log_loss": "negative log loss"}.get(metric, metric) if isinstance(metric, str) else "metric"
     summary = (
-        f"{name} {result.v_full:.4f} with all {len(train)} sentences, {result.v_empty:.4f} without any; "
-        f"{result.n_permutations} permutations, {result.n_evaluations} trainings"
-        + (f"; {n_cut} texts cut to the length that the encoder allows" if n_cut else "")
+        f"{name} {result.v_full:.4f} with all {counted(len(train), 'sentence')}, {result.v_empty:.4f} without any; "
+        f"{counted(result.n_permutations, 'permutation')}, {counted(result.n_evaluations, 'training')}"
+        + (f"; {counted(n_cut, 'text')} cut to the length that the encoder allows" if n_cut else "")
     )
     paths: list[Path] = []
     if folder is not None:
@@ -165,7 +166,7 @@ def rank_texts(
             )
             curve = RemovalCurve.of(game, result.values, seed=seed)
             paths.append(folder / "removal_curve.png")
-            axes = curve.plot(score=f"accuracy on {len(test)} other sentences")
+            axes = curve.plot(score=f"accuracy on {counted(len(test), 'other sentence')}")
             with replaced(paths[-1]) as partial:
                 axes.figure.savefig(partial, dpi=150)  # type: ignore[union-attr]
         paths += [Path(ledger)] if ledger is not None else []

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._results import SavedResult
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.data_map import data_map
 from lightning_attnflow.valuation.label_errors_result import LabelErrors
@@ -183,11 +184,14 @@ class TrainingDynamics(SavedResult):
         }
         known = {name: values for name, values in components.items() if not np.isnan(values).all()}
         has_classes = bool((self.labels >= 0).any())
-        notes = [f"{self.n_epochs} epochs"]
+        notes = [counted(self.n_epochs, "epoch")]
         if (self.occurrences > 1).any():
-            notes.append(f"{int((self.occurrences > 1).sum())} examples occur more than once and were averaged")
+            n_repeated = int((self.occurrences > 1).sum())
+            notes.append(f"{counted(n_repeated, 'example')} with several occurrences averaged")
         if self.conflicting.any():
-            notes.append(f"{int(self.conflicting.sum())} examples have an input that also occurs with another label")
+            notes.append(
+                f"{counted(int(self.conflicting.sum()), 'example')} whose input also occurs with another label"
+            )
         return LabelErrors(
             self.scores,
             score_name="negative mean loss" if np.isnan(self.margin).all() else "mean margin",

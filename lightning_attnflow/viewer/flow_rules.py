@@ -10,6 +10,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.viewer.record import Record
 from lightning_attnflow.viewer.verdict import (
     Sentences,
@@ -48,8 +49,8 @@ def padding(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
         n_pads, n_tokens = sum(pads for pads, _, _ in found), sum(n for _, n, _ in found)
         yield Verdict(
             "padding",
-            f"Padding is not masked: {n_pads} of {n_tokens} tokens that the model attends to are padding, in "
-            f"{len(found)} sentences. Pass the attention mask of the tokenizer to the model.",
+            f"Padding is not masked: {n_pads} of {counted(n_tokens, 'token')} that the model attends to are padding, "
+            f"in {counted(len(found), 'sentence')}. Pass the attention mask of the tokenizer to the model.",
             "Rule: the attention mask that the model gets includes padding tokens.",
             sentence=max(found)[2],
         )
@@ -100,8 +101,8 @@ def special(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
                 "special_token",
                 f"{word} alone carries {mean[layers].min():.0%} or more of the flow in "
                 f"{layer_list((layers + 1).tolist())}.",
-                f"Rule: at least {SPECIAL_SHARE:.0%}, averaged over {len(rows)} sentences, in half of the layers below "
-                "the last one.",
+                f"Rule: at least {SPECIAL_SHARE:.0%}, averaged over {counted(len(rows), 'sentence')}, in half of the "
+                "layers below the last one.",
             )
 
 
@@ -136,11 +137,11 @@ def dominating(sentences: Sentences, steps: dict[int, Record], step: int) -> Ite
         if p_value <= LEVEL:
             yield Verdict(
                 "one_word",
-                f"“{short(word)}” alone carries the prediction {name} in all {len(found)} long sentences that contain "
-                "it. It may be an artefact of the data.",
+                f"“{short(word)}” alone carries the prediction {name} in all "
+                f"{len(found)} long sentences that contain it. It may be an artefact of the data.",
                 f"Rule: at least {LEADING_SHARE:.0%} of the flow in every sentence of {LONG_SENTENCE} words or more "
                 f"that contains the word, all predicted as one class (Fisher's exact test against all "
-                f"{len(predicted)} sentences at level {LEVEL}). Found: "
+                f"{counted(len(predicted), 'sentence')} at level {LEVEL}). Found: "
                 f"{', '.join(f'{share:.0%}' for share in found)}; p = {p_value:.4f}.",
                 sentence=shown[word],
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import fdtri, ndtr, stdtrit
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.viewer.record import Record
 from lightning_attnflow.viewer.verdict import Sentences, Verdict, classes_of, short
 
@@ -44,9 +45,9 @@ def collapsed(sentences: Sentences, steps: dict[int, Record], step: int) -> Iter
     yield Verdict(
         "collapsed",
         f"The model predicts the same for every sentence: {prediction['class']} with {prediction['probability']:.0%}.",
-        f"Rule: the log odds of {len(now)} sentences differ by less than {SAME_LOG_ODDS}, and by less than at the "
-        f"start (F test of the variances at level {LEVEL}) or, if the labels are not predicted better than by chance, "
-        f"in {LASTING} validations in a row. Found: {np.ptp(now):.1e}, {np.ptp(start):.1e} at the start; "
+        f"Rule: the log odds of {counted(len(now), 'sentence')} differ by less than {SAME_LOG_ODDS}, and by less than "
+        f"at the start (F test of the variances at level {LEVEL}) or, if the labels are not predicted better than by "
+        f"chance, in {LASTING} validations in a row. Found: {np.ptp(now):.1e}, {np.ptp(start):.1e} at the start; "
         + _agreement_text(z, n_labels),
         "warning" if has_fallen or n_labels >= FEWEST_LABELS else "note",
         "Training has collapsed; a common cause is a learning rate that is too high."
@@ -72,11 +73,11 @@ def near_chance(sentences: Sentences, steps: dict[int, Record], step: int) -> It
     yield Verdict(
         "near_chance",
         f"The predictions are still near chance after {progress:.0%} of the training: {mean:.0%} on average for "
-        f"{n_classes} classes.",
-        f"Rule: the mean probability of the predicted class in {len(sentences)} sentences, extrapolated to the end of "
-        f"the training, is below {limit:.3f} ({CONFIDENCE:.0%} t bound) in two validations in a row, and the labels "
-        f"are not predicted better than by chance (permutation test at level {1 - CONFIDENCE:.2f}). Found: at most "
-        f"{bound:.3f}, and {bounds[0][1]:.3f} before; {_agreement_text(z, n_labels)}",
+        f"{counted(n_classes, 'class')}.",
+        f"Rule: the mean probability of the predicted class in {counted(len(sentences), 'sentence')}, extrapolated to "
+        f"the end of the training, is below {limit:.3f} ({CONFIDENCE:.0%} t bound) in two validations in a row, and "
+        f"the labels are not predicted better than by chance (permutation test at level {1 - CONFIDENCE:.2f}). Found: "
+        f"at most {bound:.3f}, and {bounds[0][1]:.3f} before; {_agreement_text(z, n_labels)}",
         "warning" if n_labels >= FEWEST_LABELS else "note",
         "Common causes are labels that do not belong to the sentences, a learning rate that is too low, and "
         "too few steps.",
@@ -95,7 +96,7 @@ def _log_odds(sentences: Sentences, step: int) -> list[float]:
 
 
 def _agreement_text(z: float, n_labels: int) -> str:
-    return f"z = {round(z, 2) + 0.0:.2f} for the labels of {n_labels} sentences."  # no -0.00
+    return f"z = {round(z, 2) + 0.0:.2f} for the labels of {counted(n_labels, 'sentence')}."  # no -0.00
 
 
 def _agreement_with_labels(sentences: Sentences, step: int) -> tuple[float, int]:
@@ -150,7 +151,7 @@ def unchanged(sentences: Sentences, steps: dict[int, Record], step: int) -> Iter
             "unchanged",
             "Nothing has changed since the start: neither the predictions nor the flow.",
             f"Rule: no sentence drifted and no probability changed by more than {UNCHANGED}. Found: at most "
-            f"{max(drifts):.1e} and {max(changes):.1e} in {len(drifts)} sentences.",
+            f"{max(drifts):.1e} and {max(changes):.1e} in {counted(len(drifts), 'sentence')}.",
         )
 
 

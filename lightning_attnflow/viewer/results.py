@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.viewer.record import FlowPart, Prediction, sentence_record
 from lightning_attnflow.viewer.run_log import RunLog
@@ -34,7 +35,9 @@ def conductance_part(flow: ConductanceFlow, target: str | None = None) -> FlowPa
 def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = None) -> RunLog:
     """Return the record of one conductance flow; the explained class stands for the prediction."""
     if class_names is not None and not (isinstance(flow.target, int) and flow.target < len(class_names)):
-        raise InputError("class_names", got=f"{len(class_names)} names", expected=f"a name of class {flow.target}")
+        raise InputError(
+            "class_names", got=counted(len(class_names), "name"), expected=f"a name of class {flow.target}"
+        )
     target = str(class_names[flow.target]) if class_names is not None and isinstance(flow.target, int) else _named(flow)
     probability = flow.target_probability
     return _log(

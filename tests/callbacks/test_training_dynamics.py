@@ -125,8 +125,8 @@ def test_duplicates_are_averaged_and_conflicting_labels_are_reported(tmp_path: P
     assert sorted(result.occurrences.tolist()) == [1, 1, 1, 1, 2]
     assert result.conflicting.sum() == 2
     assert len({result.texts[i] for i in np.flatnonzero(result.conflicting)}) == 1
-    assert "1 examples occur more than once" in result.label_errors().summary()
-    assert "2 examples have an input that also occurs with another label" in result.label_errors().summary()
+    assert "1 example with several occurrences averaged" in result.label_errors().summary()
+    assert "2 examples whose input also occurs with another label" in result.label_errors().summary()
 
 
 @pytest.mark.filterwarnings(
@@ -299,7 +299,7 @@ def test_examples_with_the_same_index_are_averaged_and_reported(tmp_path: Path) 
     assert sorted(zip(watching.result.keys, watching.result.occurrences.tolist(), strict=True)) == [
         (7, 2), (8, 1), (9, 1),
     ]  # fmt: skip
-    assert "1 examples occur more than once" in watching.result.label_errors().summary()
+    assert "1 example with several occurrences averaged" in watching.result.label_errors().summary()
 
 
 def test_nan_logits_are_reported(tmp_path: Path) -> None:

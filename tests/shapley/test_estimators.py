@@ -185,7 +185,7 @@ def test_estimates_of_many_players_are_centred_and_within_their_intervals() -> N
 @pytest.mark.parametrize("method", [stratified_shapley, kernel_shap])
 @pytest.mark.parametrize("budget", [0, 21, 100.0, True])
 def test_a_budget_below_the_minimum_is_an_error(method, budget: object) -> None:
-    with pytest.raises(InputError, match="10 players need at least 22"):
+    with pytest.raises(InputError, match="The minimum for 10 players is 22"):
         method(games.OF_TEN_OR_SO["airport"][0], budget=budget)
     assert method(games.OF_TEN_OR_SO["airport"][0], budget=22).n_evaluations == 22
 

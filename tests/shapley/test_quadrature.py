@@ -143,7 +143,7 @@ def test_shapley_uses_stratified_sampling_for_large_budgets_and_many_players(
 
 def test_budgets_and_players_out_of_range_are_errors() -> None:
     game = games.OF_TEN_OR_SO["airport"][0]
-    with pytest.raises(InputError, match="10 players need at least 22"):
+    with pytest.raises(InputError, match="The minimum for 10 players is 22"):
         quadrature_shapley(game, budget=21)
     assert quadrature_shapley(game, budget=minimum_budget(10)).n_evaluations == 22
     large = FunctionGame(lambda c: c.sum(axis=1) * 1.0, 40)

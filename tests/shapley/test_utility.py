@@ -109,7 +109,7 @@ def test_audited_permutations_are_evaluated_to_the_end(game_class) -> None:
     ("chunks", "problem"),
     [
         ([[1.0, np.nan]], r"payoff \(coalition \(1, 2\)\): got nan"),
-        ([[1.0]], r"prefix_chunks: got 1 payoffs; expected 3"),
+        ([[1.0]], r"prefix_chunks: got 1 payoff; expected 3"),
         ([[1.0, 2.0], [3.0, 4.0]], r"prefix_chunks: got shape \(2,\) after 2 payoffs; expected 3 payoffs in all"),
         ([[[1.0]]], r"prefix_chunks: got shape \(1, 1\)"),
         ([1 + 1j], "complex numbers"),

@@ -180,7 +180,7 @@ WITH_NAN[4, 2] = np.nan
         ),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"class_weight": {0: 2.0}}, r"class_weight: got weights of \[0\]"),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"prefixes": "fast"}, "prefixes: got 'fast'"),
-        ((WITH_NAN, LABELS, HELD_OUT, TRUTH), {}, "NaN or infinity in 1 rows, first in row 4"),
+        ((WITH_NAN, LABELS, HELD_OUT, TRUTH), {}, "NaN or infinity in 1 row, first in row 4"),
         ((FEATURES, LABELS, HELD_OUT[:, :3], TRUTH), {}, "got 3 features; expected 8"),
         ((np.ones((6, 2)), LABELS, np.ones((6, 2)), TRUTH), {}, "the same row for every example"),
         ((FEATURES, LABELS, HELD_OUT, TRUTH), {"metric": "gini"}, "metric: got 'gini'"),

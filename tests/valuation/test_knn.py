@@ -47,7 +47,7 @@ def test_invalid_arguments_raise_input_errors() -> None:
     good = ([[0.0], [1.0]], [0, 1], [[0.0], [1.0]], [0, 1])
     with pytest.raises(InputError, match="k: got 0"):
         knn_shapley(*good, k=0)
-    with pytest.raises(InputError, match="got 1 features; expected 2"):
+    with pytest.raises(InputError, match="got 1 feature; expected 2"):
         knn_shapley([[0.0, 0.0], [1.0, 1.0]], *good[1:])
     with pytest.raises(InputError, match="n > 0 and d > 0"):
         knn_shapley([], [], *good[2:])

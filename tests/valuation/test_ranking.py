@@ -92,8 +92,8 @@ def test_the_table_shows_the_highest_and_lowest_values() -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(ranking().table(1))
     printed = console.file.getvalue()
-    assert "1 highest values" in printed
-    assert "1 lowest values" in printed
+    assert "1 highest value " in printed
+    assert "1 lowest value " in printed
     assert "[bold]no markup[/bold]" in printed
     assert "fine" not in printed
     console.print(ranking().table())

@@ -162,7 +162,7 @@ def test_rows_with_line_breaks_are_counted_and_suspicious_ones_named(tmp_path: P
     assert sentences.notes == (
         "3 rows read",
         f"2 of them with line breaks (first: row 2, {place}:2)",
-        "1 empty lines skipped",
+        "1 empty line skipped",
     )
     (tmp_path / "b.csv").write_text('text,label\nx,0\n"good\nbad,0\nfilm",1\n')
     with pytest.warns(UserWarning, match=r"b\.csv:3: a quoted text of 3 lines, 1 of which could be rows"):

@@ -52,7 +52,9 @@ def test_an_encoder_needs_a_tokenizer_and_validation_the_same_classes() -> None:
     with pytest.raises(InputError, match="tokenizer: got None"):
         find_text_label_errors(sentences(), encoder=models.bert())
     other = LabelledTexts.of(["a film", "a movie"], ["liked", "unknown"])
-    with pytest.raises(InputError, match="validation_labels: got 'unknown'"):
+    with pytest.raises(
+        InputError, match="validation, row 2: got label 'unknown'; expected one of the classes 'disliked', 'liked'"
+    ):
         find_text_label_errors(sentences(), other, encoder=models.bert(), tokenizer=models.tokenizer())
 
 

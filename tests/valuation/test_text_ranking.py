@@ -116,7 +116,7 @@ def test_a_text_that_is_too_long_is_named_by_its_row_and_cut_on_request(parts, e
     with pytest.raises(InputError, match=message):
         rank_texts(long, validation, **encoder)
     ranked = rank_texts(long, validation, **encoder, permutations=4, truncate=True)
-    assert ranked.summary.endswith("1 texts cut to the length that the encoder allows")
+    assert ranked.summary.endswith("1 text cut to the length that the encoder allows")
     shortened = LabelledTexts((*texts[:2], "good " * 38, *texts[3:]), train.labels, train.classes, train.rows)
     expected = rank_texts(shortened, validation, **encoder, permutations=4)
     np.testing.assert_allclose(ranked.result.values, expected.result.values)

@@ -61,7 +61,7 @@ def test_values_of_a_conductance_flow(tmp_path) -> None:
 
 
 def test_class_names_must_include_the_explained_class(tmp_path) -> None:
-    with pytest.raises(InputError, match="got 1 names; expected a name of class 1"):
+    with pytest.raises(InputError, match="got 1 name; expected a name of class 1"):
         conductance().to_html(tmp_path / "x.html", class_names=["negative"])
 
 

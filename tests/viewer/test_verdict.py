@@ -114,7 +114,7 @@ def test_uniform_attention_and_its_first_step() -> None:
 
 def test_unchanged() -> None:
     calm = [record(0, drift=0.0), record(10, drift=5e-4)]
-    assert "5.0e-04 and 0.0e+00 in 1 sentences" in found(*calm)["unchanged"].rule
+    assert "5.0e-04 and 0.0e+00 in 1 sentence." in found(*calm)["unchanged"].rule
     assert "unchanged" not in found(record(0, drift=0.0), record(10, drift=0.01))
     assert "unchanged" not in found(record(0, positive=0.7, drift=0.0), record(10, positive=0.72, drift=0.0))
 

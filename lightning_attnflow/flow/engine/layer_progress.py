@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lightning_attnflow._progress import progress_bar
+from lightning_attnflow._words import counted
 from lightning_attnflow.flow.solvers.jit import last_compilation
 
 WARN_SECONDS = 30.0  # a computation that takes longer, without compilation, is worth interrupting
@@ -40,7 +41,7 @@ def slow_message(elapsed: float, n_done: int, n_layers: int) -> str:
     """Return what to expect after ``elapsed`` seconds, and how to take less time."""
     rest = f"about {elapsed * (n_layers - n_done) / n_done:.0f} s" if n_done else "an unknown time"
     return (
-        f"Shapley values of attention flow: {n_done} of {n_layers} layers after {elapsed:.0f} s; at this rate the "
-        f"others take {rest}. Twice the tolerance= takes about a quarter of the time; layers= restricts the layers; "
-        "method='pairwise' computes v({i}) without sampling."
+        f"Shapley values of attention flow: {n_done} of {counted(n_layers, 'layer')} after {elapsed:.0f} s; at this "
+        f"rate the others take {rest}. Twice the tolerance= takes about a quarter of the time; layers= restricts the "
+        "layers; method='pairwise' computes v({i}) without sampling."
     )
