@@ -74,6 +74,9 @@ def attention_flow(
 ) -> AttentionFlow | list[AttentionFlow]:
     """Return the attention flow of every position, or group of positions, in every layer.
 
+    The "native" solver shares the work among as many threads as torch uses, ``torch.get_num_threads()``, at most one
+    for each core. The result does not depend on their number.
+
     Args:
         network: the attention network of one sentence, or a sequence of networks of any lengths.
         method: "shapley": the Shapley value of the flow game of each layer, which is unique, efficient, and itself a

@@ -14,6 +14,7 @@ import numpy as np
 import lightning_attnflow
 from lightning_attnflow._checks import check_bool, check_integer, check_seed, is_number
 from lightning_attnflow._progress import progress_bar
+from lightning_attnflow._threads import thread_limit
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game, GroupedGame, MaxPermutations, Stop, Truncation
 from lightning_attnflow.shapley.game import Bounds, evaluate_empty_and_full, marginal_bounds
@@ -22,7 +23,7 @@ from lightning_attnflow.valuation.result import DataShapleyEstimate, DataShapley
 from lightning_attnflow.valuation.runtime_estimate import RunProgress, total_permutations
 from lightning_attnflow.valuation.sampling import SampleSettings
 from lightning_attnflow.valuation.work_queue import WorkQueue
-from lightning_attnflow.valuation.workers import check_workers, sample_source, thread_limit, torch_threads
+from lightning_attnflow.valuation.workers import check_workers, sample_source, torch_threads
 
 if TYPE_CHECKING:
     from lightning_attnflow.valuation.label_errors_result import LabelErrors

@@ -17,6 +17,7 @@ from typing import Any
 
 from lightning_attnflow._checks import check_choice, is_integer
 from lightning_attnflow._optional import require
+from lightning_attnflow._threads import n_cores
 from lightning_attnflow.errors import AttnFlowError, GameError, InputError
 from lightning_attnflow.shapley import Game
 from lightning_attnflow.valuation.sampling import PermutationSample, SampleSettings, evaluate_sample
@@ -40,7 +41,7 @@ def check_workers(n_jobs: object, backend: str) -> int:
         _require(backend)
     if backend == "ray":
         return n_jobs
-    cores = _cores()
+    cores = n_cores()
     if n_jobs > cores:
         warnings.warn(
             f"n_jobs: got {n_jobs}, but this machine has {cores} cores; {cores} workers are used.", stacklevel=3
@@ -221,16 +222,6 @@ def torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def thread_limit() -> int:
-    """Current number of torch threads, or the number of cores if torch is not imported."""
-    torch = sys.modules.get("torch")
-    return _cores() if torch is None else int(torch.get_num_threads())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _require(backend: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -333,6 +334,7 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Monk
     flows = []
     for n_threads in (1, 4):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=n_threads: range(n), raising=False)
+        monkeypatch.setattr("torch.get_num_threads", lambda n=n_threads: n)
         flows.append(attention_flow(network, tolerance=2e-2, absolute=True))
     assert flows[0].n_permutations.any()
     for name in ("values", "stderr", "low", "high", "lower", "upper"):
@@ -341,6 +343,23 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Monk
     np.testing.assert_allclose(
         flows[1].upper[1], single(np.eye(MIN_SHARED_POSITIONS, dtype=bool)), rtol=0, atol=ROUNDING
     )
+
+
+@pytest.mark.parametrize(("cores", "torch_threads", "expected"), [(8, 3, 3), (2, 8, 2), (8, 1, 1)])
+def test_a_batch_uses_the_threads_of_torch(
+    monkeypatch: pytest.MonkeyPatch, cores: int, torch_threads: int, expected: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr("torch.get_num_threads", lambda: torch_threads)
+    started: list[int] = []
+
+    def threads(number: int) -> Threads:
+        started.append(number)
+        return Threads(number)
+
+    monkeypatch.setattr(import_module("lightning_attnflow.flow.engine.run"), "Threads", threads)
+    attention_flow([AttentionNetwork(stochastic(3, 6, seed=n), readout_vector("mean", 6, 0)) for n in range(8)])
+    assert started == [expected]
 
 
 def test_nested_calls_do_not_deadlock() -> None:

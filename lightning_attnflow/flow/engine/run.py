@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lightning_attnflow._threads import n_cores, thread_limit
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.flow.engine.layer import (
     Bools,
@@ -23,7 +24,7 @@ from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION, LayerBounds
 from lightning_attnflow.flow.engine.layer_progress import layer_progress
 from lightning_attnflow.flow.engine.shapley import shapley_values
 from lightning_attnflow.flow.engine.solve import Ints, ResidualNetworks
-from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads, n_cores
+from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads
 from lightning_attnflow.flow.integers import IntegerNetwork, quantise, scale_of
 from lightning_attnflow.flow.layer import LayerFlow, Tolerance, exact_flow
 from lightning_attnflow.flow.solvers.dinic import edges_of
@@ -49,7 +50,8 @@ def run(
         seed: of the sampled permutations; the result does not depend on the number of threads.
     """
     shared = any(network.n_positions >= MIN_SHARED_POSITIONS for network in networks)
-    n_threads = n_cores() if shared else min(n_cores(), len(networks))
+    available = min(n_cores(), thread_limit())
+    n_threads = available if shared else min(available, len(networks))
     n_layers, done = sum(map(len, layers)), list[int]()
     with (
         Threads(max(1, n_threads)) as threads,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -18,11 +17,6 @@ Result = TypeVar("Result")
 _POLL_SECONDS = 0.2
 MIN_SHARED_POSITIONS = 128
 """Shorter networks are not divided among threads: starting a task takes longer than its computation."""
-
-
-def n_cores() -> int:
-    """Return the number of cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Threads:
