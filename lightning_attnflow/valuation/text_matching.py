@@ -26,6 +26,9 @@ def match_texts(
     Example:
         >>> match_texts(["a fine film .", "a dull film"], ["pos", "neg"], ["A fine film.", "Dull"]).tolist()
         [0, -1]
+        >>> twice = ["a film", "a film"], ["pos", "neg"], ["A film", "A film"]
+        >>> match_texts(*twice).tolist(), match_texts(*twice, ["neg", "other"]).tolist()
+        ([-1, -1], [1, -1])
     """
     by_text: dict[str, list[int]] = {}
     for position, text in enumerate(decoded):
