@@ -179,6 +179,8 @@ def test_estimates_of_many_players_are_centred_and_within_their_intervals() -> N
     assert (np.abs(errors.mean(axis=0)) < 2 * np.mean([result.stderr for result in results], axis=0)).all()
     covered = [(result.interval()[0] <= values) & (values <= result.interval()[1]) for result in results]
     assert np.mean(covered) >= 0.94
+    mean_square = np.mean([result.stderr**2 for result in results], axis=0)  # neither too small nor too large
+    assert 0.5 < np.mean(mean_square) / np.mean(errors**2) < 5
     assert max(abs(result.efficiency_gap) for result in results) < 1e-9 * values.sum()
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,15 @@ def test_a_loaded_result_equals_the_saved_one(tmp_path: Path, truncation: Trunca
     exact_shapley(saturating()).save(tmp_path / "plain.npz")
     with pytest.raises(InputError, match="expected a DataShapleyResult of version"):
         DataShapleyResult.load(tmp_path / "plain.npz")
+
+
+def test_the_training_variance_of_a_merged_result_is_the_mean_over_its_permutations() -> None:
+    few, many = (
+        replace(DataShapley(saturating(), stop=MaxPermutations(count), seed=seed).fit().result, training_variance=noise)
+        for seed, count, noise in ((0, 20, 0.08), (1, 60, 0.02))
+    )
+    for merged in (few + many, many + few):
+        assert merged.training_variance == pytest.approx((20 * 0.08 + 60 * 0.02) / 80)
 
 
 def test_results_with_different_truncation_are_not_merged() -> None:

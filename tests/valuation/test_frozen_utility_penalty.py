@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from logistic_reference import SCORES, random_coalitions, reference_probabilities, sentences
+from scipy.optimize import brentq
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegressionCV
 
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation import FrozenEncoderUtility
+from lightning_attnflow.valuation.utilities.prefix_updates import _logit_with
 
 
 @pytest.mark.parametrize(("classes", "options"), [(2, {}), (3, {}), (2, {"class_weight": "balanced"})])
@@ -26,6 +29,15 @@ def test_updated_prefixes_are_close_to_trained_ones(classes: int, options: dict[
     np.testing.assert_allclose(found[-1], expected[-1], atol=1e-6)  # retrained
     (last,) = np.concatenate(list(updated.prefix_chunks(permutation, [900])))
     assert last == pytest.approx(expected[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize("old", [-800.0, -30.0, -1.0, 0.0, 5.0, 30.0])
+@pytest.mark.parametrize("leverage", [1e-3, 1.0, 50.0, 1e4])
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_the_logit_after_an_added_example_solves_its_equation(old: float, leverage: float, target: float) -> None:
+    bracket = (old - 1, old + leverage + 1) if target else (old - leverage - 1, old + 1)
+    expected = brentq(lambda new: new - old - leverage * (target - expit(new)), *bracket, xtol=1e-12)
+    assert _logit_with(old, leverage, target) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("l2", [1e-2, 1e-5])

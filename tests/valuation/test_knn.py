@@ -45,8 +45,9 @@ def test_a_common_offset_of_the_features_does_not_change_the_values() -> None:
 
 def test_invalid_arguments_raise_input_errors() -> None:
     good = ([[0.0], [1.0]], [0, 1], [[0.0], [1.0]], [0, 1])
-    with pytest.raises(InputError, match="k: got 0"):
-        knn_shapley(*good, k=0)
+    for function in (knn_shapley, knn_game):
+        with pytest.raises(InputError, match="k: got 0"):
+            function(*good, k=0)
     with pytest.raises(InputError, match="got 1 feature; expected 2"):
         knn_shapley([[0.0, 0.0], [1.0, 1.0]], *good[1:])
     with pytest.raises(InputError, match="n > 0 and d > 0"):

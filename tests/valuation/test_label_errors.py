@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import torch
 from cleanlab.rank import get_label_quality_scores
-from scipy.optimize import minimize
+from scipy.optimize import approx_fprime, minimize
 from scipy.special import expit, log_expit, logit
 
 from lightning_attnflow import find_label_errors
 from lightning_attnflow._ranks import spearman
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.label_noise import estimate_noise
+from lightning_attnflow.valuation.label_noise import _grouped, _negative_log_posterior, estimate_noise
 from lightning_attnflow.valuation.label_scores import design, head_scores, loo_probabilities
 
 
@@ -268,6 +268,18 @@ def test_small_differences_of_noise_between_classes_change_the_scores_little(fli
     contrast = noise.log_odds[unclear & (labels == 0)].mean() - noise.log_odds[unclear & (labels == 1)].mean()
     low, high = (1.0, 3.0) if flipped == 0.3 else (-0.1, 0.5)
     assert low < contrast < high
+
+
+@pytest.mark.parametrize(("classes", "replaced"), [(2, 0.1), (2, 0.0), (3, 0.3)])
+def test_the_gradient_of_the_posterior_of_the_noise_is_that_of_finite_differences(
+    classes: int, replaced: float
+) -> None:
+    rng = np.random.default_rng(classes)
+    groups = _grouped(rng.normal(size=(90, classes)), rng.integers(classes, size=90), n_train=60)
+    parameters = np.r_[rng.normal(size=2 * classes), 0.8, 0.05]  # rates, intercepts, slope, wrong validation labels
+    _, gradient = _negative_log_posterior(parameters, replaced, groups)
+    expected = approx_fprime(parameters, lambda at: _negative_log_posterior(at, replaced, groups)[0], 1e-6)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_interval_contains_every_share_if_nothing_is_known() -> None:

@@ -36,6 +36,18 @@ def test_scores_are_those_of_the_features() -> None:
         assert (errors.texts, errors.rows, errors.labels) == (texts.texts, texts.rows, tuple(texts.class_names()))
 
 
+def test_the_usual_prediction_is_the_latest_of_equally_frequent_ones() -> None:
+    prediction = np.array([[1, 0, -1, 0], [0, 1, -1, 0], [2, 1, 2, 1]])  # the third example was in one epoch
+    margin = np.where(prediction < 0, np.nan, -1.0).astype(np.float32)
+    dynamics = TrainingDynamics.of(margin=margin, labels=[0, 0, 0, 0], prediction=prediction)
+    assert dynamics.label_errors().suggested == (2, 1, 2, 0)
+
+
+def test_truncate_must_be_a_bool() -> None:
+    with pytest.raises(InputError, match="truncate: got 'yes'"):
+        find_text_label_errors(sentences(), encoder=models.bert(), tokenizer=models.tokenizer(), truncate="yes")
+
+
 def test_repeated_rows_are_scored_once_and_conflicting_labels_reported() -> None:
     texts = sentences()
     doubled = LabelledTexts.of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import exp
+from math import exp, inf
 
 import numpy as np
 import torch
@@ -143,16 +143,17 @@ class _Models:
 def _logit_with(old: float, leverage: float, target: float) -> float:
     """Solve ``new = old + leverage * (target - sigmoid(new))`` by Newton's method within a bracket."""
     low, high = sorted((old, old + leverage * (target - _sigmoid(old))))
-    new = old
-    for _ in range(100):  # bisection alone needs about 60
+    new, moved = old, inf
+    for _ in range(200):  # bisection alone needs about 60
         probability = _sigmoid(new)
         error = new - old - leverage * (target - probability)
         low, high = (new, high) if error < 0 else (low, new)
         step = new - error / (1 + leverage * probability * (1 - probability))
-        step = step if low <= step <= high else (low + high) / 2
-        if abs(step - new) <= 1e-12 * (1 + abs(new)):
-            return step
-        new = step
+        if not low <= step <= high or abs(step - new) > moved / 2:  # Newton's method may go back and forth
+            step = (low + high) / 2
+        new, moved = step, abs(step - new)
+        if moved <= 1e-12 * (1 + abs(new)):
+            break
     return new
 
 
