@@ -15,6 +15,7 @@ from lightning_attnflow.flow.path_integral import integrate_path
 N_TOKENS = 6
 SIZE = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
 GROUPED = {**SIZE, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "pad_token_id": 0}
+NO_ENDS = {"bos_token_id": None, "eos_token_id": None}
 WIDE_DISTILBERT = {"vocab_size": 40, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48}
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: class, config class, config
     "bert": ("BertForSequenceClassification", "BertConfig", SIZE),
@@ -38,6 +39,24 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: class, config cl
     ),
     "phi, partial rotary": ("PhiForCausalLM", "PhiConfig", SIZE),
     "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", SIZE),
+    "gpt-j": (
+        "GPTJForCausalLM",
+        "GPTJConfig",
+        {"vocab_size": 40, "n_embd": 32, "n_layer": 3, "n_head": 4, "rotary_dim": 4, **NO_ENDS},
+    ),
+    "gpt-bigcode, one key": (
+        "GPTBigCodeForCausalLM",
+        "GPTBigCodeConfig",
+        {"vocab_size": 40, "n_embd": 32, "n_layer": 3, "n_head": 4, **NO_ENDS},
+    ),
+    "cohere, layers in parallel": ("CohereForCausalLM", "CohereConfig", {**GROUPED, **NO_ENDS}),
+}
+KINKED: dict[str, tuple[str, str, dict[str, Any]]] = {  # ReLU: the trapezoidal rule converges slowly
+    "opt": (
+        "OPTForCausalLM",
+        "OPTConfig",
+        {**SIZE, "ffn_dim": 48, "word_embed_proj_dim": 32},
+    ),
 }
 RELATIVE = {**SIZE, "type_vocab_size": 0, "relative_attention": True, "position_biased_input": False}
 BUCKETS = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_buckets": 2, "max_relative_positions": 16}
@@ -67,6 +86,7 @@ NODES_ONLY: dict[str, tuple[str, str, dict[str, Any]]] = {
         "FalconConfig",
         {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4},
     ),
+    "mpt": ("MptForCausalLM", "MptConfig", {"vocab_size": 40, "d_model": 32, "n_layers": 3, "n_heads": 4}),
 }
 
 
