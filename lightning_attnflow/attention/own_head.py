@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from lightning_attnflow._state import eval_mode
 from lightning_attnflow._words import counted
-from lightning_attnflow.attention.module_calls import Call, calls_of, logits_in, modules_around, takes_mask
+from lightning_attnflow.attention.module_calls import (
+    Call,
+    calls_of,
+    logits_depend_on_labels,
+    logits_in,
+    modules_around,
+    takes_mask,
+)
 from lightning_attnflow.attention.transformer import accepted_inputs, ordinary_tokens
 from lightning_attnflow.errors import InputError
 
@@ -167,7 +174,8 @@ def model_with_head(root: nn.Module, transformer: PreTrainedModel) -> tuple[Mode
 
     It is found by a trial with two short sentences. Its forward takes the inputs of the Hugging Face model by name, as
     one batch, or the token ids and the attention mask by position, and returns logits (B, C) or (B,), alone, in a
-    tuple, or with the name "logits".
+    tuple, or with the name "logits". It may take labels (B,) too, by a name such as "labels" or last in a batch, and
+    return a loss beside the logits, which must be the same for all labels.
 
     Returns:
         The module, or None and the reason.
@@ -181,11 +189,13 @@ def model_with_head(root: nn.Module, transformer: PreTrainedModel) -> tuple[Mode
         for call in calls_of(module):
             try:
                 with eval_mode(module), torch.no_grad():
-                    logits = logits_in(call(module, accepted_inputs(transformer, trial)))
+                    inputs = accepted_inputs(transformer, trial)
+                    logits = logits_in(call(module, inputs))
+                    by_labels = logits is not None and logits_depend_on_labels(call, module, inputs, logits)
             except Exception as error:  # it takes other arguments
-                problem = problem or f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+                problem = problem or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 continue
-            problem = _problem(logits, len(ids), transformer)
+            problem = "its logits depend on the labels" if by_labels else _problem(logits, len(ids), transformer)
             if logits is not None and not problem:
                 kind = type(name, (ModelWithHead,), {})  # errors name the class of a model
                 return kind(module, transformer, call, logits.numel() // len(ids)), ""

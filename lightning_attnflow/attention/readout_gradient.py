@@ -88,6 +88,7 @@ def _output(module: nn.Module, inputs: Mapping[str, Any], states: list[Tensor]) 
         named = [output.get(name) for name in _OUTPUTS] if isinstance(output, Mapping) else []
         found = next((part for part in named if isinstance(part, Tensor)), None)
         parts = [found] if found is not None else list(_tensors(output))
+        parts = [part for part in parts if part.ndim or len(parts) == 1]  # without a loss
         if any(part.ndim > 2 for part in parts):  # hidden states, or logits of tokens
             continue
         rows = [part.reshape(1, -1) for part in parts if part.requires_grad and (part.ndim < 2 or len(part) == 1)]

@@ -74,7 +74,24 @@ class PreTrained(BertPreTrainedModel):
         return self.classifier(self.bert(input_ids, attention_mask=attention_mask).pooler_output)
 
 
-KINDS = [Classifier, OfBatch, Keywords, OtherNames, IdsAlone, Inside, PreTrained]
+class WithLabels(Classifier):
+    """Returns the loss and the logits, in the way of a model of transformers."""
+
+    def forward(self, input_ids, attention_mask, labels):
+        logits = super().forward(input_ids, attention_mask)
+        return torch.nn.functional.cross_entropy(logits, labels), logits
+
+
+class OfTuple(Classifier):
+    """Takes the batch of a TensorDataset."""
+
+    def forward(self, batch):
+        ids, mask, y = batch
+        logits = super().forward(ids, mask)
+        return {"loss": torch.nn.functional.cross_entropy(logits, y), "logits": logits}
+
+
+KINDS = [Classifier, OfBatch, Keywords, OtherNames, IdsAlone, Inside, PreTrained, WithLabels, OfTuple]
 OPTIONS = {"budget": 200}
 
 
@@ -131,6 +148,33 @@ def test_a_head_with_one_output_is_explained_by_its_score(encoder, tokenizer):
     assert game.payoff == "logit"
     whole = game(np.ones((1, game.n_players), dtype=bool))
     np.testing.assert_allclose(whole, score(**inputs).detach().numpy(), atol=1e-6)
+
+
+def test_labels_that_are_numbers_are_filled(encoder, tokenizer):
+    class Regression(Classifier):
+        def forward(self, input_ids, attention_mask, targets):
+            outputs = super().forward(input_ids, attention_mask)[:, 1]
+            return torch.nn.functional.binary_cross_entropy_with_logits(outputs, targets), outputs
+
+    inputs = tokenizer(TEXT, return_tensors="pt", return_token_type_ids=False)
+    game = TokenGame(Regression(encoder), tokenizer, TEXT)
+    expected = float(encoder(**inputs).logits[0, 1].detach())
+    assert float(game(np.ones((1, game.n_players), dtype=bool))[0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_logits_that_depend_on_labels_and_inputs_of_other_names_are_refused(encoder, tokenizer):
+    class Shifted(Classifier):
+        def forward(self, input_ids, attention_mask, labels):
+            return super().forward(input_ids, attention_mask) + labels[:, None]
+
+    class Lengths(Classifier):
+        def forward(self, input_ids, attention_mask, sentence_lengths):
+            return super().forward(input_ids, attention_mask) * sentence_lengths[:, None]
+
+    with pytest.raises(InputError, match="forward of Shifted: its logits depend on the labels"):
+        explain(Shifted(encoder), tokenizer, TEXT)
+    with pytest.raises(InputError, match=r"forward of Lengths: TypeError: .* 'sentence_lengths'"):
+        explain(Lengths(encoder), tokenizer, TEXT)
 
 
 def test_independent_labels_are_those_of_the_config(encoder, tokenizer):
