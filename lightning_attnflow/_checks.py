@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_attnflow.errors import InputError
 
@@ -88,6 +89,17 @@ def check_items(name: str, values: object, expected: str) -> list[Any]:
         return list(values)  # type: ignore[call-overload, no-any-return]
     except TypeError:  # also of an array without dimensions
         raise InputError(name, got=type(values).__name__, expected=expected) from None
+
+
+def check_numbers(name: str, values: object, expected: str) -> NDArray[np.float64]:
+    """Return real numbers as a float64 array of at least one dimension."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # rows of different lengths
+        raise InputError(name, got=type(values).__name__, expected=expected) from None
+    if array.ndim == 0 or (array.dtype.kind not in "biuf" and array.size):
+        raise InputError(name, got=f"{type(values).__name__} of dtype {array.dtype}", expected=expected)
+    return array.astype(np.float64)
 
 
 def check_path(name: str, path: object) -> Path:

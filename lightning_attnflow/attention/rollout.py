@@ -37,6 +37,8 @@ def attention_rollout(network: AttentionNetwork, *, layers: Sequence[int] | None
         >>> attention_rollout(network).round(4).tolist()
         [[0.61, 0.39], [0.7, 0.3], [1.0, 0.0]]
     """
+    if not isinstance(network, AttentionNetwork):
+        raise InputError("network", got=type(network).__name__, expected="an AttentionNetwork")
     wanted = check_layers(layers, network.n_layers)
     if not network.is_stochastic:
         raise InputError(

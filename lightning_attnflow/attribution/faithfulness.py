@@ -9,11 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_confidence, check_integer, check_seed
+from lightning_attnflow._checks import (
+    check_confidence,
+    check_integer,
+    check_items,
+    check_numbers,
+    check_seed,
+    is_number,
+)
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game
-from lightning_attnflow.shapley.game import evaluate
+from lightning_attnflow.shapley.game import evaluate, number_of_players
 
 FloatArray = NDArray[np.float64]
 ERASER_FRACTIONS = (0.01, 0.05, 0.10, 0.20, 0.50)
@@ -65,7 +72,8 @@ def erasure_coalitions(values: FloatArray, fractions: Sequence[float] = ERASER_F
         >>> erasure_coalitions(np.array([0.1, 0.7, 0.2]), fractions=[0.5]).astype(int).tolist()
         [[1, 0, 0], [0, 1, 1]]
     """
-    wrong = [fraction for fraction in fractions if not 0 < fraction <= 1]
+    fractions = check_items("fractions", fractions, "shares in (0, 1]")
+    wrong = [fraction for fraction in fractions if not (is_number(fraction) and 0 < fraction <= 1)]
     if wrong or len(fractions) == 0:
         raise InputError("fractions", got=list(fractions), expected="shares in (0, 1]")
     values = np.asarray(values, dtype=np.float64)
@@ -105,7 +113,8 @@ def faithfulness(
         >>> scores.comprehensiveness.round(4).tolist(), scores.sufficiency.round(4).tolist()
         ([0.8], [0.0])
     """
-    values = np.asarray(values, dtype=np.float64)
+    n_players = number_of_players(log_probability)
+    values = check_numbers("values", values, f"one value for each of the {n_players} players")
     if values.shape != (log_probability.n_players,):
         raise InputError(
             "values",
@@ -148,7 +157,7 @@ def bootstrap_interval(
         >>> bool(low < 49.5 < high), bool(high - low < 13)
         (True, True)
     """
-    samples = np.asarray(samples, dtype=np.float64)
+    samples = check_numbers("samples", samples, "numbers (m,) or (m, k)")
     if len(samples) < 2 or not np.isfinite(samples).all():
         raise InputError(
             "samples",

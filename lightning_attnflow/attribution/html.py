@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_items, check_numbers
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ def colour_tokens(
         <div style="font-family:sans-serif;line-height:2.1"><span title="+1.0000" \
 style="background:rgba(33,102,172,1.00);color:#fff;padding:2px 4px;border-radius:3px">&lt;b&gt;</span></div>
     """
-    special = [False] * len(tokens) if is_special is None else [bool(flag) for flag in is_special]
+    tokens = check_items("tokens", tokens, "a sequence of strings")
+    values = check_numbers("values", values, f"({len(tokens)},), one for each token")
+    special = [False] * len(tokens) if is_special is None else check_items("is_special", is_special, "bools")
+    if values.shape != (len(tokens),) or len(special) != len(tokens):
+        got = f"{len(tokens)} tokens, values of shape {values.shape}, {len(special)} marks"
+        raise InputError("values", got=got, expected=f"({len(tokens)},), one for each token")
     largest = largest_value(values, special) if scale is None else scale
     numbers = np.asarray(values, dtype=float).tolist()
     spans = [_span(*row, largest) for row in zip(tokens, numbers, special, strict=True)]

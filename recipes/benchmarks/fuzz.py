@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fuzz_arrays import MORE_ARGUMENTS, MORE_CALLS
 from fuzz_calls import ARGUMENTS, CALLS, HOSTILE, OPTIONS, other_arguments
 from fuzz_fits import fit, fit_cases
 from fuzz_models import classifier, language_model
@@ -35,7 +36,9 @@ from hypothesis import strategies as st
 
 from lightning_attnflow.errors import AttnFlowError
 
+CALLS.update(MORE_CALLS)
 CALLS["fit"] = (fit, {"case": fit_cases()})
+ARGUMENTS.update(MORE_ARGUMENTS)
 
 LOGGERS = (None, "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "transformers")
 MOST_WARNINGS, MOST_SECONDS = 3, 300  # a limit for calls that do not end; the first one compiles the flow engine
@@ -50,6 +53,8 @@ def cases(draw: Any, name: str) -> dict[str, Any]:
     for key in draw(st.lists(st.sampled_from(others), max_size=2)) if others else ():
         arguments[key] = draw(ARGUMENTS[key])
     is_of_package = function.__module__.startswith("lightning_attnflow")
+    if is_of_package:
+        arguments = {**arguments.pop("data", {}), **arguments}
     replaceable = [key for key in arguments if is_of_package and key not in ("budget", "cache_dir")]
     if replaceable and draw(st.booleans()):
         for key in draw(st.lists(st.sampled_from(replaceable), min_size=1, max_size=2)):

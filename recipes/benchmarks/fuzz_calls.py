@@ -255,11 +255,6 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             ),
         },
     ),
-    "find_label_errors": (
-        lambda data, **options: lib.find_label_errors(**data, **options),
-        {"data": tables(), "seed": SEEDS},
-    ),
-    "knn_shapley": (lambda data, **options: valuation.knn_shapley(**data, **options), {"data": tables(), "k": SEEDS}),
     "DataShapley": (
         _data_shapley,
         {
@@ -359,4 +354,5 @@ def other_arguments(name: str) -> list[str]:
         return []  # written above, with all its arguments
     parameters = inspect.signature(function).parameters.values()
     names = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    return [one for one in names if one not in strategies]
+    table = ("features", "labels", "validation_features", "validation_labels") if "data" in strategies else ()
+    return [one for one in names if one not in (*strategies, *table)]

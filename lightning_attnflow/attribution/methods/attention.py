@@ -57,6 +57,7 @@ def default_layer(n_layers: int) -> int:
         >>> [default_layer(n_layers) for n_layers in (1, 2, 3, 4, 6, 12, 24)]
         [0, 1, 2, 2, 3, 9, 21]
     """
+    n_layers = check_integer("n_layers", n_layers)
     return min(n_layers - 1, max(n_layers - 3, (n_layers + 1) // 2))
 
 

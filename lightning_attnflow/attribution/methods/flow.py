@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_nonnegative
+from lightning_attnflow._checks import check_nonnegative, check_numbers
 from lightning_attnflow._state import eval_mode, gradients_enabled
 from lightning_attnflow.attention.head_merging import Heads
 from lightning_attnflow.attention.network import AttentionNetwork
@@ -161,7 +161,7 @@ def last_layer_with_flow(values: NDArray[np.float64], *, tolerance: float) -> ND
         >>> last_layer_with_flow(values, tolerance=0.02).tolist()
         [2, 1, 0]
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = check_numbers("values", values, "finite values of all layers, (L + 1, T)")
     if values.ndim != 2 or not np.isfinite(values).all():
         raise InputError("values", got=f"shape {values.shape}", expected="finite values of all layers, (L + 1, T)")
     has_flow = values > check_nonnegative("tolerance", tolerance) * values.sum(axis=1, keepdims=True)
