@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_attnflow._checks import check_integer
+from lightning_attnflow._checks import check_integer, check_items
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow._words import counted
 from lightning_attnflow.attention.module_calls import logits_in
@@ -98,7 +98,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
         self._batches = TrainingBatches(index, labels, task)  # of the current epoch
         self.tokenizer, self.outputs, self.model, self.texts = tokenizer, outputs, model, texts
         self.n_suspicious = check_integer("n_suspicious", n_suspicious)
-        self.classes = tuple(classes or ())
+        self.classes = () if classes is None else tuple(check_items("classes", classes, "a sequence of names"))
         self._recorder = DynamicsRecorder()
         self._open_epoch, self._restored = 0, False
         self._batch: tuple[Any, Tensor | None] | None = None  # while a training step runs: the batch and its labels

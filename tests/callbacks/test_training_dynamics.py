@@ -287,6 +287,8 @@ def test_bad_input_is_an_error_with_a_remedy(tmp_path: Path) -> None:
         trainer(tmp_path, callbacks=[monitor(index="row")]).fit(Classifier())
     with pytest.raises(InputError, match="no completed epoch"):
         _ = monitor().result
+    with pytest.raises(InputError, match="classes: got int; expected a sequence of names"):
+        TrainingDynamicsMonitor(classes=3)
     with pytest.raises(InputError, match="texts without index"):
         TrainingDynamicsMonitor(texts=["a"])
 
