@@ -4,7 +4,7 @@ Two processes at a time work on one ledger and are killed, at a random moment or
 written, until the given number of processes has been killed; the processes are forked, so that most of their time is
 spent in the run. The run is then completed, and its values and intervals must equal, bit by bit, those of a run without
 interruption. In the other checks a fault must lead to a LedgerError or have no effect, the ledger must stay readable,
-and the resumed run must have identical values. About 20 minutes for 1,000 kills on one core; Linux only.
+and the resumed run must have identical values. Two to three minutes for 1,000 kills; Linux only.
 
     python recipes/benchmarks/soak.py [--kills 100]
 """
