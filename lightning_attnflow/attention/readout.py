@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_attnflow.attention.module_calls import modules_around
 from lightning_attnflow.attention.readout_gradient import FAILED, NO_LOGITS, gradient_norms
+from lightning_attnflow.attention.transformer import is_kind
 
 _SEQUENCE_HEADS = ("ForSequenceClassification", "ForMultipleChoice")
 Pooling = Literal["first", "last", "mean"]
@@ -109,11 +110,11 @@ def _generates(model: Any) -> bool:
 
 def _by_architecture(model: nn.Module, *, causal: bool) -> tuple[Pooling, str]:
     name = type(model).__name__
-    if name.endswith("ForTokenClassification"):
+    if is_kind(model, "ForTokenClassification"):
         return "mean", f"{name} predicts a class for every token; for one of them pass its position as readout"
     if causal:
         return "last", f"{name} is causal: only the last token attends to the whole sentence"
-    if name.endswith(_SEQUENCE_HEADS):
+    if is_kind(model, *_SEQUENCE_HEADS):
         config: Any = model.config
         pooling = getattr(config, "classifier_pooling", None) or getattr(config, "summary_type", None) or "first"
         readout = _POOLING.get(pooling, "first")

@@ -185,9 +185,14 @@ def ordinary_tokens(transformer: PreTrainedModel, n: int = 8) -> Tensor:
     return torch.tensor([ordinary], device=transformer.device)
 
 
+def is_kind(model: nn.Module, *endings: str) -> bool:
+    """Return whether the name of a model's class, or of one that it is derived from, has one of these endings."""
+    return any(kind.__name__.endswith(endings) for kind in type(model).__mro__)
+
+
 def takes_choices(model: nn.Module) -> bool:
     """Return whether a model takes questions with several choices, (B, choices, T)."""
-    return any(kind.__name__.endswith("ForMultipleChoice") for kind in type(model).__mro__)
+    return is_kind(model, "ForMultipleChoice")
 
 
 @contextmanager

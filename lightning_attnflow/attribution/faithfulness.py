@@ -114,12 +114,13 @@ def faithfulness(
         ([0.8], [0.0])
     """
     n_players = number_of_players(log_probability)
-    values = check_numbers("values", values, f"one value for each of the {n_players} players")
-    if values.shape != (log_probability.n_players,):
+    expected = f"one value for each of the {counted(n_players, 'player')} of the game"
+    values = check_numbers("values", values, expected)
+    if values.shape != (n_players,):
         raise InputError(
             "values",
             got=f"shape {values.shape}",
-            expected=f"one value for each of the {counted(log_probability.n_players, 'player')} of the game",
+            expected=expected,
             remedy="Use attribution.without_special() to remove special tokens.",
         )
     full = np.ones((1, len(values)), dtype=bool)

@@ -59,8 +59,7 @@ style="background:rgba(33,102,172,1.00);color:#fff;padding:2px 4px;border-radius
         got = f"{len(tokens)} tokens, values of shape {values.shape}, {len(special)} marks"
         raise InputError("values", got=got, expected=f"({len(tokens)},), one for each token")
     largest = largest_value(values, special) if scale is None else scale
-    numbers = np.asarray(values, dtype=float).tolist()
-    spans = [_span(*row, largest) for row in zip(tokens, numbers, special, strict=True)]
+    spans = [_span(*row, largest) for row in zip(tokens, values.tolist(), special, strict=True)]
     head = f'<div style="color:#555;font-size:85%">{html.escape(caption)}</div>' if caption else ""
     return f'<div style="font-family:sans-serif;line-height:2.1">{head}{" ".join(spans)}</div>'
 

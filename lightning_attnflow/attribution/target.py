@@ -18,6 +18,7 @@ from lightning_attnflow.attention.transformer import (
     find_transformer,
     forward_errors,
     inner_models,
+    is_kind,
     shaped_inputs,
     takes_choices,
 )
@@ -47,12 +48,12 @@ def problem_of(model: PreTrainedModel | ModelWithHead) -> str:
 
 def is_masked_lm(model: PreTrainedModel | ModelWithHead) -> bool:
     """Return whether a model predicts a token of the vocabulary at every position, from the tokens on both sides."""
-    return any(kind.__name__.endswith("ForMaskedLM") for kind in type(model).__mro__)
+    return is_kind(model, "ForMaskedLM")
 
 
 def predicts_tokens(model: torch.nn.Module) -> bool:
     """Return whether a model is a Hugging Face token classifier, with a class for every token."""
-    return any(kind.__name__.endswith("ForTokenClassification") for kind in type(model).__mro__)
+    return is_kind(model, "ForTokenClassification")
 
 
 def class_probabilities(logits: torch.Tensor, problem: str) -> torch.Tensor:
@@ -148,10 +149,8 @@ class LogitReader:
     @property
     def may_predict_tokens(self) -> bool:
         """Whether there may be a prediction for every token, which the logits of a text tell."""
-        is_of_text = any(kind.__name__.endswith("ForSequenceClassification") for kind in type(self.model).__mro__)
-        return not (
-            self.is_causal_lm or is_of_text or takes_choices(self.model) or isinstance(self.model, ModelWithHead)
-        )
+        is_of_text = is_kind(self.model, "ForSequenceClassification") or takes_choices(self.model)
+        return not (self.is_causal_lm or is_of_text or isinstance(self.model, ModelWithHead))
 
     @classmethod
     def of(cls, model: torch.nn.Module | LogitReader) -> LogitReader:

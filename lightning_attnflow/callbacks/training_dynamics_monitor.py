@@ -16,7 +16,7 @@ from lightning_attnflow._state import preserve_rng
 from lightning_attnflow._words import counted
 from lightning_attnflow.attention.module_calls import logits_in
 from lightning_attnflow.attention.own_head import ModelWithHead
-from lightning_attnflow.attention.transformer import find_transformer
+from lightning_attnflow.attention.transformer import find_transformer, is_kind
 from lightning_attnflow.attribution.target import LogitReader, class_names
 from lightning_attnflow.callbacks.dynamics_media import example_texts, log_dynamics
 from lightning_attnflow.callbacks.guarded import GuardedCallback
@@ -231,8 +231,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
         names = [name for _, name in sorted(class_names(reader.model).items())]
         if not self.classes and not all(name.startswith("LABEL_") for name in names):
             self.classes = tuple(names)
-        kinds = [kind.__name__ for kind in type(transformer).__mro__]
-        self._batches.is_causal = any(name.endswith("CausalLM") or "LMHead" in name for name in kinds)
+        self._batches.is_causal = is_kind(transformer, "CausalLM", "LMHead", "LMHeadModel")
         source = reader.model.module if isinstance(reader.model, ModelWithHead) else transformer
         self._hook = source.register_forward_hook(self._on_forward, with_kwargs=True)
 

@@ -22,7 +22,7 @@ from scipy.linalg.blas import sgemm
 
 from lightning_attnflow._checks import check_integer
 from lightning_attnflow._words import counted
-from lightning_attnflow.shapley.game import Coalitions, Game, evaluate
+from lightning_attnflow.shapley.game import Coalitions, Game, evaluate, signs_of
 from lightning_attnflow.shapley.intervals import MIN_IDENTICAL_SAMPLES, is_rounding
 
 FloatArray = NDArray[np.float64]
@@ -200,7 +200,7 @@ class _Balance:
     def add(self, coalitions: Coalitions) -> None:
         """Count coalitions (m, n)."""
         self.times += coalitions.sum(axis=0)
-        signs = _signs(coalitions)
+        signs = signs_of(coalitions)
         # In place: a temporary matrix would take longer than the product.
         sgemm(1.0, signs.T, signs.T, beta=1.0, c=self.together.T, trans_b=True, overwrite_c=True)
 
@@ -215,19 +215,11 @@ class _Balance:
         rows = keys <= np.partition(keys, size - 1, axis=1)[:, size - 1, None]
         if np.count_nonzero(rows) > _CANDIDATES * size:  # two keys are equal
             rows = rows[rows.sum(axis=1) == size]
-        signs = _signs(rows)
+        signs = signs_of(rows)
         products = signs @ self.together
         products *= signs
         ranked: Coalitions = rows[products.sum(axis=1, dtype=np.float64).argsort()]
         return ranked
-
-
-def _signs(coalitions: Coalitions) -> NDArray[np.float32]:
-    """+1 for members and -1 for other players."""
-    signs = coalitions.astype(np.float32)
-    signs *= 2
-    signs -= 1
-    return signs
 
 
 @dataclass

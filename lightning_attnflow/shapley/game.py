@@ -201,3 +201,11 @@ def _raised(game: Game, coalitions: Coalitions, error: Exception) -> GameError:
             return GameError("payoff raised on a batch", got=got, expected="a payoff")
     members = np.flatnonzero(coalitions[0]).tolist()
     return GameError.of_coalition("payoff raised", members, got=got, expected="a payoff")
+
+
+def signs_of(coalitions: Coalitions) -> NDArray[np.float32]:
+    """+1 for members and -1 for other players."""
+    signs = coalitions.astype(np.float32)
+    signs *= 2
+    signs -= 1
+    return signs

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dsytrd, dsytrd_lwork
 
-from lightning_attnflow.shapley.game import Coalitions
+from lightning_attnflow.shapley.game import Coalitions, signs_of
 
 FloatArray = NDArray[np.float64]
 _SIZE_VARIANCE = 0.3  # u, the same for all games: it only separates effects of the size from noise
@@ -55,7 +55,7 @@ class Kernel:
     def covariance(self, coalitions: Coalitions) -> FloatArray:
         """Covariance (m, m), without the noise term, of coalitions bool (m, n), no two of which are complementary."""
         m, n = coalitions.shape
-        signs = 2 * coalitions.astype(np.float32) - 1
+        signs = signs_of(coalitions)
         sizes = coalitions.sum(axis=1)
         amplitude = self.amplitude(sizes, n)
         of_sizes = _of_sizes(n)[:, sizes]
@@ -130,7 +130,7 @@ def _likelihoods(
     reciprocal of the last one is the quadratic form of the payoffs.
     """
     m, n = coalitions.shape
-    signs, sizes = 2 * coalitions.astype(np.float32) - 1, coalitions.sum(axis=1)
+    signs, sizes = signs_of(coalitions), coalitions.sum(axis=1)
     overlap = _overlap(signs, signs)
     smooth, cube = overlap + _of_sizes(n)[sizes][:, sizes], overlap**3
     fifth = overlap**2 * cube
