@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -82,13 +82,20 @@ def check_residual(residual: object) -> float:
 
 
 def check_items(name: str, values: object, expected: str) -> list[Any]:
-    """Return the items of a sequence, array or tensor as a list; a string is none."""
+    """Return the items of a sequence, array or tensor as a list; a string or a set is none."""
     try:
-        if isinstance(values, (str, bytes, Mapping)):
+        if isinstance(values, (str, bytes, Mapping, Set)):  # a set has no order
             raise TypeError
         return list(values)  # type: ignore[call-overload, no-any-return]
     except TypeError:  # also of an array without dimensions
         raise InputError(name, got=type(values).__name__, expected=expected) from None
+
+
+def to_python(value: Any) -> Any:
+    """Return a scalar of NumPy, torch or pyarrow as a Python object; other objects as they are."""
+    if isinstance(value, np.generic) or getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value.as_py() if hasattr(value, "as_py") else value
 
 
 def check_numbers(name: str, values: object, expected: str) -> NDArray[np.float64]:

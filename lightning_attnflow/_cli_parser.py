@@ -74,8 +74,8 @@ def build_parser() -> ArgumentParser:
     subcommands.add_subcommand("flow", flow, help="attention flow of one text, layer by layer")
 
     rank = _Parser(
-        description="Rank the sentences of a CSV or JSONL file by Data Shapley. Writes ranking.csv and ranking.html. "
-        "Ctrl-C prints the ranking so far; the same command resumes."
+        description="Rank the sentences of a CSV, TSV or JSONL file by Data Shapley. Writes ranking.csv and "
+        "ranking.html. Ctrl-C prints the ranking so far; the same command resumes."
     )
     _add_sentences(rank)
     rank.add_argument("--out", default="ranking", metavar="DIR", help="directory of the written files")
@@ -98,8 +98,8 @@ def build_parser() -> ArgumentParser:
     subcommands.add_subcommand("rank", rank, help="rank the training sentences of a file")
 
     errors = _Parser(
-        description="List the sentences of a CSV or JSONL file whose label is likely wrong, with the suggested label. "
-        "Writes label_errors.csv and label_errors.html."
+        description="List the sentences of a CSV, TSV or JSONL file whose label is likely wrong, with the suggested "
+        "label. Writes label_errors.csv and label_errors.html."
     )
     _add_sentences(errors)
     errors.add_argument("--out", default="label_errors", metavar="DIR", help="directory of the written files")
@@ -115,7 +115,7 @@ def build_parser() -> ArgumentParser:
 
 
 def _add_sentences(parser: ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="CSV file with a header, or JSONL file")
+    parser.add_argument("file", metavar="FILE", help="CSV or TSV file with a header, or JSONL file")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="column of the sentences")
     parser.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels")
     parser.add_argument("--encoder", metavar="DIR_OR_NAME", help="sentence encoder; by default the packaged MiniLM")

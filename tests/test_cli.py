@@ -218,6 +218,21 @@ def test_label_errors_lists_the_rows_of_the_file(
     assert f"25 checked ones in {table}" in checked
 
 
+@pytest.mark.parametrize("command", ["rank", "label-errors"])
+def test_tsv_files_give_what_csv_files_give(checkpoints: Path, table: Path, capsys, tmp_path: Path, command) -> None:
+    tabs = table.with_suffix(".tsv")
+    tabs.write_text(table.read_text().replace(",", "\t"))
+    options = ["--text-column", "sentence", "--label-column", "liked", "--encoder", checkpoints / "encoder"]
+    options += ["--permutations", 3] if command == "rank" else ["--validation", tabs]
+    written = []
+    for file in (table, tabs):
+        out = tmp_path / f"out{file.suffix}"
+        assert main([str(argument) for argument in [command, file, *options, "--out", out]]) == 0
+        assert "24 rows read" in capsys.readouterr().out
+        written.append((out / f"{command.replace('rank', 'ranking').replace('-', '_')}.csv").read_text())
+    assert written[0] == written[1]
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_integer
+from lightning_attnflow._checks import check_integer, to_python
 from lightning_attnflow._figures import OPPOSES, new_axes
 from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._markdown import markdown_text
@@ -69,7 +69,7 @@ class LabelErrors(SavedResult):
     def __post_init__(self) -> None:
         n = len(self.scores)
         for name in ("labels", "suggested", "ids", "texts", "rows"):
-            column = tuple(_to_python(value) for value in getattr(self, name))
+            column = tuple(to_python(value) for value in getattr(self, name))
             if len(column) not in (0, n):
                 raise InputError(name, got=len(column), expected=f"{n}, one for each example")
             object.__setattr__(self, name, column)
@@ -267,7 +267,3 @@ def _ranks(order: NDArray[np.intp]) -> NDArray[np.intp]:
     ranks = np.empty_like(order)
     ranks[order] = np.arange(1, len(order) + 1)
     return ranks
-
-
-def _to_python(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value

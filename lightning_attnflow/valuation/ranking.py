@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_integer, check_items
+from lightning_attnflow._checks import check_choice, check_integer, check_items, to_python
 from lightning_attnflow._figures import value_bars
 from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._optional import require
@@ -144,12 +144,12 @@ class Ranking(SavedResult, Sequence[RankingRow]):
                 index=int(player),
                 row=int(player if rows is None else rows[player]),
                 text="" if texts is None else str(texts[player]),
-                label=None if labels is None else _to_python(labels[player]),
+                label=None if labels is None else to_python(labels[player]),
                 value=float(values[player]),
                 low=float(low[player]),
                 high=float(high[player]),
                 sign="helpful" if low[player] > 0 else "harmful" if high[player] < 0 else "undecided",
-                id=None if ids is None else _to_python(ids[player]),
+                id=None if ids is None else to_python(ids[player]),
                 suggested=errors.suggested[player] if errors is not None and errors.suggested else None,
                 score=None if scores is None else float(scores[player]),
                 mean_margin=None if margins is None or np.isnan(margins[player]) else float(margins[player]),
@@ -311,7 +311,3 @@ class Ranking(SavedResult, Sequence[RankingRow]):
 def _shorten(text: str, length: int = 60) -> str:
     text = " ".join(text.split())
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _to_python(label: object) -> object:
-    return label.item() if isinstance(label, np.generic) else label

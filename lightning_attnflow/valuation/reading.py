@@ -1,4 +1,4 @@
-"""Read labelled sentences from CSV and JSONL files."""
+"""Read labelled sentences from CSV, TSV and JSONL files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lightning_attnflow._checks import check_path
+from lightning_attnflow._checks import check_path, check_text
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.labels import label_names
 from lightning_attnflow.valuation.sentences import LabelledTexts
 
-_MISSING = ("nan", "<na>")  # how pandas writes a missing value as text
-_WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
+_DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,10 @@ class _Row:
 
 
 def read_sentences(path: str | Path, text_column: str = "text", label_column: str = "label") -> LabelledTexts:
-    """Read labelled sentences from a CSV file with a header or from a JSONL file, both in UTF-8.
+    """Read labelled sentences from a CSV or TSV file with a header or from a JSONL file, in UTF-8.
 
-    Labels may be text or numbers; 1, 1.0 and "1.0" are one label. The classes are sorted by name. ``rows`` counts as a
+    The delimiter of a CSV file is a comma, semicolon or tab. Labels may be text, numbers or booleans; white space
+    around them is removed; 1, 1.0 and "1.0" are one label. The classes are sorted by name. ``rows`` counts as a
     spreadsheet does: row 1 is the header of a CSV file or the first line of a JSONL file. ``notes`` says how many rows
     were read and which were unusual.
 
@@ -45,7 +45,7 @@ def read_sentences(path: str | Path, text_column: str = "text", label_column: st
     has joined them, which is an error.
 
     Args:
-        path: file ending in .csv or .jsonl.
+        path: file ending in .csv, .tsv or .jsonl.
         text_column: column (or key) of the sentences.
         label_column: column (or key) of the labels.
 
@@ -53,8 +53,9 @@ def read_sentences(path: str | Path, text_column: str = "text", label_column: st
         The sentences in the order of the file.
 
     Raises:
-        InputError: the file does not exist or has another suffix, a column is missing, a text or label is empty, rows
-            were joined by a quotation mark, or there are fewer than two classes.
+        InputError: the file does not exist or has another suffix, a column is missing, a text is empty, a label is
+            blank or missing (null, NaN, "nan"), rows were joined by a quotation mark, or there are fewer than two
+            classes.
 
     Warns:
         UserWarning: a quoted field contains lines that may be rows by themselves.
@@ -70,17 +71,15 @@ def read_sentences(path: str | Path, text_column: str = "text", label_column: st
     """
     path = check_path("data file", path)
     rows = list(_rows(path))
-    texts = [_cell(row, text_column) for row in rows]
-    labels = [_cell(row, label_column) for row in rows]
-    for row, label in zip(rows, labels, strict=True):
-        if label.lower() in _MISSING:
-            raise InputError(f"{row.place}, column {label_column!r}", got=repr(label), expected="a label")
-    labels, notes = _merged_numbers(labels)
+    texts = [_text(row, text_column) for row in rows]
+    cells = [_cell(row, label_column) for row in rows]
+    labels, merged = label_names("labels", cells, lambda index: f"{rows[index].place}, column {label_column!r}")
+    notes = list(merged)
     _check_joined_rows(rows, label_column)
     long = [row for row in rows if len(row.lines) > 1]
     if long:
         notes.insert(0, f"{len(long)} of them with line breaks (first: row {long[0].number}, {long[0].place})")
-    n_empty = rows[-1].number - len(rows) - (path.suffix.lower() == ".csv") if rows else 0
+    n_empty = rows[-1].number - len(rows) - (path.suffix.lower() in _DELIMITERS) if rows else 0
     notes += [f"{counted(n_empty, 'empty line')} skipped"] if n_empty else []
     sentences = LabelledTexts.of(texts, labels, rows=[row.number for row in rows])
     if len(sentences.classes) < 2:
@@ -93,7 +92,7 @@ def read_sentences(path: str | Path, text_column: str = "text", label_column: st
     return replace(sentences, notes=(f"{counted(len(rows), 'row')} read", *notes))
 
 
-def _cell(row: _Row, column: str) -> str:
+def _cell(row: _Row, column: str) -> object:
     if column not in row.cells:
         raise InputError(
             f"{row.place}, column {column!r}",
@@ -101,25 +100,15 @@ def _cell(row: _Row, column: str) -> str:
             expected=f"a column {column!r}",
             remedy="Set the text column and the label column.",
         )
-    value = row.cells[column]
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1 and 1.0 are the same label
-    is_missing = not isinstance(value, str | int | float) or not str(value).strip()
-    if is_missing or (isinstance(value, float) and not math.isfinite(value)):
-        raise InputError(f"{row.place}, column {column!r}", got=repr(value), expected="a non-empty text or a number")
-    text = str(value).strip()
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        got = "half of a surrogate pair, such as \\ud83d without the second half"
-        raise InputError(f"{row.place}, column {column!r}", got=got, expected="valid Unicode")
-    return text
+    return row.cells[column]
 
 
-def _merged_numbers(labels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the labels with "1.0" as "1" where both occur, and a note about it."""
-    found = set(labels)
-    whole = {name: match[1] for name in found if (match := _WHOLE_NUMBER.fullmatch(name)) and match[1] in found}
-    notes = [f"labels {', '.join(sorted(whole))} read as {', '.join(whole[name] for name in sorted(whole))}"]
-    return [whole.get(label, label) for label in labels], notes if whole else []
+def _text(row: _Row, column: str) -> str:
+    value, place = _cell(row, column), f"{row.place}, column {column!r}"
+    text = str(value).strip() if isinstance(value, str | int | float) else ""
+    if not text or (isinstance(value, float) and not math.isfinite(value)):
+        raise InputError(place, got=repr(value), expected="a non-empty text or a number")
+    return check_text(place, text)
 
 
 def _check_joined_rows(rows: Sequence[_Row], label_column: str) -> None:
@@ -150,24 +139,25 @@ def _check_joined_rows(rows: Sequence[_Row], label_column: str) -> None:
 
 
 def _rows(path: Path) -> Iterator[_Row]:
-    """Yield the records of a CSV or JSONL file."""
+    """Yield the records of a file."""
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".jsonl"):
-        raise InputError("data file", got=path, expected="a name ending in .csv or .jsonl")
+    if suffix not in (*_DELIMITERS, ".jsonl"):
+        raise InputError("data file", got=path, expected="a name ending in .csv, .tsv or .jsonl")
     if not path.is_file():
         raise InputError("data file", got=f"{path}, which does not exist", expected="an existing file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("data file", got=f"{path}: {error}", expected="UTF-8 text") from error
-    yield from _csv_rows(path, text) if suffix == ".csv" else _jsonl_rows(path, text)
+    delimiters = _DELIMITERS.get(suffix)
+    yield from _csv_rows(path, text, delimiters) if delimiters else _jsonl_rows(path, text)
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[_Row]:
+def _csv_rows(path: Path, text: str, delimiters: str) -> Iterator[_Row]:
     lines = io.StringIO(text, newline="").readlines()
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","  # of two that are equally frequent, the comma
+    delimiter = max(delimiters, key=lines[0].count) if lines else delimiters[0]  # the first of equally frequent ones
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header = _next_cells(path, reader) or []
+    header = [name.strip() for name in _next_cells(path, reader) or []]
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise InputError(f"{path}:1", got=f"a header that repeats {repeated}", expected="different column names")

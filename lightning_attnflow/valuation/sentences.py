@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from lightning_attnflow._checks import check_items, check_text
+from lightning_attnflow._checks import check_items, check_text, to_python
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.labels import shown_classes
+from lightning_attnflow.valuation.labels import clean_labels, label_names, shown_classes
 
 
 @dataclass(frozen=True)
@@ -53,28 +54,35 @@ class LabelledTexts:
                 raise InputError(name, got=f"{len(getattr(self, name))}", expected=f"{len(self.texts)}, one per text")
         for name in self.classes:
             check_text("classes", name)
+        object.__setattr__(self, "classes", tuple(clean_labels("classes", self.classes)))
+        if len(set(self.classes)) < len(self.classes):
+            raise InputError("classes", got=self.classes, expected="different names")
         if not set(self.labels) <= set(range(len(self.classes))):
             raise InputError("labels", got=sorted(set(self.labels)), expected=f"indices of the classes {self.classes}")
 
     @classmethod
-    def of(cls, texts: Sequence[str], labels: Sequence[Hashable], *, rows: Sequence[int] = ()) -> LabelledTexts:
+    def of(cls, texts: Sequence[str], labels: Any, *, rows: Sequence[int] = ()) -> LabelledTexts:
         """Create from labels of any kind; the classes are the sorted labels, as text.
 
+        White space around labels is removed; 1, 1.0 and "1.0" are one class.
+
         Args:
-            texts: the n sentences.
-            labels: n labels.
+            texts: the n sentences, in a list, array or column.
+            labels: n labels: strings, numbers or booleans.
             rows: n row numbers; default: 1 to n.
+
+        Raises:
+            InputError: as for the class, or a label is blank or missing (None, NaN, "nan").
         """
-        texts = check_items("texts", texts, "n strings")
-        names = [str(label) for label in check_items("labels", labels, "n labels")]
+        texts = [to_python(text) for text in check_items("texts", texts, "n strings")]
+        rows = [to_python(row) for row in check_items("rows", rows, "n row numbers")]
+        place = (lambda index: f"labels, row {rows[index]}") if len(rows) == len(texts) else None
+        names, notes = label_names("labels", labels, place)
+        if len(names) != len(texts):
+            raise InputError("labels", got=len(names), expected=f"{len(texts)}, one per text")
         classes = tuple(sorted(set(names)))
         index = {name: place for place, name in enumerate(classes)}
-        return cls(
-            tuple(texts),
-            tuple(index[name] for name in names),
-            classes,
-            tuple(check_items("rows", rows, "n row numbers")),
-        )
+        return cls(tuple(texts), tuple(index[name] for name in names), classes, tuple(rows), notes)
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -43,7 +43,7 @@ def examples() -> list[np.ndarray]:
         ),
         (0, lambda x: x[:1], "labels: got shape"),
         (1, lambda y: 0 * y, "labels: got 20 of class 0 only"),
-        (1, lambda y: np.where(y, 1.0, np.nan), "labels: got 10 missing .* first at index 0: nan"),
+        (1, lambda y: np.where(y, 1.0, np.nan), "labels, index 0: got nan, and 9 more without a label"),
         (2, lambda x: np.where(x == x[0, 0], np.inf, x), "validation_features: got NaN or infinity in 1 row"),
         (3, lambda y: 0 * y, "validation_labels: got 6 of class 0 only"),
         (3, lambda y: 2 * y, "validation_labels: got 2; .* 0, 1"),

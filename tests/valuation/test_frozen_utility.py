@@ -172,7 +172,7 @@ WITH_NAN[4, 2] = np.nan
             "validation_labels: got 2; expected one of the classes 0, 1",
         ),
         ((FEATURES, LABELS + 0.5, HELD_OUT, TRUTH), {}, "labels: got [01].5; expected strings.*task='regression'"),
-        ((FEATURES, [None, *LABELS[1:]], HELD_OUT, TRUTH), {}, "labels: got 1 missing"),
+        ((FEATURES, [None, *LABELS[1:]], HELD_OUT, TRUTH), {}, "labels, index 0: got None; expected a label"),
         (
             (FEATURES, LABELS, HELD_OUT, TRUTH),
             {"sample_weight": [1.0, 0.0, 1, 1, 1, 1]},

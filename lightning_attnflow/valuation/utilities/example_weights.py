@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation.labels import clean_labels
 
 
 def sample_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
@@ -37,10 +38,12 @@ def class_weights(
     if class_weight is None:
         return np.ones(n)
     if isinstance(class_weight, Mapping):
-        if set(class_weight) != set(classes):
+        keys = clean_labels("class_weight", list(class_weight))
+        if sorted(map(repr, keys)) != sorted(map(repr, classes)):
             got = f"weights of {list(class_weight)}"
             raise InputError("class_weight", got=got, expected=f"one for each of the classes {list(classes)}")
-        by_class = _positive("class_weight", [class_weight[value] for value in classes], n_classes)
+        weights = dict(zip(keys, class_weight.values(), strict=True))
+        by_class = _positive("class_weight", [weights[value] for value in classes], n_classes)
     elif class_weight == "balanced":
         by_class = n / (n_classes * np.bincount(labels, minlength=n_classes))
     else:
