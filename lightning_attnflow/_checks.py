@@ -98,15 +98,62 @@ def to_python(value: Any) -> Any:
     return value.as_py() if hasattr(value, "as_py") else value
 
 
-def check_numbers(name: str, values: object, expected: str) -> NDArray[np.float64]:
-    """Return real numbers as a float64 array of at least one dimension."""
+def real_array(
+    name: str, values: Any, expected: str, *, booleans: bool = True, remedy: str | None = None
+) -> NDArray[Any]:
+    """Return real numbers as an array of at least one dimension; missing values of pandas columns are NaN.
+
+    Types that NumPy lacks, such as bfloat16, become float64.
+
+    Args:
+        name: name of the argument.
+        values: an array, a tensor, a table of pandas or polars, or a nested sequence of numbers or tensors.
+        expected: what is accepted.
+        booleans: accept booleans, as 0 and 1.
+        remedy: for values that are no array of numbers.
+
+    Example:
+        >>> import torch
+        >>> real_array("features", torch.tensor([0.5], dtype=torch.bfloat16), "numbers")
+        array([0.5])
+        >>> real_array("features", [1j], "numbers")
+        Traceback (most recent call last):
+        lightning_attnflow.errors.InputError: features: got list of dtype complex128; expected numbers.
+    """
+    kinds = "biuf" if booleans else "iuf"
     try:
-        array = np.asarray(values)
-    except (TypeError, ValueError):  # rows of different lengths
-        raise InputError(name, got=type(values).__name__, expected=expected) from None
-    if array.ndim == 0 or (array.dtype.kind not in "biuf" and array.size):
-        raise InputError(name, got=f"{type(values).__name__} of dtype {array.dtype}", expected=expected)
-    return array.astype(np.float64)
+        array = _as_array(values, kinds)
+    except (TypeError, ValueError) as error:  # rows of different lengths
+        raise InputError(name, got=f"{type(values).__name__} ({error})", expected=expected, remedy=remedy) from None
+    if array.ndim == 0 or (array.dtype.kind not in kinds and array.size):
+        if hasattr(values, "toarray"):
+            remedy = f"Pass {name}.toarray()."
+        elif remedy is None and array.dtype.kind in "bO":
+            remedy = "Convert it to numbers, as by numpy.asarray(..., dtype=float)."
+        raise InputError(name, got=f"{type(values).__name__} of dtype {array.dtype}", expected=expected, remedy=remedy)
+    return array
+
+
+def _as_array(values: Any, kinds: str) -> NDArray[Any]:
+    """Return an array of tensors, nullable columns and whatever NumPy reads."""
+    if hasattr(values, "detach"):
+        tensor = values.detach().cpu()
+        tensor = tensor.to_dense() if "sparse" in str(tensor.layout) else tensor
+        return np.asarray(tensor.double() if tensor.is_floating_point() else tensor)
+    if isinstance(values, (list, tuple)) and any(hasattr(row, "detach") for row in values):
+        return np.asarray([_as_array(row, kinds) for row in values])
+    dtypes = getattr(values, "dtypes", None)  # a column of pandas has one, a table one for each column
+    if dtypes is not None and hasattr(values, "to_numpy") and hasattr(values, "isna"):
+        dtypes = list(dtypes) if values.ndim == 2 else [dtypes]
+        if all(dtype.kind in kinds for dtype in dtypes):
+            table: NDArray[Any] = values.to_numpy(dtype=np.float64, na_value=np.nan)
+            return table
+    return np.asarray(values)
+
+
+def check_numbers(name: str, values: object, expected: str) -> NDArray[np.float64]:
+    """Return real numbers as a new float64 array of at least one dimension."""
+    return real_array(name, values, expected).astype(np.float64)
 
 
 def check_path(name: str, path: object) -> Path:

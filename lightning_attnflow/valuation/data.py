@@ -11,25 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import real_array
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.labels import encode_labels
 
 
 def check_features(name: str, features: Any) -> NDArray[np.float64]:
-    """Return features, an array or tensor, as finite float64 (n, d) with n > 0 and d > 0."""
-    if hasattr(features, "detach"):
-        features = features.detach().cpu().numpy()
-    try:
-        array = np.require(features, np.float64, ["C", "W"])  # torch warns of read-only arrays
-    except (TypeError, ValueError) as error:
-        first = features[0] if isinstance(features, (list, tuple)) and features else None
-        remedy = (
-            "Encode texts with encode_texts, or use find_text_label_errors or rank_texts."
-            if isinstance(first, str)
-            else None
-        )
-        raise InputError(name, got=str(error), expected="numbers of shape (n, d)", remedy=remedy) from error
+    """Return features, an array, tensor or table of real numbers, as finite float64 (n, d) with n > 0 and d > 0."""
+    first = features[0] if isinstance(features, (list, tuple)) and features else None
+    remedy = "Encode texts with encode_texts, or use find_text_label_errors or rank_texts."
+    array = real_array(
+        name, features, "numbers of shape (n, d)", booleans=False, remedy=remedy if isinstance(first, str) else None
+    )
+    array = np.require(array, np.float64, ["C", "W"])  # torch warns of read-only arrays
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(name, got=f"shape {array.shape}", expected="shape (n, d) with n > 0 and d > 0")
     invalid = np.flatnonzero(~np.isfinite(array).all(axis=1))

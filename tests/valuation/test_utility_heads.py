@@ -199,7 +199,7 @@ def test_read_only_features_are_accepted() -> None:
     [
         ("ranking", TARGETS, TRUTH, {}, "task: got 'ranking'"),
         ("regression", LABELS, TRUTH, {}, r"labels: got shape \(60, 3\); expected shape \(60,\)"),
-        ("regression", ["a"] * 60, TRUTH, {}, "labels: got could not convert"),
+        ("regression", ["a"] * 60, TRUTH, {}, "labels: got list of dtype <U1; expected numbers"),
         ("regression", np.r_[np.nan, TARGETS[1:]], TRUTH, {}, "labels: got 1 NaN or infinite; first at index 0"),
         ("regression", TARGETS, np.ones(50), {"metric": "r2"}, "equal numbers"),
         ("regression", TARGETS, TRUTH, {"metric": "log_loss"}, "expected one of .*'mean_squared_error', 'r2'"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_attnflow._checks import check_numbers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.labels import clean_labels
 
@@ -52,10 +53,7 @@ def class_weights(
 
 
 def _positive(name: str, values: ArrayLike, length: int) -> NDArray[np.float64]:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(name, got=str(error), expected="positive numbers") from error
+    array = check_numbers(name, values, "positive numbers")
     if array.shape != (length,):
         raise InputError(name, got=f"shape {array.shape}", expected=f"shape ({length},)")
     if not (np.isfinite(array).all() and (array > 0).all()):

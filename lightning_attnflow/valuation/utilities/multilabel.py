@@ -10,20 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_attnflow._checks import check_numbers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.utilities.metrics import area_under_curve
 
 
 def check_label_matrix(name: str, labels: Any, length: int, n_labels: int | None = None) -> NDArray[np.int64]:
     """Return labels 0 or 1, int64 (length, k) with k >= 1, or k = ``n_labels``."""
-    if hasattr(labels, "detach"):
-        labels = labels.detach().cpu().numpy()
     columns = "k" if n_labels is None else str(n_labels)
     expected = f"zeros and ones of shape ({length}, {columns}), one column for each label"
-    try:
-        array = np.asarray(labels, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(name, got=str(error), expected=expected) from error
+    array = check_numbers(name, labels, expected)
     if array.ndim != 2 or len(array) != length or array.shape[1] != (n_labels or max(1, array.shape[1])):
         raise InputError(name, got=f"shape {array.shape}", expected=expected)
     invalid = np.argwhere((array != 0) & (array != 1))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsymv, dsyr
 from torch import Tensor
 
+from lightning_attnflow._checks import check_numbers
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.utilities.design import Problem
 from lightning_attnflow.valuation.utilities.example_removal import FullModel, Missing, misses_few
@@ -119,12 +120,7 @@ class RidgeHead:
 
 def check_targets(name: str, values: Any, length: int) -> NDArray[np.float64]:
     """Return the targets of a regression, finite float64 (length,)."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    try:
-        array = np.array(values, dtype=np.float64)  # a copy, because columns of pandas are read-only
-    except (TypeError, ValueError) as error:
-        raise InputError(name, got=str(error), expected="numbers, one for each row of the features") from error
+    array = check_numbers(name, values, "numbers, one for each row of the features")
     if array.shape != (length,):
         raise InputError(
             name, got=f"shape {array.shape}", expected=f"shape ({length},), one number for each row of the features"
