@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_attnflow._checks import check_choice
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow._words import counted
+from lightning_attnflow.attention.module_calls import logits_in
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.dynamics_recorder import Key
 from lightning_attnflow.valuation.example_statistics import (
@@ -80,9 +81,8 @@ class TrainingBatches:
                 self.task = find_task(logits, labels, is_causal=self.is_causal)
             columns = {"statistics": example_statistics(logits, labels, self.task)}  # type: ignore[arg-type]
             columns |= self._keys(batch, logits, labels, tokens, mask)
-            if keep_tokens and isinstance(tokens, Tensor):
-                present = torch.ones_like(tokens) if mask is None else mask
-                columns["tokens"] = torch.where(present.bool(), tokens, -1).int()
+            if keep_tokens:
+                columns["tokens"] = _present_tokens(tokens, mask, logits)
         for name, column in columns.items():
             self._parts.setdefault(name, []).append(column)
 
@@ -138,3 +138,63 @@ def _read(name: str, reader: str | Callable[[Any], Any], batch: Any) -> Any:
         keys = sorted(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
         raise InputError(name, got=f"a batch with {keys}", expected=f"a batch with the key {reader!r}")
     return batch[reader]
+
+
+def forward_logits(model: Any, output: Any) -> Tensor:
+    """Return the logits in the output of a forward pass."""
+    logits = logits_in(output)
+    if logits is None or not logits.ndim:
+        raise InputError(
+            f"output of {type(model).__name__}",
+            got=type(output).__name__,
+            expected="an output with logits",
+            remedy="Pass outputs=, or the path of the model with the head as model=.",
+        )
+    return logits
+
+
+def returned_logits(outputs: Callable[[Any, Any], Any] | None, batch: Any, step: Any, *, name: str) -> Tensor:
+    """Return the logits that ``outputs`` reads from the result of a training step of a module with this name."""
+    what = f"training step of {name}"
+    if not step:  # automatic optimisation replaces None by an empty dictionary
+        expected = "a forward pass of its Hugging Face model" if outputs is None else "the logits that outputs= reads"
+        raise InputError(what, got="None", expected=expected)
+    if outputs is None:
+        raise InputError(
+            what,
+            got="a loss without a forward pass of its Hugging Face model",
+            expected="a forward pass",
+            remedy="If another model computes the logits, return them from the step and pass outputs=.",
+        )
+    with preserve_rng():
+        logits = outputs(batch, step)
+    if not isinstance(logits, Tensor):
+        raise InputError("result of outputs=", got=type(logits).__name__, expected="a tensor of logits")
+    return logits
+
+
+def tokens_and_mask(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Any) -> tuple[Any, Any]:
+    """Return the input ids and the attention mask of a forward, or those of the batch where it is not given them."""
+    of_batch = batch if isinstance(batch, Mapping) else {}
+    tokens, mask = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
+    if not isinstance(tokens, Tensor):
+        tokens = of_batch.get("input_ids")
+    of_batch_mask = of_batch.get("attention_mask")
+    if mask is None and isinstance(of_batch_mask, Tensor) and of_batch_mask.shape == getattr(tokens, "shape", None):
+        mask = of_batch_mask
+    return tokens, mask
+
+
+def first_tensor(batch: Any) -> Tensor | None:
+    """Return the first tensor of a batch that is a sequence."""
+    return (
+        next((part for part in batch if isinstance(part, Tensor)), None) if isinstance(batch, (list, tuple)) else None
+    )
+
+
+def _present_tokens(tokens: Any, mask: Any, logits: Tensor) -> Tensor:
+    """Return input ids (B, T) with -1 for padding; (B, 0) if the batch has none, so that rows stay aligned."""
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2 or len(tokens) != len(logits) or tokens.is_floating_point():
+        return torch.zeros(len(logits), 0, dtype=torch.int32, device=logits.device)
+    present = torch.ones_like(tokens) if mask is None else mask
+    return torch.where(present.bool(), tokens, -1).int()

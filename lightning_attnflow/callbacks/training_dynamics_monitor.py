@@ -14,13 +14,19 @@ from torch import Tensor
 from lightning_attnflow._checks import check_integer, check_items
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow._words import counted
-from lightning_attnflow.attention.module_calls import logits_in
 from lightning_attnflow.attention.own_head import ModelWithHead
 from lightning_attnflow.attention.transformer import find_transformer, is_kind
 from lightning_attnflow.attribution.target import LogitReader, class_names
 from lightning_attnflow.callbacks.dynamics_media import example_texts, log_dynamics
 from lightning_attnflow.callbacks.guarded import GuardedCallback
-from lightning_attnflow.callbacks.training_batches import TrainingBatches
+from lightning_attnflow.callbacks.left_out import LeftOutBatches
+from lightning_attnflow.callbacks.training_batches import (
+    TrainingBatches,
+    first_tensor,
+    forward_logits,
+    returned_logits,
+    tokens_and_mask,
+)
 from lightning_attnflow.errors import CaptureError, InputError
 from lightning_attnflow.valuation.dynamics_recorder import DynamicsRecorder, Key
 from lightning_attnflow.valuation.example_statistics import STATISTICS
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
 
 _LOSS, _LABEL = STATISTICS.index("loss"), STATISTICS.index("label")
+_FIRST_BATCHES = 10  # the monitor is disabled if none of them can be recorded
 
 
 class TrainingDynamicsMonitor(GuardedCallback):
@@ -40,15 +47,22 @@ class TrainingDynamicsMonitor(GuardedCallback):
     monitor. Wrong labels have a low mean margin over the epochs (the area under the margin).
 
     At the end of every epoch it logs the scalars ``dynamics/suspicious_share`` (examples with a negative mean margin so
-    far), ``dynamics/forgotten_share`` (examples that changed from correct to wrong at least once) and
-    ``dynamics/seconds``, a table of the most suspicious sentences, and the Data Map (mean confidence and its
-    variability, from the second epoch on). At any time :attr:`result` has all scores, tables and pages.
+    far), ``dynamics/forgotten_share`` (examples that changed from correct to wrong at least once),
+    ``dynamics/left_out_batches`` and ``dynamics/seconds``, a table of the most suspicious sentences, and the Data Map
+    (mean confidence and its variability, from the second epoch on). At any time :attr:`result` has all scores, tables
+    and pages.
 
     An example is recognised by a hash of its input and its label, for any order, batch size and padding. Equal inputs
     with equal labels count as one example, and their statistics are averaged. Inputs that change from epoch to epoch,
     such as augmented images, need ``index``. With several processes the statistics are gathered at the end of the
-    epoch. Logits are those of the first forward of a training step. The monitor resumes from a checkpoint; the part of
-    an epoch before a checkpoint within it is kept for the first process only.
+    epoch.
+
+    A batch without labels or logits, or whose training step returns without a forward pass, is left out: a warning
+    states each reason once, and the batches are counted. Statistics are those of the epochs in which an example was
+    recorded. If none of the first ten batches can be recorded, or none of the first epoch, the monitor is disabled.
+
+    Logits are those of the first forward of a training step. The monitor resumes from a checkpoint; the part of an
+    epoch before a checkpoint within it is kept for the first process only.
 
     Args:
         tokenizer: the tokenizer, to show the texts of examples in tables.
@@ -64,7 +78,8 @@ class TrainingDynamicsMonitor(GuardedCallback):
         texts: texts of the examples by index, for tables; only with integers as ``index``.
         classes: names of the classes; default: those of the model's configuration.
         n_suspicious: rows of the logged table.
-        on_error: "warn" warns and disables the monitor; "raise" raises.
+        on_error: what to do about an error, or if no batch can be recorded: "warn" warns and disables the monitor;
+            "raise" raises.
 
     Raises:
         InputError: an invalid argument.
@@ -102,6 +117,9 @@ class TrainingDynamicsMonitor(GuardedCallback):
         self._recorder = DynamicsRecorder()
         self._open_epoch, self._restored = 0, False
         self._batch: tuple[Any, Tensor | None] | None = None  # while a training step runs: the batch and its labels
+        self._error: Exception | None = None  # why the batch cannot be recorded
+        self._last_error: Exception | None = None  # of the last batch, while none was recorded
+        self._left_out = LeftOutBatches(type(self).__name__)
         self._hook: Any = None
         self._seconds = 0.0
 
@@ -125,12 +143,16 @@ class TrainingDynamicsMonitor(GuardedCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Discard epochs that are trained again, and complete an epoch that ended after its checkpoint was written."""
         self._recorder.forget_from(trainer.current_epoch)
-        if self._restored and self._batches and self._open_epoch < trainer.current_epoch:
+        if self._restored and self._open_epoch < trainer.current_epoch:
             found = self.attempt(trainer, self._batches.arrays)
-            self.attempt(trainer, lambda: self._add_epoch(self._open_epoch, [found] if found else []))
             self._batches.clear()
+            n_left_out = self._left_out.end_epoch([self._left_out.reasons])
+            self._recorder.left_out.setdefault(self._open_epoch, n_left_out)
+            if found is not None:
+                self.attempt(trainer, lambda: self._add_epoch(self._open_epoch, [found]))
         if not self._restored or not trainer.is_global_zero:
             self._batches.clear()
+            self._left_out.end_epoch([])
         self._restored = False
 
     def on_train_batch_start(
@@ -141,9 +163,13 @@ class TrainingDynamicsMonitor(GuardedCallback):
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Remember the batch and its labels, before the module can change it."""
+        self._batch = self._error = None
         if self._is_active():
             self._open_epoch = trainer.current_epoch
-            self._batch = batch, self.attempt(trainer, lambda: self._batches.labels_of(batch))
+            try:
+                self._batch = batch, self._batches.labels_of(batch)
+            except Exception as error:
+                self._error = error
 
     def on_train_batch_end(
         self,
@@ -151,29 +177,45 @@ class TrainingDynamicsMonitor(GuardedCallback):
         pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,
     ) -> None:
-        """Read the logits from the outputs of the training step, if ``outputs`` was passed."""
-        if self._is_active() and self._batch is not None:
-            self.attempt(trainer, lambda: self._record_outputs(pl_module, outputs, batch))
-        self._batch = None
-        if self._failure is not None and not self._disabled:  # in the hook of the model
-            self.fail(trainer, self._failure)
+        """Read the logits from the outputs of the training step, if ``outputs`` was passed; count left-out batches."""
+        if self._batch is not None and self._is_active():
+            try:
+                self._record_outputs(pl_module, outputs, batch, self._batch[1])
+            except Exception as error:
+                self._error = error
+        reason, self._batch, self._error = self._error, None, None
+        if reason is None or not self._is_active():
+            return
+        self._left_out.add(reason, f"batch {batch_idx} of epoch {trainer.current_epoch}")
+        self._last_error = reason if self._has_nothing() else None
+        if self._has_nothing() and self._left_out.count == _FIRST_BATCHES and trainer.world_size == 1:
+            self.fail(trainer, reason)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gather the statistics of the epoch and log."""
         if self._disabled:
             return
         started = time.perf_counter()
+        self._batch = None  # of a step that the module skipped
         found = self.attempt(trainer, self._batches.arrays) if self._failure is None else None
         self._batches.clear()
-        gathered = self.gather(trainer, found)
+        gathered = self.gather(trainer, (found, self._left_out.reasons))
         if gathered is None:
             return
-        parts = [part for part in gathered if part is not None]
+        parts = [part for part, _ in gathered if part is not None]
+        reasons = [reasons for _, reasons in gathered]
+        n_left_out = self._recorder.left_out[trainer.current_epoch] = self._left_out.end_epoch(reasons)
+        if n_left_out and not parts and self._has_nothing():
+            self._fail_without_batches(trainer, [text for part in reasons for _, text in part.values()])
+            return
+        sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
+        pl_module.log("dynamics/left_out_batches", float(n_left_out), sync_dist=sync)
         if parts:
             self.attempt(trainer, lambda: self._add_epoch(trainer.current_epoch, parts))
-            sync = trainer.world_size > 1  # all processes hold the same numbers, so averaging does not change them
+            if not self._is_active():
+                return
             dynamics = self._recorder.result()
             shares = {"suspicious_share": dynamics.suspicious_share, "forgotten_share": dynamics.forgotten_share}
             scalars = {f"dynamics/{name}": share for name, share in shares.items() if not np.isnan(share)}
@@ -182,7 +224,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
                 with preserve_rng():
                     self.attempt(trainer, lambda: self._log_media(trainer))
         self._seconds += time.perf_counter() - started
-        pl_module.log("dynamics/seconds", self._seconds, reduce_fx="max", sync_dist=trainer.world_size > 1)
+        pl_module.log("dynamics/seconds", self._seconds, reduce_fx="max", sync_dist=sync)
         self._seconds = 0.0
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
@@ -201,6 +243,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
             "recorder": self._recorder.state_dict(),
             "batches": self._batches.state_dict(),
             "epoch": self._open_epoch,
+            "left_out": dict(self._left_out.reasons),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -208,11 +251,16 @@ class TrainingDynamicsMonitor(GuardedCallback):
         self._recorder.load_state_dict(state_dict["recorder"])
         self._open_epoch, self._restored = state_dict["epoch"], True
         self._batches.load_state_dict(state_dict["batches"])
+        self._left_out.reasons = dict(state_dict["left_out"])
 
     # Steps
 
     def _is_active(self) -> bool:
         return not self._disabled and self._failure is None
+
+    def _has_nothing(self) -> bool:
+        """Whether no batch of the fit was recorded."""
+        return not self._batches and not self._recorder.epochs
 
     def _attach(self, pl_module: pl.LightningModule) -> None:
         self._detach()
@@ -238,7 +286,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
     def _detach(self) -> None:
         if self._hook is not None:
             self._hook.remove()
-        self._hook = self._batch = None
+        self._hook = self._batch = self._error = None
 
     def _on_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Record the logits of the first forward of a training step."""
@@ -248,38 +296,27 @@ class TrainingDynamicsMonitor(GuardedCallback):
         self._batch = None
         started = time.perf_counter()
         try:
-            logits = logits_in(output)
-            if logits is None or not logits.ndim:
-                raise InputError(
-                    f"output of {type(model).__name__}",
-                    got=type(output).__name__,
-                    expected="an output with logits",
-                    remedy="Pass outputs=, or the path of the model with the head as model=.",
-                )
+            logits = forward_logits(model, output)
             given = kwargs.get("labels")
             labels = labels if given is None or self._batches.labels is not None else given
-            self._add(batch, logits, labels, *_tokens_and_mask(args, kwargs, batch))
+            self._add(batch, logits, labels, *tokens_and_mask(args, kwargs, batch))
         except Exception as error:
-            if self.on_error == "raise":
-                raise
-            self._failure = error
+            self._error = error
         self._seconds += time.perf_counter() - started
 
-    def _record_outputs(self, pl_module: pl.LightningModule, outputs: Any, batch: Any) -> None:
-        if self.outputs is None:
-            raise InputError(
-                f"training step of {type(pl_module).__name__}",
-                got="no forward of its Hugging Face model",
-                expected="a forward of the model, or outputs=",
-            )
-        assert self._batch is not None
-        with preserve_rng():
-            logits = self.outputs(batch, outputs)
-        if not isinstance(logits, Tensor):
-            raise InputError("result of outputs=", got=type(logits).__name__, expected="a tensor of logits")
-        tokens = batch.get("input_ids") if isinstance(batch, Mapping) else _first_tensor(batch)
+    def _record_outputs(self, pl_module: pl.LightningModule, step: Any, batch: Any, labels: Tensor | None) -> None:
+        """Record the logits that ``outputs`` returns, after a step in which the hook recorded none."""
+        logits = returned_logits(self.outputs, batch, step, name=type(pl_module).__name__)
+        tokens = batch.get("input_ids") if isinstance(batch, Mapping) else first_tensor(batch)
         mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-        self._add(batch, logits, self._batch[1], tokens, mask)
+        self._add(batch, logits, labels, tokens, mask)
+
+    def _fail_without_batches(self, trainer: pl.Trainer, reasons: list[str]) -> None:
+        """Disable the monitor after an epoch of which no process recorded a batch."""
+        if trainer.world_size == 1 and self._last_error is not None:
+            self.fail(trainer, self._last_error)
+        else:
+            self._disable(trainer, reasons[0])
 
     def _add(self, batch: Any, logits: Tensor, labels: Tensor | None, tokens: Any, mask: Any) -> None:
         is_first = not self._recorder.epochs
@@ -296,6 +333,12 @@ class TrainingDynamicsMonitor(GuardedCallback):
             rank_zero_warn(
                 f"TrainingDynamicsMonitor: the logits of {counted(unknown, 'example')} are NaN in epoch {epoch}, "
                 "which is not counted for them."
+            )
+        unlabelled = int(np.isnan(statistics[:, _LABEL]).sum()) if self._batches.task == "classification" else 0
+        if unlabelled and not self._recorder.epochs:
+            rank_zero_warn(
+                f"TrainingDynamicsMonitor: the labels of {counted(unlabelled, 'example')} are no class of the model, "
+                "such as -1 or -100; they have no statistics."
             )
         n_before = len(self._recorder)
         n_again = self._recorder.add_epoch(epoch, keys, statistics, tokens)
@@ -316,22 +359,4 @@ class TrainingDynamicsMonitor(GuardedCallback):
     def on_disabled(self, trainer: pl.Trainer) -> str:  # noqa: ARG002
         """Remove the hook."""
         self._detach()
-        return ""
-
-
-def _tokens_and_mask(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Any) -> tuple[Any, Any]:
-    """Return the input ids and the attention mask of a forward, or those of the batch where it is not given them."""
-    of_batch = batch if isinstance(batch, Mapping) else {}
-    tokens, mask = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
-    if not isinstance(tokens, Tensor):
-        tokens = of_batch.get("input_ids")
-    of_batch_mask = of_batch.get("attention_mask")
-    if mask is None and isinstance(of_batch_mask, Tensor) and of_batch_mask.shape == getattr(tokens, "shape", None):
-        mask = of_batch_mask
-    return tokens, mask
-
-
-def _first_tensor(batch: Any) -> Tensor | None:
-    return (
-        next((part for part in batch if isinstance(part, Tensor)), None) if isinstance(batch, (list, tuple)) else None
-    )
+        return " No batch could be recorded." if self._has_nothing() else ""

@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
 
 _FLOATS = ("loss", "margin", "confidence", "error_norm")
+_MISSING = {name: np.float32(np.nan) for name in _FLOATS} | {"prediction": np.int32(-1), "count": np.int32(0)}
 Key = tuple[Any, ...]  # (hash of the input, hash of the label), or (index of the user,)
 
 
 class DynamicsRecorder:
-    """Statistics by epoch, 20 bytes for each example and epoch."""
+    """Statistics by epoch, 24 bytes for each example and epoch."""
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
+        self.left_out: dict[int, int] = {}  # batches that were not recorded, by epoch
         self._position: dict[Key, int] = {}
         self._values: list[dict[str, NDArray[Any]]] = []
         self._labels: list[int] = []
-        self._most_seen: list[int] = []  # smallest number of occurrences in an epoch so far
         self._tokens: list[NDArray[np.int32]] = []
 
     def __len__(self) -> int:
@@ -33,8 +34,10 @@ class DynamicsRecorder:
         """Drop the epochs from this one on; they are about to be trained again."""
         kept = [index for index, number in enumerate(self.epochs) if number < epoch]
         self.epochs, self._values = [self.epochs[index] for index in kept], [self._values[index] for index in kept]
+        left_out = {number: count for number, count in self.left_out.items() if number < epoch}
         if not kept:
             self.__init__()  # type: ignore[misc]
+        self.left_out = left_out
 
     def add_epoch(
         self,
@@ -48,7 +51,7 @@ class DynamicsRecorder:
         Args:
             epoch: its number.
             keys: key of each row.
-            statistics: float64 (rows, 6), see ``example_statistics``; rows of one key are averaged.
+            statistics: float64 (rows, 6), see ``example_statistics``; known values of one key are averaged.
             tokens: token ids of each row, or None.
         """
         n_known = len(self)
@@ -59,22 +62,20 @@ class DynamicsRecorder:
             if position == len(self._labels):
                 label = statistics[row, 5]
                 self._labels.append(-1 if np.isnan(label) else int(label))
-                self._most_seen.append(np.iinfo(np.int32).max)
                 if tokens is not None:
                     self._tokens.append(tokens[row])
         n = len(self)
         count = np.bincount(rows, minlength=n)
-        values: dict[str, NDArray[Any]] = {}
+        values: dict[str, NDArray[Any]] = {"count": count.astype(np.int32)}
         for column, name in enumerate(_FLOATS):
-            total = np.bincount(rows, weights=statistics[:, column], minlength=n)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                values[name] = (total / count).astype(np.float32)  # 0 / 0 = NaN: not in this epoch
+            known = ~np.isnan(statistics[:, column])
+            total = np.bincount(rows[known], weights=statistics[known, column], minlength=n)
+            with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 = NaN: not in this epoch
+                values[name] = (total / np.bincount(rows[known], minlength=n)).astype(np.float32)
         prediction = np.full(n, -1, dtype=np.int32)
         known = ~np.isnan(statistics[:, 4])
         prediction[rows[known]] = statistics[known, 4]
         values["prediction"] = prediction
-        for position in np.flatnonzero(count).tolist():
-            self._most_seen[position] = min(self._most_seen[position], int(count[position]))
         self.epochs.append(epoch)
         self._values.append(values)
         return int((count[:n_known] > 0).sum())
@@ -89,11 +90,12 @@ class DynamicsRecorder:
         return TrainingDynamics.of(
             **{name: self._padded(name, n) for name in (*_FLOATS, "prediction")},
             labels=self._labels,
-            occurrences=self._most_seen,
+            occurrences=self._occurrences(n),
             conflicting=[len(inputs[key[0]]) > 1 for key in keys],
             keys=[key[0] if len(key) == 1 else f"{key[0] & (2**64 - 1):016x}{key[1] & 0xFFFF:04x}" for key in keys],
             texts=texts,
             classes=classes,
+            left_out_batches=sum(self.left_out.values()),
         )
 
     def tokens(self) -> list[NDArray[np.int32]]:
@@ -111,27 +113,38 @@ class DynamicsRecorder:
         return {
             "epochs": list(self.epochs),
             "keys": [list(key) for key in self._position],
-            "values": {name: torch.from_numpy(self._padded(name, n)) for name in (*_FLOATS, "prediction")},
+            "left_out": dict(self.left_out),
+            "values": {name: torch.from_numpy(self._padded(name, n)) for name in _MISSING},
             "labels": list(self._labels),
-            "most_seen": list(self._most_seen),
             "lengths": lengths,
             "tokens": torch.from_numpy(np.concatenate(self._tokens)) if lengths else torch.zeros(0, dtype=torch.int32),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
-        self.epochs = list(state["epochs"])
+        self.epochs, self.left_out = list(state["epochs"]), dict(state["left_out"])
         self._position = {tuple(key): place for place, key in enumerate(state["keys"])}
         arrays = {name: tensor.cpu().numpy() for name, tensor in state["values"].items()}
         self._values = [{name: array[row] for name, array in arrays.items()} for row in range(len(self.epochs))]
-        self._labels, self._most_seen = list(state["labels"]), list(state["most_seen"])
+        self._labels = list(state["labels"])
         ends = np.cumsum(state["lengths"]).astype(int)
         self._tokens = np.split(state["tokens"].cpu().numpy(), ends[:-1]) if len(ends) else []
 
+    def _occurrences(self, n: int) -> NDArray[np.int32]:
+        """How often an epoch has each example, int32 (n,): the smallest number of the epochs that have it.
+
+        Epochs with left-out batches count for examples of no other epoch only.
+        """
+        counts = self._padded("count", n)
+        is_complete = np.array([not self.left_out.get(epoch) for epoch in self.epochs])
+        largest = np.iinfo(np.int32).max
+        smallest = np.where((counts > 0) & is_complete[:, None], counts, largest).min(axis=0)
+        found: NDArray[np.int32] = np.where(smallest < largest, smallest, counts.max(axis=0))
+        return found
+
     def _padded(self, name: str, n: int) -> NDArray[Any]:
         """Float32 or int32 (epochs, n), filled for examples that came after an epoch."""
-        missing = np.int32(-1) if name == "prediction" else np.float32(np.nan)
-        rows = np.full((len(self._values), n), missing)
+        rows = np.full((len(self._values), n), _MISSING[name])
         for row, values in zip(rows, self._values, strict=True):
             row[: len(values[name])] = values[name]
         return rows

@@ -13,7 +13,7 @@ from lightning_attnflow.errors import InputError
 
 Task = Literal["classification", "multi_label", "regression", "token_classification", "causal_lm"]
 TASKS = ("auto", "classification", "multi_label", "regression", "token_classification", "causal_lm")
-IGNORED = -100  # label of tokens without a loss, as in cross_entropy
+IGNORED = -100  # default label of tokens without a loss in cross_entropy
 STATISTICS = ("loss", "margin", "confidence", "error_norm", "prediction", "label")
 
 # Multipliers of splitmix64 (Steele et al. 2014), as signed 64-bit integers
@@ -72,9 +72,9 @@ def _is_binary(labels: Tensor) -> bool:
 
 
 def _classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """Statistics of examples with one class each; NaN for ignored labels."""
-    ignored = labels == IGNORED
-    target = labels.clamp(min=0)[:, None]
+    """Statistics of examples with one class each; NaN for labels that are no class, which the loss has to ignore."""
+    ignored = (labels < 0) | (labels >= logits.shape[1])
+    target = labels.clamp(0, logits.shape[1] - 1)[:, None]
     probability = logits.softmax(dim=1)
     own = logits.gather(1, target)[:, 0]
     other = logits.scatter(1, target, -torch.inf).amax(dim=1)

@@ -46,6 +46,7 @@ class TrainingDynamics(SavedResult):
         conflicting: bool (n,), whether the same input occurs with another label.
         texts: n texts; empty if unknown.
         classes: names of the classes; empty if unknown.
+        left_out_batches: number of training batches that were not recorded.
 
     Source: Swayamdipta et al. (2020), Dataset cartography; Pleiss et al. (2020), AUM; Toneva et al. (2019), Forgetting;
     Paul et al. (2021), EL2N.
@@ -68,6 +69,7 @@ class TrainingDynamics(SavedResult):
     keys: tuple[Any, ...]
     texts: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    left_out_batches: int = 0
 
     @classmethod
     def of(cls, **given: Any) -> TrainingDynamics:
@@ -96,6 +98,7 @@ class TrainingDynamics(SavedResult):
             keys=tuple(given.get("keys", range(n))),
             texts=tuple(given.get("texts", ())),
             classes=tuple(given.get("classes", ())),
+            left_out_batches=int(given.get("left_out_batches", 0)),
         )
 
     def __len__(self) -> int:
@@ -185,6 +188,8 @@ class TrainingDynamics(SavedResult):
         known = {name: values for name, values in components.items() if not np.isnan(values).all()}
         has_classes = bool((self.labels >= 0).any())
         notes = [counted(self.n_epochs, "epoch")]
+        if self.left_out_batches:
+            notes.append(f"{counted(self.left_out_batches, 'training batch')} left out")
         if (self.occurrences > 1).any():
             n_repeated = int((self.occurrences > 1).sum())
             notes.append(f"{counted(n_repeated, 'example')} with several occurrences averaged")
@@ -235,6 +240,7 @@ class TrainingDynamics(SavedResult):
             conflicting=known & self.conflicting[chosen],
             texts=texts,
             classes=self.classes,
+            left_out_batches=self.left_out_batches,
         )
 
     def to_pandas(self) -> Any:

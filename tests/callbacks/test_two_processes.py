@@ -79,6 +79,16 @@ def test_training_dynamics_are_gathered_from_all_processes(ranks: list[dict[str,
     assert np.shape(found["loss"]) == (2, 8)
 
 
+def test_left_out_batches_of_all_processes_are_counted(ranks: list[dict[str, dict[str, Any]]]) -> None:
+    for rank in ranks:
+        found = rank["left_out"]
+        assert (found["result"], found["logged"]) == (2, 1.0)  # one in each of two epochs
+        assert 0 < found["missing"] <= 4  # at most two examples in each epoch
+    (message,) = ranks[0]["left_out"]["warnings"]
+    assert "batch 0 of epoch 0 is left out. KeyError: 'gold'" in message
+    assert ranks[1]["left_out"]["warnings"] == []
+
+
 def test_a_failure_in_one_process_disables_the_monitor_in_all(ranks: list[dict[str, list[str]]]) -> None:
     assert not any(name.startswith("attnflow/") for rank in ranks for name in rank["after_failure"])
     assert len(ranks[0]["warnings"]) == 1

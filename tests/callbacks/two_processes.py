@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import models
+import numpy as np
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from tiny_training import Classifier, trainer
@@ -21,6 +22,19 @@ def fails_in_the_second_process(batch: Any) -> dict[str, Any]:
     if torch.distributed.get_rank() == 1:
         raise ArithmeticError("only here")
     return {key: batch[key] for key in ("input_ids", "attention_mask")}
+
+
+class LabelsOfTheFirstProcess:
+    """Labels of the batches, which the second process does not have in the first batch of every epoch."""
+
+    def __init__(self) -> None:
+        self.n_batches = 0
+
+    def __call__(self, batch: Any) -> torch.Tensor:
+        self.n_batches += 1
+        if torch.distributed.get_rank() == 1 and self.n_batches % 2 == 1:
+            raise KeyError("gold")
+        return batch["labels"]
 
 
 def fitted(folder: Path, monitors: list[pl.Callback], logger: Any = False) -> tuple[pl.Trainer, list[Any]]:
@@ -50,11 +64,19 @@ def main(folder: Path) -> None:
     _, plain = fitted(folder, [])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        leaving_out = TrainingDynamicsMonitor(labels=LabelsOfTheFirstProcess(), on_error="raise")
+        left_out, trained = fitted(folder, [leaving_out])
         failing, survived = fitted(folder, [AttentionFlowMonitor(**settings, inputs=fails_in_the_second_process)])
     result = {
         "dynamics": {"loss": dynamics.result.loss.tolist(), "keys": dynamics.result.keys},
+        "left_out": {
+            "result": leaving_out.result.left_out_batches,
+            "logged": float(left_out.callback_metrics["dynamics/left_out_batches"]),
+            "missing": int(np.isnan(leaving_out.result.loss).sum()),
+            "warnings": [str(warning.message) for warning in caught if "left out" in str(warning.message)],
+        },
         "validated": validated,
-        "bit_identical": weights == plain == survived,
+        "bit_identical": weights == plain == survived == trained,
         "fitted": {name: float(value) for name, value in run.callback_metrics.items()},
         "after_failure": sorted(failing.callback_metrics),
         "warnings": [str(warning.message) for warning in caught if "is disabled" in str(warning.message)],
