@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,17 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interrupts import interruptible
 from networks import readout_vector, stochastic
 
 from lightning_attnflow import AttentionNetwork, attention_flow, attention_rollout
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow import METHODS, AttentionFlow, FlowGame
-from lightning_attnflow.flow.engine import layer_progress
-from lightning_attnflow.flow.engine.run import _flows
-from lightning_attnflow.flow.engine.threads import Threads
 from lightning_attnflow.flow.game import GAMES
-from lightning_attnflow.flow.layer import Tolerance
 from lightning_attnflow.flow.solvers import SOLVERS
 from lightning_attnflow.shapley import GroupedGame, exact_shapley
 
@@ -274,48 +266,6 @@ def test_the_solver_works_without_a_writeable_cache_folder(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "3"
-
-
-def test_ctrl_c_stops_a_long_computation() -> None:
-    network = AttentionNetwork(stochastic(4, 40, seed=1), readout_vector("mean", 40, 0))
-    attention_flow(network, method="pairwise")  # compiled before the clock starts
-    threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
-    with interruptible(), pytest.raises(KeyboardInterrupt):
-        attention_flow([network] * 4, tolerance=1e-9)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("attnflow")]
-
-
-def test_no_layer_is_sampled_after_ctrl_c() -> None:
-    network = AttentionNetwork(stochastic(4, 24, seed=4, kind="sharp"), readout_vector("mean", 24, 0))
-    stopped, done = Threads(), list[int]()
-    stopped.stop[0] = 1
-    flows = _flows(network, range(5), None, True, Tolerance(0.05, False), 0, stopped, done)
-    assert attention_flow(network).n_permutations.any()
-    assert not any(flow.n_permutations for flow in flows.values())
-    assert done == sorted(flows, reverse=True)
-
-
-def test_a_long_computation_says_once_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_progress, "WARN_SECONDS", -1.0)
-    done = [5, 4]
-    with layer_progress.layer_progress(6, done, is_sampled=True) as show:
-        with pytest.warns(UserWarning, match=r"2 of 6 layers after 0 s.*tolerance=.*method='pairwise'"):
-            show()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            show()  # only once
-    with layer_progress.layer_progress(6, done, is_sampled=False) as show, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        show()  # exact flows are not sampled
-    monkeypatch.setattr(layer_progress, "WARN_SECONDS", 60.0)
-    monkeypatch.setattr(layer_progress, "last_compilation", lambda: time.monotonic() + 100)  # compiling all the time
-    with layer_progress.layer_progress(6, done, is_sampled=True) as show, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        clock = time.monotonic
-        monkeypatch.setattr(layer_progress.time, "monotonic", lambda: clock() + 100)
-        show()
-    assert "others take about 60 s" in layer_progress.slow_message(30.0, 2, 6)
-    assert "others take an unknown time" in layer_progress.slow_message(30.0, 0, 6)
 
 
 def test_save_and_load(tmp_path: Path) -> None:

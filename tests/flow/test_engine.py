@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from functools import partial
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from networks import coalitions_of, networks, readout_vector, stochastic, weight
 from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.flow import FlowGame
 from lightning_attnflow.flow.engine.bias_correction import _shapley_shares
-from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.layer_bounds import SizeBounds, flow_bounds, supply_upper_bound
 from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound, outflows
 from lightning_attnflow.flow.engine.permutations import (
@@ -26,7 +23,7 @@ from lightning_attnflow.flow.engine.permutations import (
 from lightning_attnflow.flow.engine.run import layer_games
 from lightning_attnflow.flow.engine.separable import _two_cut_marginals, first_two_places_separable
 from lightning_attnflow.flow.engine.shapley import _efficient
-from lightning_attnflow.flow.engine.threads import MIN_SHARED_POSITIONS, Threads
+from lightning_attnflow.flow.engine.threads import Threads
 from lightning_attnflow.flow.integers import quantise
 from lightning_attnflow.shapley import FunctionGame, GroupedGame, exact_shapley
 
@@ -326,71 +323,8 @@ def test_results_depend_only_on_the_seed() -> None:
     assert (attention_flow(networks_[2], seed=4).values != together[2].values).any()
 
 
-@pytest.mark.parametrize("readout", ["first", "mean"])
-def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch, readout: str) -> None:
-    network = AttentionNetwork(
-        stochastic(5, MIN_SHARED_POSITIONS, seed=1, kind="sharp"), readout_vector(readout, MIN_SHARED_POSITIONS, 0)
-    )
-    flows = []
-    for n_threads in (1, 4):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=n_threads: range(n), raising=False)
-        monkeypatch.setattr("torch.get_num_threads", lambda n=n_threads: n)
-        flows.append(attention_flow(network, tolerance=2e-2, absolute=True))
-    assert flows[0].n_permutations.any()
-    for name in ("values", "stderr", "low", "high", "lower", "upper"):
-        np.testing.assert_array_equal(getattr(flows[0], name), getattr(flows[1], name))
-    single = FlowGame(network, 1, solver="ortools")
-    np.testing.assert_allclose(
-        flows[1].upper[1], single(np.eye(MIN_SHARED_POSITIONS, dtype=bool)), rtol=0, atol=ROUNDING
-    )
-
-
-@pytest.mark.parametrize(("cores", "torch_threads", "expected"), [(8, 3, 3), (2, 8, 2), (8, 1, 1)])
-def test_a_batch_uses_the_threads_of_torch(
-    monkeypatch: pytest.MonkeyPatch, cores: int, torch_threads: int, expected: int
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores), raising=False)
-    monkeypatch.setattr("torch.get_num_threads", lambda: torch_threads)
-    started: list[int] = []
-
-    def threads(number: int) -> Threads:
-        started.append(number)
-        return Threads(number)
-
-    monkeypatch.setattr(import_module("lightning_attnflow.flow.engine.run"), "Threads", threads)
-    attention_flow([AttentionNetwork(stochastic(3, 6, seed=n), readout_vector("mean", 6, 0)) for n in range(8)])
-    assert started == [expected]
-
-
-def test_nested_calls_do_not_deadlock() -> None:
-    with Threads(1) as threads:
-
-        def depth_of(level: int) -> int:
-            return 1 + threads.submit(depth_of, level - 1)() if level else 0
-
-        assert threads.run_all([partial(depth_of, level) for level in (5, 3)]) == [5, 3]
-
-
-def test_an_error_in_a_call_is_raised_and_sets_the_stop_flag() -> None:
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError), Threads(2) as threads:
-        threads.run_all([fail, lambda: None])
-    assert threads.stop[0] == 1
-
-
 def test_most_layers_need_no_maximum_flow() -> None:
     network = AttentionNetwork(stochastic(10, 24, seed=2), readout_vector("first", 24, 0))
     flows = [game.solver.n_flows for game in layer_games(quantise(network), 0, None, ALONE) if game.solver is not None]
     assert len(flows) == 8
     assert flows[-5:] == [0] * 5
-
-
-def test_the_stop_flag_ends_the_computation() -> None:
-    network = AttentionNetwork(stochastic(6, 40, seed=2), readout_vector("first", 40, 0))
-    stopped = Threads()
-    stopped.stop[0] = 1
-    games = list(layer_games(quantise(network), 0, None, stopped))
-    assert len(games) < network.n_layers + 1
-    assert all(game.solver is None or isinstance(game.solver, LayerSolver) for game in games)
