@@ -1,4 +1,4 @@
-"""Find wrong labels from frozen features: leave-one-out predictions of a linear head, and label noise by class."""
+"""Find wrong labels from frozen features: leave-one-out predictions of two heads, and label noise by class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.data import check_features, check_validation
 from lightning_attnflow.valuation.label_errors_result import LabelErrors, is_unknown
 from lightning_attnflow.valuation.label_noise import LabelNoise, estimate_noise
-from lightning_attnflow.valuation.label_scores import design, head_scores, loo_probabilities
+from lightning_attnflow.valuation.label_scores import design, head_scores, kernel_design, loo_logits, probabilities
 from lightning_attnflow.valuation.labels import encode_labels
 
 _REPORTED_CLASSES = 5
@@ -34,14 +34,14 @@ def find_label_errors(
 ) -> LabelErrors:
     """Rank training examples by how likely their label is wrong.
 
-    A logistic regression is trained on the features of all examples, those of the validation set included. It predicts
-    the label of each example without having seen it (leave-one-out, computed in closed form for all examples at once).
-    From these predictions the label noise of each class is estimated, see
-    :func:`~lightning_attnflow.valuation.label_noise.estimate_noise`. Then the regression is trained once more, with
-    each training example weighted by the probability that its label is correct, so that it follows wrong labels less,
-    and the noise is estimated again. The score of an example is the log-odds that its label is correct: if most wrong
-    labels are in one class, examples of that class move up in the ranking. The suggested label is the class with the
-    largest leave-one-out probability.
+    Two logistic regressions are trained on all examples, those of the validation set included: one on the features, and
+    one on the features of a Gaussian kernel. The mean of their logits predicts the label of each example without having
+    seen it (leave-one-out, computed in closed form for all examples at once). From these predictions the label noise of
+    each class is estimated, see :func:`~lightning_attnflow.valuation.label_noise.estimate_noise`. Then both are trained
+    once more, with each training example weighted by the probability that its label is correct, so that they follow
+    wrong labels less, and the noise is estimated again. The score of an example is the log-odds that its label is
+    correct: if most wrong labels are in one class, examples of that class move up in the ranking. The suggested label
+    is the class with the largest leave-one-out probability.
 
     The estimated share of wrong labels and its interval assume that labels are wrong at random within a class. Labels
     that are wrong because the examples are unclear cannot be told from correct labels of unclear examples, so with them
@@ -51,7 +51,7 @@ def find_label_errors(
     correct: of labels with a ``p_correct`` of about .8, about 80% are correct, if labels are wrong at random within a
     class. Low values are too low where the features of correct examples contradict their label, as of ironic sentences:
     of movie-review sentences with a ``p_correct`` below .2, on average .10, 31% of the labels were correct (of tweets
-    3%, on average .05). The other components are of the first, unweighted regression: ``margin``, the
+    3%, on average .05). The other components are of the first, unweighted regression on the features: ``margin``, the
     leave-one-out logit of the given label minus the largest other one; ``aum``, the mean margin over a gradient
     descent; ``self_influence``, minus the influence of the example on its own loss; and with a validation set
     ``influence``, the change of the validation log-likelihood due to the example.
@@ -64,13 +64,13 @@ def find_label_errors(
         ids: n different identifiers; default: the indices.
         texts: n texts, for the tables.
         rows: n row numbers in the user's file; default: the indices.
-        seed: not used, since nothing is random; it is accepted as by the other methods.
+        seed: of the 500 examples whose kernel is used, if there are more.
 
     Raises:
         InputError: features are not finite or all equal, lengths differ, a label is missing, there are fewer than two
             classes, or an id occurs twice.
 
-    Source: closed-form leave-one-out of logistic regression: Pregibon (1981).
+    Source: closed-form leave-one-out of logistic regression: Pregibon (1981); kernel: Williams & Seeger (2001).
 
     Example:
         >>> features = [[0.0], [0.1], [0.2], [0.3], [1.0], [1.1], [1.2], [1.3]]
@@ -78,7 +78,7 @@ def find_label_errors(
         >>> int(errors.order[0]), errors.labels[2], errors.suggested[2]
         (2, 'pos', 'neg')
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     train = check_features("features", features)
     n = len(train)
     given, classes = encode_labels("labels", labels, n)
@@ -91,10 +91,12 @@ def find_label_errors(
         everything, every_label = np.concatenate([train, held_out]), np.concatenate([given, truth])
     matrix = design(everything, n)
     scores = head_scores(matrix, every_label, len(classes), n_train=n)
+    kernel = kernel_design(matrix, n, seed)
+    first = probabilities(scores.logits, loo_logits(kernel, every_label, len(classes)))
     weights = np.ones(len(every_label))
-    weights[:n] = estimate_noise(scores.probabilities, every_label, n).correct
-    probabilities = loo_probabilities(matrix, every_label, len(classes), weights)
-    noise = estimate_noise(probabilities, every_label, n)
+    weights[:n] = estimate_noise(first, every_label, n).correct
+    predicted = probabilities(*(loo_logits(rows, every_label, len(classes), weights) for rows in (matrix, kernel)))
+    noise = estimate_noise(predicted, every_label, n)
     components = {
         "p_correct": noise.correct,
         "margin": scores.margin[:n],
@@ -109,7 +111,7 @@ def find_label_errors(
         component_values=np.array(list(components.values())),
         component_names=tuple(components),
         labels=tuple(classes[index] for index in given),
-        suggested=tuple(classes[index] for index in probabilities[:n].argmax(axis=1)),
+        suggested=tuple(classes[index] for index in predicted[:n].argmax(axis=1)),
         share=noise.share,
         share_interval=noise.interval,
         ids=() if ids is None else tuple(ids),

@@ -13,12 +13,14 @@ from scipy.linalg import cho_solve
 from scipy.special import expit
 from torch import Tensor
 
+from lightning_attnflow.valuation.kernel_features import kernel_features
 from lightning_attnflow.valuation.utilities.design import design_matrix
 from lightning_attnflow.valuation.utilities.logistic_regression import BLOCK_ROWS, fit_by_newton
 
 FloatArray = NDArray[np.float64]
 
 _L2 = 1.0  # as in FrozenEncoderUtility
+_KERNEL_L2 = 0.3  # of the head on kernel features
 # Constant column beside features with a norm of 1. At .1, as in FrozenEncoderUtility, the logits of a few hundred
 # examples hardly show that classes differ in size; with a free intercept, they follow the noise of one class.
 _CONSTANT = 0.2
@@ -35,14 +37,14 @@ class HeadScores:
             predicted by the head without the row.
         aum: float64 (n,), mean margin over the steps of a gradient descent.
         self_influence: float64 (n,), minus the influence of the row on its own loss.
-        probabilities: float64 (n, C), leave-one-out probabilities of the classes.
+        logits: float64 (n, C), or (n, 1) for two classes, leave-one-out logits of each class against the rest.
         influence: float64 (n,), change of the validation log-likelihood by the row; None without validation rows.
     """
 
     margin: FloatArray
     aum: FloatArray
     self_influence: FloatArray
-    probabilities: FloatArray
+    logits: FloatArray
     influence: FloatArray | None = None
 
 
@@ -51,6 +53,13 @@ def design(features: FloatArray, n_reference: int) -> FloatArray:
     rows, _, _ = design_matrix(torch.from_numpy(features), n_reference)
     rows[:, -1] = _CONSTANT
     return rows.numpy()
+
+
+def kernel_design(rows: FloatArray, n_reference: int, seed: int) -> FloatArray:
+    """Design matrix of a linear model of kernel features, for the rows of :func:`design`."""
+    columns = np.concatenate([kernel_features(rows[:, :-1], n_reference, seed), rows[:, -1:]], axis=1)
+    columns *= np.sqrt(_L2 / _KERNEL_L2)  # a penalty of _L2 is then one of _KERNEL_L2
+    return columns
 
 
 def head_scores(
@@ -87,17 +96,27 @@ def head_scores(
         margin=margins(logits, labels),
         aum=_aum(rows, labels, n_classes, weight),
         self_influence=-own,
-        probabilities=_probabilities(logits),
+        logits=logits,
         influence=influence if n_train < n else None,
     )
 
 
-def loo_probabilities(
+def loo_logits(
     rows: FloatArray, labels: NDArray[np.int64], n_classes: int, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Leave-one-out probabilities of the classes, float64 (n, C); the arguments are those of :func:`head_scores`."""
+    """The ``logits`` of :class:`HeadScores` alone; the arguments are those of :func:`head_scores`."""
     weight = np.ones(len(rows)) if weights is None else weights
-    return _probabilities(np.stack([fit.loo for fit in _fits(rows, labels, n_classes, weight)], axis=1))
+    return np.stack([fit.loo for fit in _fits(rows, labels, n_classes, weight)], axis=1)
+
+
+def probabilities(*logits: FloatArray) -> FloatArray:
+    """Probabilities (n, C) of the classes by the mean of the logits of several heads, each (n, C) or (n, 1)."""
+    mean = np.mean(logits, axis=0)
+    if mean.shape[1] == 1:
+        return np.concatenate([expit(-mean), expit(mean)], axis=1)
+    one_against_rest = expit(mean)
+    normalised: FloatArray = one_against_rest / np.maximum(one_against_rest.sum(axis=1, keepdims=True), 1e-300)
+    return normalised
 
 
 class _Fit(NamedTuple):
@@ -161,14 +180,6 @@ def _largest_eigenvalue(rows: FloatArray, share: FloatArray) -> float:
         size = float(np.linalg.norm(vector))
         vector /= size
     return size
-
-
-def _probabilities(logits: FloatArray) -> FloatArray:
-    if logits.shape[1] == 1:
-        return np.concatenate([expit(-logits), expit(logits)], axis=1)
-    one_against_rest = expit(logits)
-    normalised: FloatArray = one_against_rest / np.maximum(one_against_rest.sum(axis=1, keepdims=True), 1e-300)
-    return normalised
 
 
 def _leverages(rows: Tensor, factor: Tensor) -> FloatArray:

@@ -19,7 +19,7 @@ from lightning_attnflow import find_label_errors
 from lightning_attnflow._ranks import spearman
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.label_noise import _grouped, _negative_log_posterior, estimate_noise
-from lightning_attnflow.valuation.label_scores import design, head_scores, loo_probabilities
+from lightning_attnflow.valuation.label_scores import design, head_scores, kernel_design, loo_logits, probabilities
 
 
 def examples(n: int = 60, classes: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +106,7 @@ def test_weighted_leave_one_out_is_one_newton_step_without_the_example() -> None
             gradient = rows.T @ (kept * (targets - probability)) - optimum
             hessian = (rows * (kept * probability * (1 - probability))[:, None]).T @ rows + np.eye(5)
             expected[left_out, label] = expit(rows[left_out] @ (optimum + np.linalg.solve(hessian, gradient)))
-    found = loo_probabilities(rows, labels, 3, weight)
+    found = probabilities(loo_logits(rows, labels, 3, weight))
     np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
 
 
@@ -118,7 +118,9 @@ def test_training_again_with_weights_finds_more_wrong_labels() -> None:
         truth = (features[:, 0] + 0.3 * rng.normal(size=400) > 0).astype(np.int64)
         wrong = rng.random(400) < 0.2
         labels = np.where(wrong, 1 - truth, truth)
-        once = estimate_noise(loo_probabilities(design(features, 400), labels, 2), labels, 400).log_odds
+        rows = design(features, 400)
+        logits = [loo_logits(part, labels, 2) for part in (rows, kernel_design(rows, 400, 0))]
+        once = estimate_noise(probabilities(*logits), labels, 400).log_odds
         areas = [(x[wrong][:, None] < x[~wrong]).mean() for x in (find_label_errors(features, labels).scores, once)]
         gains.append(areas[0] - areas[1])
     assert np.mean(gains) > 2 * np.std(gains) / np.sqrt(len(gains)) > 0
@@ -127,8 +129,7 @@ def test_training_again_with_weights_finds_more_wrong_labels() -> None:
 def test_different_sizes_of_classes_show_in_the_logits_of_a_few_hundred_examples() -> None:
     rng = np.random.default_rng(0)
     labels = (np.arange(300) < 210).astype(np.int64)
-    probabilities = loo_probabilities(design(rng.normal(size=(300, 200)), 300), labels, 2)
-    shift = logit(probabilities[:, 1]).mean() / logit(0.7)
+    shift = loo_logits(design(rng.normal(size=(300, 200)), 300), labels, 2).mean() / logit(0.7)
     assert 0.5 < shift < 0.9  # shrunk, since the sizes may be due to wrong labels
 
 
@@ -174,9 +175,11 @@ def test_aum_is_the_mean_margin_of_the_steps_of_gradient_descent() -> None:
 def test_the_order_within_a_class_is_that_of_cleanlab_with_the_same_probabilities() -> None:
     features, labels = examples()
     rows = design(features, 60)
-    first = head_scores(rows, labels, 2, n_train=60).probabilities
-    probabilities = loo_probabilities(rows, labels, 2, estimate_noise(first, labels, 60).correct)
-    peer = get_label_quality_scores(labels, probabilities, method="normalized_margin")
+    heads = rows, kernel_design(rows, 60, 0)
+    first = probabilities(*(loo_logits(head, labels, 2) for head in heads))
+    weights = estimate_noise(first, labels, 60).correct
+    predicted = probabilities(*(loo_logits(head, labels, 2, weights) for head in heads))
+    peer = get_label_quality_scores(labels, predicted, method="normalized_margin")
     scores = find_label_errors(features, labels).scores
     for label in (0, 1):
         chosen = labels == label
