@@ -12,6 +12,7 @@ _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _HEADS = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForTokenClassification": "AutoModelForTokenClassification",
+    "ForMaskedLM": "AutoModelForMaskedLM",
 }
 
 
@@ -35,7 +36,7 @@ def load_model(name: str | Path, *, needs_head: bool) -> tuple[Any, Any]:
         raise InputError(
             "model",
             got=f"{name} ({kind}), a checkpoint without classification head",
-            expected="a sequence or token classifier, or a causal language model",
+            expected="a sequence or token classifier, or a language model",
         )
     else:
         auto = AutoModel

@@ -57,8 +57,8 @@ def build_parser() -> ArgumentParser:
     explain.add_argument(
         "--target",
         metavar="NAME|N|POSITION:NAME",
-        help="class, as its name or number, or token, as its text or id; by default the predicted one; for a token "
-        "classifier the position or word, and the class",
+        help="class, as its name or number, or token, as its text or id; by default the predicted one; for one of "
+        "several tokens with a prediction its position or word, and the class",
     )
     explain.add_argument("--layer", type=int, metavar="N", help="layer of flow, rollout and conductance")
     explain.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sampled methods")

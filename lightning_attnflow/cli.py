@@ -59,7 +59,7 @@ def _explain(arguments: Namespace) -> None:
     from lightning_attnflow._checks import check_choice
     from lightning_attnflow.attention.tokens import encode_for_model
     from lightning_attnflow.attribution import METHODS, explain
-    from lightning_attnflow.attribution.target import predicts_tokens
+    from lightning_attnflow.attribution.target import is_masked_lm, predicts_tokens
     from lightning_attnflow.plots import attribution_table
 
     check_choice("method", arguments.method, tuple(METHODS))
@@ -69,7 +69,7 @@ def _explain(arguments: Namespace) -> None:
         model, tokenizer = load_model(arguments.model, needs_head=True)
         text = encode_for_model(model, tokenizer, _text(arguments), truncate=arguments.truncate)
         if "target" in options:
-            options["target"] = _target(options["target"], of_tokens=predicts_tokens(model))
+            options["target"] = _target(options["target"], of_tokens=predicts_tokens(model) or is_masked_lm(model))
         attribution = explain(
             model,
             tokenizer,
@@ -210,23 +210,25 @@ def _text(arguments: Namespace) -> str | list[dict[str, str]]:
 
 
 def _target(text: str, *, of_tokens: bool) -> Any:
-    """Return a target of `explain`: a number, or the name of a class or token; of a token classifier with a position.
+    """Return a target of `explain`: a number, or the name of a class or token; of a token with a position.
 
     Example:
         >>> _target("1", of_tokens=False), _target("bad", of_tokens=False), _target("Paris:B-LOC", of_tokens=True)
         (1, 'bad', ('Paris', 'B-LOC'))
     """
-    if of_tokens:
-        where, _, which = text.rpartition(":")
-        return tuple(int(part) if part.isdecimal() else part for part in (where, which)) if where else text
-    return int(text) if text.isdecimal() else text
+    where, _, which = text.rpartition(":") if of_tokens else ("", "", text)
+    if not which:  # the token is a colon
+        where, which = "", text
+    target = tuple(int(part) if part.isdecimal() else part for part in (where, which))
+    return target if where else target[1]
 
 
 def _prediction(model: Any, tokenizer: Any, text: EncodedText) -> str:
-    """Return the predicted class, that of every token, or the next token of a causal language model."""
+    """Return the predicted class, that of every token, or the next or masked tokens of a language model."""
     import torch
 
-    from lightning_attnflow.attribution.target import class_probabilities, predicts_tokens, problem_of
+    from lightning_attnflow.attribution.target import class_probabilities, is_masked_lm, predicts_tokens, problem_of
+    from lightning_attnflow.attribution.token_targets import mask_positions
 
     with torch.no_grad():
         logits = model(**text.inputs).logits[0]
@@ -236,6 +238,10 @@ def _prediction(model: Any, tokenizer: Any, text: EncodedText) -> str:
             f"{position} {token}: {name}"
             for position, (token, name) in enumerate(zip(text.tokens, classes, strict=True))
         )
+    if is_masked_lm(model):
+        tops = [(position, logits[position].softmax(-1).max(-1)) for position in mask_positions(tokenizer, text)]
+        masks = [f"{place} {text.tokens[place]}: {tokenizer.decode([int(i)])!r} ({p:.1%})" for place, (p, i) in tops]
+        return ", ".join(masks) or "no mask token in the text"
     problem = problem_of(model)
     if problem == "score":
         return f"{model.config.id2label[0]} {float(logits[0]):.3f}"

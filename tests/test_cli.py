@@ -13,7 +13,7 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
-from transformers import BertConfig, BertForTokenClassification
+from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
 
 import lightning_attnflow
 from lightning_attnflow import attribution
@@ -26,16 +26,21 @@ COMMANDS = ("explain", "flow", "rank", "label-errors")
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory with the checkpoints: classifier, tagger, encoder, causal, no_tokenizer, empty and broken."""
+    """Directory with the checkpoints: classifier, tagger, masked, encoder, causal, no_tokenizer, empty and broken."""
     root = tmp_path_factory.mktemp("checkpoints")
     classifier = models.bert_classifier(
         id2label={0: "negative", 1: "positive"}, label2id={"negative": 0, "positive": 1}
     )
     tagger = BertForTokenClassification(BertConfig.from_dict(classifier.config.to_dict()))
-    checkpoint = {"classifier": classifier, "tagger": tagger, "encoder": models.bert(), "causal": models.gpt2()}
+    masked = BertForMaskedLM(BertConfig.from_dict(classifier.config.to_dict()))
+    checkpoint = {"classifier": classifier, "tagger": tagger, "masked": masked, "encoder": models.bert()}
+    checkpoint["causal"] = models.gpt2()
     for name, model in checkpoint.items():
         model.save_pretrained(root / name)
-        models.tokenizer().save_pretrained(root / name)
+        tokenizer = models.tokenizer()
+        if name == "masked":
+            tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+        tokenizer.save_pretrained(root / name)
     classifier.save_pretrained(root / "no_tokenizer")
     (root / "empty").mkdir()
     (root / "broken").mkdir()
@@ -127,6 +132,19 @@ def test_explain_the_class_of_one_token(checkpoints: Path, capsys) -> None:
         assert "target=(position or word, class)" in output(capsys, *arguments, *target, code=2)
     message = "got 'film'; expected one position or word of the text. The positions are 0 '[CLS]', 1 'this'"
     assert message in output(capsys, *arguments, "--target", "film:positive", code=2)
+
+
+def test_explain_a_masked_language_model(checkpoints: Path, capsys) -> None:
+    arguments = ["--model", checkpoints / "masked", "--method", "leave_one_out"]
+    text = "this [MASK] was great"
+    printed = [output(capsys, "explain", text, *arguments, "--target", target) for target in ("movie", "2:movie", "5")]
+    assert re.match(r"prediction: 2 \[MASK\]: '.+' \(\d+\.\d%\)\n", printed[0])
+    assert printed[:1] * 2 == printed[:2] == printed[1:]  # the id of "movie" is 5
+    assert "'movie' at 2 ([MASK])" in " ".join(printed[0].split())
+    assert "prediction: 2 [MASK]: " in output(capsys, "explain", text, *arguments)
+    printed = output(capsys, "explain", "this movie was great", *arguments, "--target", "was:movie")
+    assert "prediction: no mask token in the text" in printed
+    assert "'movie' at 3 (was)" in " ".join(printed.split())
 
 
 def test_explain_a_causal_language_model(checkpoints: Path, capsys) -> None:

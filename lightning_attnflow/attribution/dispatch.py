@@ -19,7 +19,8 @@ from lightning_attnflow.attribution.methods import game as _game  # noqa: F401
 from lightning_attnflow.attribution.methods import gradient as _gradient  # noqa: F401
 from lightning_attnflow.attribution.result import TokenAttribution
 from lightning_attnflow.attribution.sentence import Sentence
-from lightning_attnflow.attribution.token_targets import position_of
+from lightning_attnflow.attribution.target import is_masked_lm
+from lightning_attnflow.attribution.token_targets import prediction_position
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
@@ -92,7 +93,8 @@ def explain(
         options: of the method (``METHODS[method].options``); others are errors. Games and gradients: ``payoff``
             (``log_probability``, ``probability``, ``logit_margin``, ``correctness``, ``negative_entropy`` or a function
             of logits (m, C) and target), ``target`` (class, as its number or its name in the config, or token id;
-            default the predicted one; for a token classifier ``(position or word, class)``). Games and integrated
+            default the predicted one; for a token classifier ``(position or word, class)``; for a masked language model
+            too, unless the text has one mask token). Games and integrated
             gradients: ``masking`` (``mask``, ``zero_embedding``, ``drop``), ``batch_size`` in coalitions. Sampled
             games: ``budget`` in evaluations (default: 80 for each player, at most 2,000 up to 500 players, 4 for each
             of more), ``confidence``. Attention: ``heads``, ``residual``, ``readout`` (default ``auto``: what the head
@@ -165,8 +167,10 @@ def explain_all(
     check_options(options, chosen)
     sentence = Sentence(model, tokenizer, text, players, special_tokens, truncate, seed)
     wanted = options.get("target")
-    if "readout" not in options and isinstance(wanted, (tuple, list)) and sentence.reader.may_predict_tokens:
-        options["readout"] = position_of(wanted[0], sentence.encoded)  # attention methods explain the same position
+    if "readout" not in options and (isinstance(wanted, (tuple, list)) or is_masked_lm(sentence.model)):
+        position = prediction_position(wanted, tokenizer, sentence.reader, sentence.encoded)
+        if position is not None:
+            options["readout"] = position  # attention methods explain the same position
     return {
         method.name: method(sentence, {key: value for key, value in options.items() if key in method.options})
         for method in track(chosen, "methods")

@@ -46,7 +46,7 @@ def problem_of(model: PreTrainedModel | ModelWithHead) -> str:
     return "score" if n_outputs == 1 else "one_class"
 
 
-def is_masked_lm(model: PreTrainedModel | ModelWithHead) -> bool:
+def is_masked_lm(model: torch.nn.Module) -> bool:
     """Return whether a model predicts a token of the vocabulary at every position, from the tokens on both sides."""
     return is_kind(model, "ForMaskedLM")
 

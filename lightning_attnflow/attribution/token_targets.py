@@ -44,16 +44,17 @@ class Target:
     @classmethod
     def of(cls, target: TargetArgument | None, tokenizer: Any, reader: LogitReader, text: EncodedText) -> Target:
         """Resolve the argument of a user for a text."""
+        position = prediction_position(target, tokenizer, reader, text)
+        which: Any = target[1] if position is not None and isinstance(target, (tuple, list)) else target
+        return replace(cls._of_logits(which, tokenizer, reader), position=position)
+
+    @classmethod
+    def _of_logits(cls, target: TargetArgument | None, tokenizer: Any, reader: LogitReader) -> Target:
+        """Resolve a target without position."""
         if target is None:
             return cls()
         if is_integer(target):
             return cls((int(target),))
-        if reader.may_predict_tokens and isinstance(target, (tuple, list)) and len(target) == 2:
-            where, which = target
-            position = position_of(where, text)
-            if isinstance(which, (tuple, list)):
-                return cls((which,), position=position)  # type: ignore[arg-type]  # refused by `checked`, as below
-            return replace(cls.of(which, tokenizer, reader, text), position=position)
         if is_masked_lm(reader.model) and isinstance(target, str):
             return cls((single_token(target, tokenizer, "target"),))
         if not reader.is_causal_lm and isinstance(target, str):
@@ -125,6 +126,28 @@ class Target:
             raise InputError("payoff", got=repr(name), expected="log_probability or probability for a string of tokens")
         chosen = logits.log_softmax(dim=-1)[:, range(self.n_read), list(self.ids)].sum(dim=1)
         return chosen if name == "log_probability" else chosen.exp()
+
+
+def prediction_position(target: object, tokenizer: Any, reader: LogitReader, text: EncodedText) -> int | None:
+    """Return the position of the token whose class is explained; None for the prediction of a text.
+
+    It is part of the target, or that of the only mask token in the text of a masked language model.
+    """
+    if not reader.may_predict_tokens:
+        return None
+    if isinstance(target, (tuple, list)) and len(target) == 2:
+        return position_of(target[0], text)
+    masks = mask_positions(tokenizer, text) if is_masked_lm(reader.model) else []
+    return masks[0] if len(masks) == 1 else None
+
+
+def mask_positions(tokenizer: Any, text: EncodedText) -> list[int]:
+    """Return the positions of the mask tokens of a text, none for a tokenizer without mask token."""
+    return [
+        position
+        for position, token in enumerate(text.inputs["input_ids"][0].tolist())
+        if token == tokenizer.mask_token_id
+    ]
 
 
 def position_of(where: object, text: EncodedText) -> int:

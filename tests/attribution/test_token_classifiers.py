@@ -178,6 +178,22 @@ def test_masked_language_models_are_explained_at_one_token(tokenizer):
         explain(model, tokenizer, text, target=(3, "greatly"))
 
 
+def test_the_only_mask_token_of_a_text_is_explained_without_its_position(tokenizer):
+    model = bert(BertForMaskedLM, tokenizer)
+    for target in ("good", None, 7):
+        found = explain_all(model, tokenizer, "a [MASK] film", target=target)
+        expected = explain_all(model, tokenizer, "a [MASK] film", target=("[MASK]", target))
+        for method, result in found.items():
+            np.testing.assert_array_equal(result.values, expected[method].values, err_msg=method)
+            assert result.target == expected[method].target
+    assert found["leave_one_out"].target == (2, 7)
+    flow = conductance_flow(model, tokenizer, "a [MASK] film", target="good")
+    assert flow.target == (2, tokenizer.convert_tokens_to_ids("good"))
+    for text in ("a fine film", "a [MASK] [MASK]"):
+        with pytest.raises(InputError, match=r"a prediction for every token; .* target=\(position or word, class\)"):
+            explain(model, tokenizer, text, target="good")
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
