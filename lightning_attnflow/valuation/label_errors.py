@@ -14,7 +14,14 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.data import check_features, check_validation
 from lightning_attnflow.valuation.label_errors_result import LabelErrors, is_unknown
 from lightning_attnflow.valuation.label_noise import LabelNoise, estimate_noise
-from lightning_attnflow.valuation.label_scores import design, head_scores, kernel_design, loo_logits, probabilities
+from lightning_attnflow.valuation.label_scores import (
+    blended,
+    design,
+    head_scores,
+    kernel_design,
+    loo_logits,
+    probabilities,
+)
 from lightning_attnflow.valuation.labels import encode_labels
 
 _REPORTED_CLASSES = 5
@@ -35,13 +42,13 @@ def find_label_errors(
     """Rank training examples by how likely their label is wrong.
 
     Two logistic regressions are trained on all examples, those of the validation set included: one on the features, and
-    one on the features of a Gaussian kernel. The mean of their logits predicts the label of each example without having
-    seen it (leave-one-out, computed in closed form for all examples at once). From these predictions the label noise of
-    each class is estimated, see :func:`~lightning_attnflow.valuation.label_noise.estimate_noise`. Then both are trained
-    once more, with each training example weighted by the probability that its label is correct, so that they follow
-    wrong labels less, and the noise is estimated again. The score of an example is the log-odds that its label is
-    correct: if most wrong labels are in one class, examples of that class move up in the ranking. The suggested label
-    is the class with the largest leave-one-out probability.
+    one on the features of a Gaussian kernel. A weighted mean of their logits predicts the label of each example without
+    having seen it (leave-one-out, computed in closed form for all examples at once). From these predictions the label
+    noise of each class is estimated, see :func:`~lightning_attnflow.valuation.label_noise.estimate_noise`. Then both
+    are trained once more, with each training example weighted by the probability that its label is correct, so that
+    they follow wrong labels less, and the noise is estimated again. The score of an example is the log-odds that its
+    label is correct: if most wrong labels are in one class, examples of that class move up in the ranking. The
+    suggested label is the class with the largest leave-one-out probability.
 
     The estimated share of wrong labels and its interval assume that labels are wrong at random within a class. Labels
     that are wrong because the examples are unclear cannot be told from correct labels of unclear examples, so with them
@@ -92,10 +99,11 @@ def find_label_errors(
     matrix = design(everything, n)
     scores = head_scores(matrix, every_label, len(classes), n_train=n)
     kernel = kernel_design(matrix, n, seed)
-    first = probabilities(scores.logits, loo_logits(kernel, every_label, len(classes)))
+    first = blended(scores.logits, loo_logits(kernel, every_label, len(classes)))
     weights = np.ones(len(every_label))
-    weights[:n] = estimate_noise(first, every_label, n).correct
-    predicted = probabilities(*(loo_logits(rows, every_label, len(classes), weights) for rows in (matrix, kernel)))
+    weights[:n] = estimate_noise(probabilities(first), every_label, n).correct
+    heads = (loo_logits(rows, every_label, len(classes), weights) for rows in (matrix, kernel))
+    predicted = probabilities(blended(*heads))
     noise = estimate_noise(predicted, every_label, n)
     components = {
         "p_correct": noise.correct,

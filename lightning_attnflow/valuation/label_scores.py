@@ -21,6 +21,7 @@ FloatArray = NDArray[np.float64]
 
 _L2 = 1.0  # as in FrozenEncoderUtility
 _KERNEL_L2 = 0.3  # of the head on kernel features
+_FEW = 300  # examples, whose noise the kernel head follows more than the linear one
 # Constant column beside features with a norm of 1. At .1, as in FrozenEncoderUtility, the logits of a few hundred
 # examples hardly show that classes differ in size; with a free intercept, they follow the noise of one class.
 _CONSTANT = 0.2
@@ -109,12 +110,17 @@ def loo_logits(
     return np.stack([fit.loo for fit in _fits(rows, labels, n_classes, weight)], axis=1)
 
 
-def probabilities(*logits: FloatArray) -> FloatArray:
-    """Probabilities (n, C) of the classes by the mean of the logits of several heads, each (n, C) or (n, 1)."""
-    mean = np.mean(logits, axis=0)
-    if mean.shape[1] == 1:
-        return np.concatenate([expit(-mean), expit(mean)], axis=1)
-    one_against_rest = expit(mean)
+def blended(linear: FloatArray, kernel: FloatArray) -> FloatArray:
+    """Mean of the logits of two heads; the weight of the second is a quarter for 300 examples, a half for many."""
+    weight = 0.5 * len(linear) / (len(linear) + _FEW)
+    return (1 - weight) * linear + weight * kernel
+
+
+def probabilities(logits: FloatArray) -> FloatArray:
+    """Probabilities (n, C) of the classes from logits of each class against the rest, (n, C) or (n, 1)."""
+    if logits.shape[1] == 1:
+        return np.concatenate([expit(-logits), expit(logits)], axis=1)
+    one_against_rest = expit(logits)
     normalised: FloatArray = one_against_rest / np.maximum(one_against_rest.sum(axis=1, keepdims=True), 1e-300)
     return normalised
 

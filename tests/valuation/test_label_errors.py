@@ -19,7 +19,14 @@ from lightning_attnflow import find_label_errors
 from lightning_attnflow._ranks import spearman
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.label_noise import _grouped, _negative_log_posterior, estimate_noise
-from lightning_attnflow.valuation.label_scores import design, head_scores, kernel_design, loo_logits, probabilities
+from lightning_attnflow.valuation.label_scores import (
+    blended,
+    design,
+    head_scores,
+    kernel_design,
+    loo_logits,
+    probabilities,
+)
 
 
 def examples(n: int = 60, classes: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +127,7 @@ def test_training_again_with_weights_finds_more_wrong_labels() -> None:
         labels = np.where(wrong, 1 - truth, truth)
         rows = design(features, 400)
         logits = [loo_logits(part, labels, 2) for part in (rows, kernel_design(rows, 400, 0))]
-        once = estimate_noise(probabilities(*logits), labels, 400).log_odds
+        once = estimate_noise(probabilities(blended(*logits)), labels, 400).log_odds
         areas = [(x[wrong][:, None] < x[~wrong]).mean() for x in (find_label_errors(features, labels).scores, once)]
         gains.append(areas[0] - areas[1])
     assert np.mean(gains) > 2 * np.std(gains) / np.sqrt(len(gains)) > 0
@@ -176,9 +183,9 @@ def test_the_order_within_a_class_is_that_of_cleanlab_with_the_same_probabilitie
     features, labels = examples()
     rows = design(features, 60)
     heads = rows, kernel_design(rows, 60, 0)
-    first = probabilities(*(loo_logits(head, labels, 2) for head in heads))
+    first = probabilities(blended(*(loo_logits(head, labels, 2) for head in heads)))
     weights = estimate_noise(first, labels, 60).correct
-    predicted = probabilities(*(loo_logits(head, labels, 2, weights) for head in heads))
+    predicted = probabilities(blended(*(loo_logits(head, labels, 2, weights) for head in heads)))
     peer = get_label_quality_scores(labels, predicted, method="normalized_margin")
     scores = find_label_errors(features, labels).scores
     for label in (0, 1):
