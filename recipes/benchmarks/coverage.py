@@ -11,6 +11,7 @@ values are flows with a tenth of the default tolerance, and their half-width is 
 
     python recipes/benchmarks/coverage.py [--runs 1000] [--plain] [--games voting airport]
     python recipes/benchmarks/coverage.py --flows 50    # seeds for each of eight networks, about five minutes
+    python recipes/benchmarks/coverage.py --flows 400 --only "MiniLM 128 [CLS]"    # one of them
 """
 
 from __future__ import annotations
@@ -150,11 +151,16 @@ def flow_cases() -> list[tuple[str, AttentionNetwork]]:
     ]
 
 
-def study_flows(seeds: int) -> None:
-    """Print the coverage of the intervals of attention flow with the default tolerance, by layer."""
+def study_flows(seeds: int, only: str) -> None:
+    """Print the coverage of the intervals of attention flow with the default tolerance, by layer.
+
+    Args:
+        seeds: repetitions for each network.
+        only: part of the names of the networks.
+    """
     print(f"{'network':<26}{'layer':>6}{'coverage':>10}{'95% low':>9}{'worst player':>14}{'bias':>8}{'error':>8}")
     hits, total, below = 0.0, 0, []
-    for name, network in flow_cases():
+    for name, network in [case for case in flow_cases() if only in case[0]]:
         exact = attention_flow(network, tolerance=FINE_TOLERANCE, seed=10**6)
         flows = [attention_flow(network, seed=seed) for seed in range(seeds)]
         for layer in np.flatnonzero(flows[0].n_permutations):
@@ -184,9 +190,10 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="single permutations instead of antithetic pairs")
     parser.add_argument("--games", nargs="*", help="names of games; all by default")
     parser.add_argument("--flows", type=int, metavar="SEEDS", help="study attention flow with this many seeds")
+    parser.add_argument("--only", default="", help="with --flows: only networks with this in their name")
     options = parser.parse_args()
     if options.flows:
-        study_flows(options.flows)
+        study_flows(options.flows, options.only)
         return
     print(f"{'game':<22}{'perms':>7}{'coverage':>10}{'normal':>8}{'width ratio':>14}{'if stopped':>13}{'perms':>10}")
     below, wide, lowest, subjects = [], [], 1.0, {}

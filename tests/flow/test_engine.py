@@ -12,7 +12,7 @@ from networks import coalitions_of, networks, readout_vector, stochastic, weight
 
 from lightning_attnflow import AttentionNetwork, attention_flow
 from lightning_attnflow.flow import FlowGame
-from lightning_attnflow.flow.engine.bias_correction import _shapley_shares
+from lightning_attnflow.flow.engine.control_variates import shapley_shares
 from lightning_attnflow.flow.engine.layer_bounds import SizeBounds, flow_bounds, supply_upper_bound
 from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound, outflows
 from lightning_attnflow.flow.engine.permutations import (
@@ -224,10 +224,9 @@ def test_shares_of_the_excess_of_prefixes_are_its_shapley_values() -> None:
     excess[[0, -1]] = 0.0
     game = FunctionGame(lambda coalitions: excess[coalitions @ (1 << np.arange(n))], n)
     permutations = np.array(list(itertools.permutations(range(n))))
-    prefixes = np.cumsum(1 << permutations, axis=1)
-    inside, outside = _shapley_shares(
-        permutations, np.concatenate([np.zeros((len(permutations), 1)), excess[prefixes[:, :-1]]], axis=1)
-    )
+    amounts = excess[np.cumsum(1 << permutations, axis=1)[:, :-1]]
+    sizes = np.tile(np.arange(1, n), (len(permutations), 1))
+    inside, outside = shapley_shares(permutations, sizes, amounts)
     np.testing.assert_allclose((inside - outside).mean(axis=0), exact_shapley(game).values, atol=1e-12)
 
 

@@ -7,7 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lightning_attnflow.flow.engine import bias_correction, layer_bounds, outflow_bounds, permutations, solve
+from lightning_attnflow.flow.engine import (
+    bias_correction,
+    control_variates,
+    layer_bounds,
+    outflow_bounds,
+    permutations,
+    separable,
+    solve,
+)
 from lightning_attnflow.flow.solvers import dinic, jit, kernel_cache, native
 
 
@@ -24,9 +32,13 @@ def test_any_edit_changes_the_hash_of_the_sources(tmp_path: Path) -> None:
 
 def test_every_kernel_is_cached_under_the_hash_of_all_sources() -> None:
     digest = kernel_cache.sources_digest(Path(jit.__file__).parents[1])
+    bounds, samples = (
+        (layer_bounds, outflow_bounds, solve),
+        (permutations, separable, control_variates, bias_correction),
+    )
     kernels = [
         kernel
-        for module in (dinic, native, layer_bounds, outflow_bounds, permutations, bias_correction, solve)
+        for module in (dinic, native, *bounds, *samples)
         for kernel in vars(module).values()
         if hasattr(kernel, "py_func")
     ]

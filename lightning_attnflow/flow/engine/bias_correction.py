@@ -11,8 +11,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow.flow.engine.control_variates import (
+    AdditiveFit,
+    Prefixes,
+    SizeRanges,
+    shapley_shares,
+    size_ranges,
+)
 from lightning_attnflow.flow.engine.layer import LayerSolver
-from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION, LayerBounds, bounds_of_supply
+from lightning_attnflow.flow.engine.layer_bounds import LayerBounds, bounds_of_supply
 from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound
 from lightning_attnflow.flow.engine.permutations import CoalitionBounds, fill, prefix_bounds, upper_bounds
 from lightning_attnflow.flow.engine.solve import CutPool, Flags, Ints, add_cut, empty_pool, pool_bound
@@ -25,9 +32,8 @@ Floats = NDArray[np.float64]
 _FIRST_SAMPLES = 32
 _MAX_SAMPLES = 2**20
 _LEARNING_STEP = 8  # permutations between two checks
-_LEARNED_CUTS = 512
+_LEARNED_CUTS = 128  # each one lengthens every sample of the upper bounds
 _QUANTILE = 2.0
-_SIZE_RATIO = 1.25
 
 
 def learn_cuts(
@@ -49,9 +55,8 @@ def learn_cuts(
     done = 0
     pool = empty_pool(solver.players.sent.shape[1], _LEARNED_CUTS)
     while True:
-        permutations, amounts = _excess(solver, bounds, bounds, flows, _LEARNING_STEP, generator, pool, stop)
-        inside, outside = _shapley_shares(permutations, amounts[0])
-        corrections, done = outside - inside, done + _LEARNING_STEP
+        prefixes = _prefixes(solver, bounds, bounds, flows, _LEARNING_STEP, generator, pool, stop)
+        corrections, done = AdditiveFit(_ranges(bounds)).add(prefixes), done + _LEARNING_STEP
         expected = (_QUANTILE * np.sqrt((corrections**2).mean(axis=0).max()) / room) ** 2
         if expected <= done or pool.used[0] == _LEARNED_CUTS or stop[0]:
             return pool, corrections
@@ -83,22 +88,20 @@ def bias_correction(
         The corrections, one sample per permutation, and (n,) an addition to the half-width for permutations that were
         not sampled, by the rule of three: the mean over the players, because few of them are seen early.
     """
-    n = len(room)
-    samples, most = SampleStatistics.empty(n), 0.0
+    n, ranges = len(room), _ranges(bounds)
+    most, fit = 0.0, AdditiveFit(ranges)
     n_samples = _FIRST_SAMPLES
     while True:
-        permutations, amounts = _excess(solver, bounds, before, flows, n_samples, generator, None, stop)
-        excess = amounts[0]
-        if bounds.full_player == NO_POSITION:  # equal amounts have no effect if every player may take every place
-            excess = excess - _control_variate(excess)
-        inside, outside = _shapley_shares(permutations, excess)
-        of_possible = np.maximum(*_shapley_shares(permutations, amounts[1])).mean()
-        most += (of_possible - most) * (n_samples / (samples.count + n_samples))
-        samples = samples + SampleStatistics.of(outside - inside)
+        prefixes = _prefixes(solver, bounds, before, flows, n_samples, generator, None, stop)
+        possible = shapley_shares(
+            prefixes.permutations, prefixes.sizes, prefixes.possible * ranges.weights(prefixes.sizes)
+        )
+        most += (np.maximum(*possible).mean() - most) * (n_samples / (fit.statistics.count + n_samples))
+        fit.add(prefixes)
         samples = replace(
-            samples,
-            low=np.minimum(samples.low, learned.min(axis=0)),
-            high=np.maximum(samples.high, learned.max(axis=0)),
+            fit.statistics,
+            low=np.minimum(fit.statistics.low, learned.min(axis=0)),
+            high=np.maximum(fit.statistics.high, learned.max(axis=0)),
         )
         unseen = np.full(n, RULE_OF_THREE / samples.count * most)
         low, high = permutation_interval(samples)
@@ -108,19 +111,15 @@ def bias_correction(
         n_samples = max(_FIRST_SAMPLES, samples_needed(samples, radius, room, unseen) - samples.count)
 
 
-def _random_sizes(n: int, n_samples: int, generator: np.random.Generator) -> Ints:
-    """Return for each sample and size, int64 (samples, n + 1), the number of sizes that it stands for, or 0."""
-    edges = [2]
-    while edges[-1] < n:
-        edges.append(min(n, max(edges[-1] + 1, int(edges[-1] * _SIZE_RATIO))))
-    start, width = np.array(edges[:-1]), np.diff(edges)
-    chosen = start + (generator.random((n_samples, len(start))) * width).astype(np.int64)
-    counts = np.zeros((n_samples, n + 1), dtype=np.int64)
-    np.put_along_axis(counts, chosen, width[None], axis=1)
-    return counts
+def _ranges(bounds: CoalitionBounds) -> SizeRanges:
+    """Return the ranges of sizes of prefixes.
+
+    A player with the value v(N) is last in every permutation, because no coalition with it has an excess.
+    """
+    return size_ranges(np.arange(len(bounds.alone)) != bounds.full_player)
 
 
-def _excess(
+def _prefixes(
     solver: LayerSolver,
     bounds: CoalitionBounds,
     before: CoalitionBounds,
@@ -129,74 +128,22 @@ def _excess(
     generator: np.random.Generator,
     learned: CutPool | None,
     stop: Flags,
-) -> tuple[Ints, Floats]:
-    """Return random permutations, (samples, n), and amounts by size of their prefixes, (2, samples, n).
-
-    The amounts are the excess of the upper bounds over the values, and the largest excess that is possible by the lower
-    bounds.
-
-    A player with the value v(N) is last in every permutation, because no coalition with it has an excess; the excess of
-    s other players is multiplied by the probability that it is not among the first s players.
-    """
-    n = len(bounds.alone)
-    players = np.arange(n)
-    if bounds.full_player != NO_POSITION:
-        players = np.append(np.delete(players, bounds.full_player), bounds.full_player)
-        movable = n - 1
-    else:
-        movable = n
+) -> Prefixes:
+    """Return prefixes of random permutations with their excess, and the excess that is possible by the lower bounds."""
+    ranges = _ranges(bounds)
+    players, n_movable = np.argsort(~ranges.movable, kind="stable"), int(ranges.movable.sum())
     permutations = np.tile(players, (n_samples, 1))
-    generator.permuted(permutations[:, :movable], axis=1, out=permutations[:, :movable])
+    generator.permuted(permutations[:, :n_movable], axis=1, out=permutations[:, :n_movable])
     # consecutive flows share a player; the order of the permutations is of no importance
     permutations = permutations[np.lexsort((bounds.alone[permutations[:, 1]], permutations[:, 0]))]
-    counts, amounts = _random_sizes(n, n_samples, generator), np.zeros((2, *permutations.shape), dtype=np.int64)
+    sizes = ranges.draw(n_samples, generator)
+    prefixes = Prefixes(permutations, sizes, np.zeros_like(sizes), np.zeros_like(sizes))
     net, first = solver.nets.above(solver.players.layer)
     pool, learn = (solver.pool, False) if learned is None else (learned, True)
     by_player = np.ascontiguousarray(bounds.weights.T)
-    sent = solver.players.sent
-    above, limit = solver.above, solver.limit
-    _exact_prefixes(
-        net,
-        first,
-        sent,
-        above,
-        limit,
-        bounds,
-        by_player,
-        before,
-        flows,
-        permutations,
-        counts,
-        pool,
-        learn,
-        amounts,
-        stop,
-    )
-    shares = counts[:, :-1].astype(np.float64)
-    if movable < n:
-        shares *= 1 - np.arange(n) / n
-    return permutations, amounts * shares
-
-
-def _control_variate(excess: Floats) -> Floats:
-    """Return the mean excess of prefixes of the same size over all other samples, which introduces no bias."""
-    of_others: Floats = (excess.sum(axis=0) - excess) / (len(excess) - 1)
-    return of_others
-
-
-def _shapley_shares(permutations: Ints, amounts: Floats) -> tuple[Floats, Floats]:
-    """Return the Shapley values of the excess of prefixes, as a part inside and a part outside the prefix, (m, n).
-
-    An excess a of a prefix of s players adds a / s to each of them and subtracts a / (n - s) from each other player, on
-    average over all permutations that begin with the same s players. ``amounts`` is (m, n), by size of the prefix.
-    """
-    n = permutations.shape[1]
-    sizes = np.arange(1, n)
-    inside, outside = np.zeros(amounts.shape), np.zeros(amounts.shape)  # by place in the permutation
-    inside[:, :-1] = np.cumsum((amounts[:, 1:] / sizes)[:, ::-1], axis=1)[:, ::-1]
-    outside[:, 1:] = np.cumsum(amounts[:, 1:] / (n - sizes), axis=1)
-    places = np.argsort(permutations, axis=1)
-    return np.take_along_axis(inside, places, axis=1), np.take_along_axis(outside, places, axis=1)
+    sent, above, limit = solver.players.sent, solver.above, solver.limit
+    _exact_prefixes(net, first, sent, above, limit, bounds, by_player, before, flows, prefixes, pool, learn, stop)
+    return prefixes
 
 
 @compiled
@@ -210,11 +157,9 @@ def _exact_prefixes(
     by_player: Ints,
     before: CoalitionBounds,
     flows: Ints,
-    permutations: Ints,
-    counts: Ints,
+    prefixes: Prefixes,
     pool: CutPool,
     learn: bool,
-    amounts: Ints,
     stop: Flags,
 ) -> None:
     """Compute the exact value of some prefixes of permutations.
@@ -229,13 +174,12 @@ def _exact_prefixes(
         by_player: (n, P), the weights of its cuts.
         before: bounds from fewer cuts.
         flows: (K, T), see `outflows`.
-        permutations: (m, n).
-        counts: (m, n + 1), zero at sizes that are left out.
+        prefixes: with ``excess`` and ``possible`` zero, which are output.
         pool: minimum cuts that are found are added to it if ``learn``.
         learn: whether cuts added meanwhile count for the upper bounds.
-        amounts: (2, m, n), zeros, output, see `_excess`.
         stop: (1,), set to 1 by another thread to stop.
     """
+    permutations, sizes = prefixes.permutations, prefixes.sizes
     n = permutations.shape[1]
     high, sums = np.empty(n + 1, dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
     low, high_before = np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
@@ -251,12 +195,12 @@ def _exact_prefixes(
         fill(high, reached, bounds.total)
         proven = prefix_bounds(before, permutations[row], low, high_before, sums_before, least)
         fill(supply, 0, 0)
-        value = 0
+        value, at = 0, 0
         for size in range(1, proven):
             player = permutations[row, size - 1]
             for j in range(len(supply)):
                 supply[j] += sent[player, j]
-            if counts[row, size] == 0:
+            if at == sizes.shape[1] or sizes[row, at] != size:
                 continue
             lower, upper = bounds_of_supply(supply, above, limit)
             value = max(value, lower, low[size])
@@ -266,9 +210,10 @@ def _exact_prefixes(
             if learn:
                 upper = min(upper, pool_bound(pool, supply))
             if value < high[size]:
-                amounts[1, row, size] = high[size] - value
+                prefixes.possible[row, at] = high[size] - value
             if value < upper:
                 value = next_flow(net, first, supply, upper)
                 if learn and value < upper:
                     add_cut(pool, net.unseen[first], supply, value)
-            amounts[0, row, size] = (upper if learn else high[size]) - value
+            prefixes.excess[row, at] = (upper if learn else high[size]) - value
+            at += 1

@@ -21,8 +21,11 @@ from lightning_attnflow.shapley.intervals import RULE_OF_THREE
 
 _FIRST_SAMPLES = 2  # of each game
 _MAX_SAMPLES = 2**20
-_MAX_GROWTH = 16
-_MARGIN = 1.1  # the variances are estimates
+_EMPHASIS = 2
+_MAX_GROWTH = 1.5  # the variances are estimates from few samples
+_MIN_GROWTH = 1.25
+_MARGIN = 1.1
+_NORMAL_QUANTILE = 1.96
 
 
 class SeparableSamples(NamedTuple):
@@ -38,17 +41,22 @@ class SeparableSamples(NamedTuple):
         return of_means
 
     def radius(self) -> Floats:
-        """Return half-widths of 95% intervals of the sum over the games, (n,).
-
-        By the rule of three, three samples are added at the deviation of the game with the largest variance.
-        """
+        """Return half-widths of 95% intervals of the sum over the games, (n,)."""
         of_games = self.variances()
         total = of_games.sum(axis=0)
         squares = (of_games**2 / (self.counts - 1.0)[:, None]).sum(axis=0)
         degrees = np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0)  # Satterthwaite 1946
-        quantiles = stdtrit(np.maximum(degrees, 1.0), 0.975)
-        half_widths: Floats = quantiles * np.sqrt(total + RULE_OF_THREE * of_games.max(axis=0))
+        half_widths: Floats = stdtrit(np.maximum(degrees, 1.0), 0.975) * self.spread()
         return half_widths
+
+    def spread(self) -> Floats:
+        """Return standard errors of the sum over the games, (n,).
+
+        By the rule of three, three samples are added at the deviation of the game with the largest variance.
+        """
+        of_games = self.variances()
+        errors: Floats = np.sqrt(of_games.sum(axis=0) + RULE_OF_THREE * of_games.max(axis=0))
+        return errors
 
 
 def separable_samples(received: Ints, readout: Ints, room: float, state: Words, stop: Flags) -> SeparableSamples:
@@ -65,11 +73,14 @@ def separable_samples(received: Ints, readout: Ints, room: float, state: Words, 
     more, permutation = np.full(len(received), _FIRST_SAMPLES), np.arange(received.shape[1])
     while True:
         _sample(received, readout, more, permutation, state, samples, stop)
-        radius = float(samples.radius().max())
-        if radius <= room or samples.counts.min() >= _MAX_SAMPLES or stop[0]:
+        radius = samples.radius()
+        if radius.max() <= room or samples.counts.min() >= _MAX_SAMPLES or stop[0]:
             return samples
-        spread = np.sqrt((samples.variances() * samples.counts[:, None]).max(axis=1))  # of one sample
-        growth = min(_MARGIN * (radius / room) ** 2, _MAX_GROWTH)
+        # of one sample of each game, for the players with wide intervals
+        spread = np.sqrt(samples.variances() * samples.counts[:, None] @ radius**_EMPHASIS)
+        # with few samples the quantile is large, but more samples make it smaller
+        expected = _NORMAL_QUANTILE * float(samples.spread().max())
+        growth = min(max(_MARGIN * (expected / room) ** 2, _MIN_GROWTH), _MAX_GROWTH)
         wanted = growth * samples.counts.mean() * spread / spread.mean()
         more = np.maximum(np.ceil(wanted).astype(np.int64) - samples.counts, 0)
         more[np.argmax(spread / samples.counts)] += 1
