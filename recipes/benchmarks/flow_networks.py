@@ -37,6 +37,7 @@ class Case(NamedTuple):
     name: str
     network: AttentionNetwork
     groups: tuple[tuple[int, ...], ...] | None = None
+    tolerance: float = 0.05
 
 
 def review_text(tokenizer: Any, n_tokens: int, *, first: int = 0) -> str:
