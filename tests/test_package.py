@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
+import inspect
 import pickle
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 import lightning_attnflow
 from lightning_attnflow.errors import CaptureError, GameError, InputError
 
-SUBPACKAGES = ("shapley", "attention", "flow", "attribution", "valuation", "callbacks", "plots")
+SUBPACKAGES = tuple(module.name for module in pkgutil.iter_modules(lightning_attnflow.__path__) if module.ispkg)
 HEAVY = ("matplotlib", "networkx", "lightning", "torch", "transformers", "numba", "captum", "ray", "rich")
 
 
@@ -51,6 +54,57 @@ def test_all_of_a_subpackage_resolves_without_duplicates(package: str) -> None:
     assert len(set(module.__all__)) == len(module.__all__)
     for name in module.__all__:
         assert getattr(module, name) is not None
+
+
+def has_example(item: object) -> bool:
+    """Whether a docstring has a section Example with a line that is executed and whose output is compared."""
+    text = inspect.cleandoc(item.__doc__ or "").partition("\nExample:\n")[2]
+    executed = (one for one in doctest.DocTestParser().get_examples(text) if doctest.SKIP not in one.options)
+    return any(one.want.strip() for one in executed)
+
+
+@pytest.mark.parametrize("package", ["", *SUBPACKAGES])
+def test_every_public_class_and_function_has_an_example(package: str) -> None:
+    module = importlib.import_module(f"lightning_attnflow.{package}".rstrip("."))
+    public = {name: getattr(module, name) for name in module.__all__}
+    documented = {
+        name: item
+        for name, item in public.items()
+        if inspect.isroutine(item) or (inspect.isclass(item) and not issubclass(item, Exception))
+    }
+    assert documented
+    assert [name for name, item in documented.items() if not has_example(item)] == []
+
+
+def test_the_check_of_examples_can_fail() -> None:
+    class Documented:
+        """One line.
+
+        Example:
+            >>> 1 + 1
+            2
+        """
+
+    class WithoutExample:
+        """One line."""
+
+    class Skipped:
+        """One line.
+
+        Example:
+            >>> 1 + 1  # doctest: +SKIP
+            2
+        """
+
+    class WithoutOutput:
+        """One line.
+
+        Example:
+            >>> two = 1 + 1
+        """
+
+    examples = (Documented, WithoutExample, Skipped, WithoutOutput)
+    assert [has_example(item) for item in examples] == [True, False, False, False]
 
 
 def test_package_is_marked_as_typed() -> None:

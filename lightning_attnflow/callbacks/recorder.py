@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lightning_attnflow._markdown import markdown_text
-from lightning_attnflow.callbacks.measure import MonitoredSentence
+from lightning_attnflow.callbacks.monitored_sentence import MonitoredSentence
 from lightning_attnflow.callbacks.summary import (
     RELATIVE_TO_LAST,
     Reference,

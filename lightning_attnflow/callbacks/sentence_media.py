@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import lightning.pytorch as pl
 
-from lightning_attnflow.callbacks.measure import MonitoredSentence
+from lightning_attnflow.callbacks.monitored_sentence import MonitoredSentence
 from lightning_attnflow.plots.loggers import log_histograms, log_sentence, media_loggers
 
 

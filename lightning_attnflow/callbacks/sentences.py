@@ -25,8 +25,9 @@ from lightning_attnflow.callbacks.batches import (
     take,
 )
 from lightning_attnflow.callbacks.budget import OverheadBudget
-from lightning_attnflow.callbacks.measure import FlowSettings, Measured, ModelFacts, MonitoredSentence, measure
+from lightning_attnflow.callbacks.measure import FlowSettings, Measured, ModelFacts, measure
 from lightning_attnflow.callbacks.model_check import check_model
+from lightning_attnflow.callbacks.monitored_sentence import MonitoredSentence
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_attnflow.callbacks.measure import MonitoredSentence
+from lightning_attnflow.callbacks.monitored_sentence import MonitoredSentence
 from lightning_attnflow.plots.sentence_flow import layer_name
 from lightning_attnflow.plots.summaries import (
     drift,

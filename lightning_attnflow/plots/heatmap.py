@@ -45,6 +45,8 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
         >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
         >>> from lightning_attnflow.plots import sentence_flow
         >>> figure = flow_heatmap(sentence_flow(model, tokenizer, "A fine film."))
+        >>> [text.get_text() for text in figure.axes[0].texts if text.get_gid() == "word"]
+        ['[CLS]', 'A', 'fine', 'film', '.', '[SEP]']
         >>> figure.savefig("flow.png")  # doctest: +SKIP
     """
     figure: Figure = draw_heatmap(None, sentence, title=title, max_words=max_words).get_figure(root=True)  # type: ignore[assignment]

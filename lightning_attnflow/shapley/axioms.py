@@ -32,6 +32,14 @@ class AxiomCheck:
         holds: whether the violation is within the tolerance.
         exhaustive: whether all coalitions were checked; if not, a sample was.
         explanation: the players and their values in words.
+
+    Example:
+        >>> pair = FunctionGame(lambda coalitions: coalitions[:, :2].all(axis=1) * 1.0, n_players=3)
+        >>> check = audit_axioms(pair, [0.5, 0.25, 0.25]).symmetry
+        >>> check.holds, check.violation, check.witness
+        (False, 0.25, (0, 1))
+        >>> check.explanation
+        'players 0 and 1 are interchangeable and have values 0.5 and 0.25'
     """
 
     axiom: str
@@ -44,7 +52,20 @@ class AxiomCheck:
 
 @dataclass(frozen=True)
 class AxiomReport:
-    """The checks of :func:`audit_axioms`; prints as a table."""
+    """The checks of :func:`audit_axioms`; prints as a table.
+
+    Args:
+        efficiency, null_player, symmetry: one check for each axiom.
+
+    Example:
+        >>> from lightning_attnflow.shapley import leave_one_out
+        >>> game = FunctionGame(lambda coalitions: coalitions.sum(axis=1) ** 2.0, n_players=3)
+        >>> report = audit_axioms(game, leave_one_out(game))
+        >>> report.holds, [check.axiom for check in report.checks if not check.holds]
+        (False, ['efficiency'])
+        >>> report.efficiency.explanation
+        'values add up to 15, v(N) - v(empty) = 9'
+    """
 
     efficiency: AxiomCheck
     null_player: AxiomCheck

@@ -26,7 +26,18 @@ BLOCK_BYTES = 64 * 2**20  # size limit of the coalitions passed to a game in one
 
 @runtime_checkable
 class Game(Protocol):
-    """Any object with ``n_players`` and a call from coalitions to payoffs; see `Utility` for optional methods."""
+    """Any object with ``n_players`` and a call from coalitions to payoffs; see `Utility` for optional methods.
+
+    Example:
+        >>> class Majority:
+        ...     n_players = 3
+        ...
+        ...     def __call__(self, coalitions):
+        ...         return (coalitions.sum(axis=1) >= 2) * 1.0
+        >>> from lightning_attnflow.shapley import exact_shapley
+        >>> isinstance(Majority(), Game), exact_shapley(Majority()).values.round(4).tolist()
+        (True, [0.3333, 0.3333, 0.3333])
+    """
 
     @property
     def n_players(self) -> int: ...

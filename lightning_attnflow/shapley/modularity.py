@@ -21,6 +21,13 @@ class Modularity:
         violation: largest ``|v(S) - v(empty) - sum of (v(i) - v(empty)) over S|``.
         witness: the coalition with the largest violation.
         exhaustive: whether all coalitions were checked.
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame
+        >>> game = FunctionGame(lambda coalitions: 2.0 * coalitions[:, 0] + coalitions[:, 1:].all(axis=1), n_players=3)
+        >>> found = is_modular(game)
+        >>> bool(found), found.witness, round(found.violation, 4)
+        (False, (1, 2), 1.0)
     """
 
     modular: bool

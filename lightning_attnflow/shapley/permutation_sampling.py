@@ -90,6 +90,14 @@ class PermutationMarginals:
         cuts: int (m,), players before the truncation of each permutation, whose other players have marginal 0;
             n if it was not truncated.
         lost: float (m, n), marginals without truncation minus ``marginals``; None without ``audit``.
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame
+        >>> game = FunctionGame(lambda coalitions: np.minimum(coalitions.sum(axis=1), 2) * 1.0, n_players=5)
+        >>> permutations = draw_permutations(0, range(50), 5).reshape(-1, 5)
+        >>> found = permutation_marginals(game, permutations, v_empty=0.0, v_full=2.0, truncation=Truncation())
+        >>> found.marginals.mean(axis=0).round(4).tolist(), found.n_truncated, found.n_evaluations
+        ([0.41, 0.44, 0.39, 0.37, 0.39], 100, 300)
     """
 
     marginals: FloatArray

@@ -35,6 +35,20 @@ class Ledger(LedgerFile):
 
     Raises:
         LedgerError: the file cannot be read or written, is damaged, or belongs to another configuration.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_attnflow.shapley import MaxPermutations
+        >>> from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility
+        >>> features, labels = np.array([[0.0], [0.2], [1.0], [0.9]]), [0, 0, 1, 1]
+        >>> utility = FrozenEncoderUtility(features, labels, features, labels)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/permutations.ledger"
+        ...     run = DataShapley(utility, stop=MaxPermutations(20), ledger=path).fit()
+        ...     with Ledger(path) as ledger:
+        ...         samples = ledger.samples(0, permutations_per_sample=2, n_players=4)
+        ...         ledger.seeds(), ledger.configuration["n_players"], len(samples), samples[0].marginals.shape
+        ([0], 4, 10, (2, 4))
     """
 
     def __init__(self, path: str | Path, configuration: Mapping[str, object] | None = None) -> None:
@@ -205,6 +219,21 @@ def ledger_result(path: str | Path) -> DataShapleyResult:
     Raises:
         LedgerError: the ledger cannot be read.
         InputError: no sample is complete.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_attnflow.shapley import MaxPermutations
+        >>> from lightning_attnflow.valuation import DataShapley, FrozenEncoderUtility
+        >>> features, labels = np.array([[0.0], [0.2], [1.0], [0.9]]), [0, 0, 1, 1]
+        >>> utility = FrozenEncoderUtility(features, labels, features, labels)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/permutations.ledger"
+        ...     run = DataShapley(utility, stop=MaxPermutations(20), ledger=path).fit()
+        ...     result = ledger_result(path)
+        >>> result.n_permutations, result.values.round(4).tolist() == run.result.values.round(4).tolist()
+        (20, True)
+        >>> result.values.round(4).tolist()
+        [0.1036, 0.0857, 0.11, 0.08]
     """
     results = []
     with Ledger(path) as ledger:

@@ -37,6 +37,15 @@ class RemovalCurve(SavedResult):
         lowest_first: float (f,), scores without the players of lowest value.
         highest_first: float (f,), scores without the players of highest value.
         random: float (permutations, f), scores without random players.
+
+    Example:
+        >>> from lightning_attnflow.shapley import FunctionGame, exact_shapley
+        >>> game = FunctionGame(lambda coalitions: coalitions @ [0.1, 0.2, 0.3, -0.1], n_players=4)
+        >>> curve = RemovalCurve.of(game, exact_shapley(game).values, fractions=(0, 0.25, 0.5))
+        >>> curve.lowest_first.round(4).tolist(), curve.highest_first.round(4).tolist()
+        ([0.5, 0.6, 0.5], [0.5, 0.2, 0.0])
+        >>> curve.random.mean(axis=0).round(4).tolist()
+        [0.5, 0.36, 0.23]
     """
 
     fractions: FloatArray

@@ -61,6 +61,8 @@ class TruncationAudit:
 class DataShapleyResult(ShapleyResult):
     """Shapley values of training examples, with intervals that include the bias of truncation.
 
+    The other fields are those of `ShapleyResult`.
+
     Args:
         audit: audit of the truncation; None without truncation.
         training_variance: mean variance of a payoff due to the training seed; NaN if unknown.

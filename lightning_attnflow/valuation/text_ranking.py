@@ -36,6 +36,17 @@ class RankedTexts:
         summary: one line with the score, the number of permutations and the number of trainings.
         paths: the files written.
         interrupted: whether Ctrl-C stopped the computation early.
+
+    Example:
+        >>> texts = ["a fine film", "a dull film", "a lovely story", "a boring story"]
+        >>> train = LabelledTexts.of(texts, ["pos", "neg", "pos", "pos"])  # the last label is wrong
+        >>> validation = LabelledTexts.of(["a lovely film", "a boring film"], ["pos", "neg"])
+        >>> ranked = rank_texts(train, validation, permutations=20)
+        >>> row = ranked.ranking[-1]
+        >>> row.text, round(row.value, 4), row.sign, row.suggested
+        ('a boring story', -0.0913, 'harmful', 'neg')
+        >>> ranked.summary
+        'negative log loss -0.6209 with all 4 sentences, -0.6931 without any; 20 permutations, 62 trainings'
     """
 
     ranking: Ranking

@@ -45,6 +45,17 @@ def page_html(runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> s
     Args:
         runs: by name.
         title: of the document.
+
+    Returns:
+        An HTML document that makes no network requests. Texts of sentences are escaped.
+
+    Example:
+        >>> from lightning_attnflow.viewer import sentence_record
+        >>> words = {"words": ["fine", "film"], "is_special": [False, False]}
+        >>> log = RunLog([sentence_record(step=0, name="probe_00", **words, flows={}, text="fine film </script>")])
+        >>> page = page_html({"version_0": log}, title="Fine-tuning")
+        >>> "<title>Fine-tuning</title>" in page, "fine film </script>" in page
+        (True, False)
     """
     data = json.dumps({name: run.documents() for name, run in runs.items()}, ensure_ascii=False, allow_nan=False)
     # no "<" in the data, so that no text of a sentence can end the script element
@@ -64,15 +75,39 @@ def page_html(runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> s
 def write_page(path: str | Path, runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> Path:
     """Write the page of `page_html` in UTF-8 and return its path.
 
+    Args:
+        path: file to write.
+        runs: by name.
+        title: of the document.
+
     Example:
-        >>> from lightning_attnflow.viewer import read_runs
-        >>> write_page("runs.html", read_runs("lightning_logs"))  # doctest: +SKIP
+        >>> import tempfile
+        >>> from lightning_attnflow.viewer import step_record
+        >>> runs = {"version_0": RunLog([step_record(step=0)])}  # or those of `read_runs`
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = write_page(f"{folder}/runs.html", runs)
+        ...     page.name, '"version_0"' in page.read_text(encoding="utf-8")
+        ('runs.html', True)
     """
     return write_text(path, page_html(runs, title=title))
 
 
 def frame_html(runs: Mapping[str, RunLog], *, height: int = 640) -> str:
-    """Return the page in a frame, for the display of notebooks."""
+    """Return the page in a frame, for the display of notebooks.
+
+    Args:
+        runs: by name.
+        height: of the frame, in pixels.
+
+    Returns:
+        An ``<iframe>`` that contains the page of `page_html`, for ``IPython.display.HTML``.
+
+    Example:
+        >>> from lightning_attnflow.viewer import step_record
+        >>> frame = frame_html({"version_0": RunLog([step_record(step=0)])}, height=400)
+        >>> frame.split("=")[0], "height:400px" in frame
+        ('<iframe srcdoc', True)
+    """
     page = html.escape(page_html(runs), quote=True)
     style = f"width:100%;height:{height}px;border:1px solid #8884;border-radius:8px"
     return f'<iframe srcdoc="{page}" style="{style}" title="Attention flow"></iframe>'

@@ -41,6 +41,14 @@ class FlowPart:
         saturation: float (rows,), share of the words whose value is decided by a trivial cut, or None.
         total: the sum of each row, or None.
         target: name of the explained class, or None.
+
+    Example:
+        >>> import numpy as np
+        >>> from lightning_attnflow.viewer.packing import unpack
+        >>> part = FlowPart(np.array([[0.5, -0.1], [0.4, 0.0]]), signed=True, unit="log probability", total=0.4)
+        >>> record = part.to_json()
+        >>> unpack(record["values"]).astype(float).round(4).tolist(), record["layers"], record["total"]
+        ([[0.5, -0.1], [0.4, 0.0]], [0, 1], 0.4)
     """
 
     values: Floats
@@ -91,7 +99,19 @@ class FlowPart:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model predicts: the name of the class, its probability, and those of all classes if there are few."""
+    """What the model predicts.
+
+    Args:
+        name: of the predicted class or token.
+        probability: of the prediction, NaN if it has none.
+        classes: probability of every class by name, if there are few, or None.
+
+    Example:
+        >>> prediction = Prediction("positive", 0.9, {"negative": 0.1, "positive": 0.9})
+        >>> words = {"words": ["fine", "film"], "is_special": [False, False]}
+        >>> sentence_record(step=0, name="probe_00", **words, flows={}, prediction=prediction)["prediction"]
+        {'class': 'positive', 'probability': 0.9, 'classes': {'negative': 0.1, 'positive': 0.9}}
+    """
 
     name: str
     probability: float
@@ -127,6 +147,17 @@ def sentence_record(
 
     Raises:
         InputError: a flow without one column per word.
+
+    Example:
+        >>> import numpy as np
+        >>> from lightning_attnflow.viewer import RunLog
+        >>> words, is_special = ["[CLS]", "fine", "film"], [True, False, False]
+        >>> flows = {"conductance": FlowPart(np.array([[0.0, 0.5, -0.1], [0.4, 0.0, 0.0]]), signed=True, total=0.4)}
+        >>> log = RunLog()
+        >>> for step in (0, 100):
+        ...     log.add(sentence_record(step=step, name="probe_00", words=words, is_special=is_special, flows=flows))
+        >>> [(record["step"], record["words"]) for record in log.sentence("probe_00")["steps"]]
+        [(0, ['[CLS]', 'fine', 'film']), (100, ['[CLS]', 'fine', 'film'])]
     """
     for kind, flow in flows.items():
         if flow.values.ndim != 2 or flow.values.shape[1] != len(words):
@@ -169,6 +200,13 @@ def step_record(
         layers: numbers of every layer by name.
         verdicts: JSON values of the verdicts, see `lightning_attnflow.viewer.verdict`.
         progress: share of the training that is done, in [0, 1], if it is known.
+
+    Example:
+        >>> from lightning_attnflow.viewer import RunLog
+        >>> record = step_record(step=50, scalars={"drift": 0.25}, layers={"attention_entropy": [0.9, 0.7]})
+        >>> (step,) = RunLog([record]).index()["steps"]
+        >>> step["step"], step["scalars"], step["layers"]
+        (50, {'drift': 0.25}, {'attention_entropy': [0.9, 0.7]})
     """
     return _header("step", step) | {
         "epoch": epoch,

@@ -33,7 +33,25 @@ def conductance_part(flow: ConductanceFlow, target: str | None = None) -> FlowPa
 
 
 def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = None) -> RunLog:
-    """Return the record of one conductance flow; the explained class stands for the prediction."""
+    """Return the record of one conductance flow; the explained class stands for the prediction.
+
+    Args:
+        flow: result of ``conductance_flow``.
+        class_names: names of all classes; default: the name in the config of the model.
+
+    Raises:
+        InputError: no name of the explained class.
+
+    Example:
+        >>> from lightning_attnflow.flow import ConductanceFlow
+        >>> flow = ConductanceFlow(
+        ...     values=np.array([[0.5, -0.1], [0.4, 0.0]]), total=0.4, n_steps=8, tolerance=0.01,
+        ...     tokens=("fine", "film"), is_special=np.array([False, False]), target=1,
+        ... )
+        >>> (step,) = conductance_log(flow, ["negative", "positive"]).sentence("sentence")["steps"]
+        >>> step["words"], step["flows"]["conductance"]["target"], step["flows"]["conductance"]["total"]
+        (['fine', 'film'], 'positive', 0.4)
+    """
     if class_names is not None and not (isinstance(flow.target, int) and flow.target < len(class_names)):
         raise InputError(
             "class_names", got=counted(len(class_names), "name"), expected=f"a name of class {flow.target}"
@@ -50,7 +68,18 @@ def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = N
 
 
 def attention_log(flow: AttentionFlow) -> RunLog:
-    """Return the record of one attention flow, in shares of the flow of each layer."""
+    """Return the record of one attention flow, in shares of the flow of each layer.
+
+    Args:
+        flow: result of ``attention_flow``.
+
+    Example:
+        >>> from lightning_attnflow import AttentionNetwork, attention_flow
+        >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
+        >>> (step,) = attention_log(attention_flow(network)).sentence("sentence")["steps"]
+        >>> step["words"], step["flows"]["attention_flow"]["layers"]
+        (['0', '1'], [0, 1, 2])
+    """
     n = flow.values.shape[1]
     labels = flow.labels or tuple(str(player) for player in range(n))
     whole = flow.values.sum(axis=1, keepdims=True)
@@ -66,7 +95,18 @@ def attention_log(flow: AttentionFlow) -> RunLog:
 
 
 def attribution_log(attribution: TokenAttribution) -> RunLog:
-    """Return the record of the values of one explanation, a flow of one row."""
+    """Return the record of the values of one explanation, a flow of one row.
+
+    Args:
+        attribution: result of ``explain``.
+
+    Example:
+        >>> from lightning_attnflow.attribution import TokenAttribution
+        >>> attribution = TokenAttribution(("fine", "film"), np.array([0.5, -0.1]), "leave_one_out", ((1,), (2,)))
+        >>> (step,) = attribution_log(attribution).sentence("sentence")["steps"]
+        >>> step["words"], round(step["flows"]["leave_one_out"]["total"], 4)
+        (['fine', 'film'], 0.4)
+    """
     signed = attribution.payoff is not None or bool((attribution.values < 0).any())
     has_interval = attribution.low is not None and attribution.high is not None
     part = FlowPart(

@@ -35,6 +35,17 @@ def find_verdicts(log: RunLog, step: int) -> list[Verdict]:
     Args:
         log: records of the run.
         step: global step of a validation.
+
+    Returns:
+        The findings, none for a healthy run.
+
+    Example:
+        >>> from lightning_attnflow.viewer import sentence_record
+        >>> words = {"words": ["fine", "film", "[PAD]"], "is_special": [False, False, True]}
+        >>> log = RunLog([sentence_record(step=0, name="probe_00", **words, flows={})])
+        >>> for verdict in find_verdicts(log, step=0):
+        ...     print(verdict.name, "-", verdict.text.split(", in")[0])
+        padding - Padding is not masked: 1 of 3 tokens that the model attends to are padding
     """
     sentences = [
         {s: record for s, record in of_step.items() if s <= step}

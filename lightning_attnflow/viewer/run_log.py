@@ -190,7 +190,13 @@ def read_runs(directory: str | Path) -> dict[str, RunLog]:
         InputError: the directory holds no records.
 
     Example:
-        >>> {name: sorted(run.steps) for name, run in read_runs("lightning_logs").items()}  # doctest: +SKIP
+        >>> import tempfile
+        >>> from lightning_attnflow.viewer import step_record
+        >>> log = RunLog(step_record(step=step) for step in (0, 50, 100))
+        >>> with tempfile.TemporaryDirectory() as folder:  # such as the log directory of a trainer
+        ...     (Path(folder) / "version_0").mkdir()
+        ...     path = log.write(f"{folder}/version_0/attention_flow.jsonl")
+        ...     {name: sorted(run.steps) for name, run in read_runs(folder).items()}
         {'version_0': [0, 50, 100]}
     """
     directory = Path(directory)

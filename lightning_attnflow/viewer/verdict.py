@@ -24,6 +24,16 @@ class Verdict:
         level: ``warning`` or ``note``.
         causes: common causes, in one sentence, of a finding that is a consequence.
         sentence: name of a sentence that shows it, empty if all of them do.
+
+    Example:
+        >>> from lightning_attnflow.viewer import RunLog, find_verdicts, step_record
+        >>> entropies = {0: [0.7, 0.6], 50: [0.995, 0.6]}  # of two layers
+        >>> log = RunLog(step_record(step=step, layers={"attention_entropy": row}) for step, row in entropies.items())
+        >>> (verdict,) = find_verdicts(log, step=50)
+        >>> verdict.name, verdict.level, verdict.text
+        ('uniform', 'warning', 'Attention is uniform in layer 1 since step 50.')
+        >>> verdict.rule
+        'Rule: the normalised entropy of the attention is at least 0.98. Found: 0.995 in layer 1.'
     """
 
     name: str

@@ -53,6 +53,12 @@ def default_layer(n_layers: int) -> int:
     On real encoders trivial cuts decide the flow into the input layer, whereas flow three layers below the readout
     agrees with token Shapley values about as well as other usual methods.
 
+    Args:
+        n_layers: number of attention layers L, >= 1.
+
+    Raises:
+        InputError: no such number.
+
     Example:
         >>> [default_layer(n_layers) for n_layers in (1, 2, 3, 4, 6, 12, 24)]
         [0, 1, 2, 2, 3, 9, 21]

@@ -27,6 +27,13 @@ class MaxFlow:
         value: total flow, in integer units.
         flow: int64 (K, T, T), ``[layer, query, key]``, the flow on each edge.
         sink_flow: int64 (T,), the flow on the edges into the sink.
+
+    Example:
+        >>> from lightning_attnflow.flow.solvers import get_solver
+        >>> capacities, readout = np.array([[[3, 1], [0, 4]]]), np.array([2, 5])
+        >>> flow = get_solver("native").max_flow(capacities, readout, np.array([True, True]))
+        >>> flow.value, flow.sink_flow.tolist(), int(flow.outflow.sum())
+        (6, [2, 4], 6)
     """
 
     value: int
@@ -45,6 +52,22 @@ class Solver(ABC):
     Attributes:
         name: the solver's name in results and messages.
         bits: largest capacities and total flows are below ``2 ** (bits + 1)``.
+
+    Example:
+        >>> from lightning_attnflow import AttentionNetwork, attention_flow
+        >>> from lightning_attnflow.flow.solvers import get_solver
+        >>> class Counting(Solver):
+        ...     name, n_flows = "counting", 0
+        ...
+        ...     def max_flow(self, capacities, readout, sources):
+        ...         self.n_flows += 1
+        ...         return get_solver("native").max_flow(capacities, readout, sources)
+        >>> counting, sources = Counting(), np.array([[True, False], [False, True], [True, True]])
+        >>> counting.values(np.array([[[3, 1], [0, 4]]]), np.array([2, 5]), sources).tolist(), counting.n_flows
+        ([2, 5, 6], 3)
+        >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
+        >>> attention_flow(network, solver=counting).values[0].round(4).tolist()
+        [0.7, 0.3]
     """
 
     name: str
