@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence, Set, Sized
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -82,11 +82,14 @@ def check_residual(residual: object) -> float:
 
 
 def check_items(name: str, values: object, expected: str) -> list[Any]:
-    """Return the items of a sequence, array or tensor as a list; a string or a set is none."""
+    """Return the items of a sequence, array, column or tensor as a list; scalars of libraries become Python objects.
+
+    A string is no sequence here, nor is a set, which has no order, or a table, whose items are its columns.
+    """
     try:
-        if isinstance(values, (str, bytes, Mapping, Set)):  # a set has no order
+        if isinstance(values, (str, bytes, Mapping, Set)) or hasattr(values, "columns"):
             raise TypeError
-        return list(values)  # type: ignore[call-overload, no-any-return]
+        return [to_python(value) for value in values]  # type: ignore[attr-defined]
     except TypeError:  # also of an array without dimensions
         raise InputError(name, got=type(values).__name__, expected=expected) from None
 
@@ -135,7 +138,7 @@ def real_array(
 
 
 def _as_array(values: Any, kinds: str) -> NDArray[Any]:
-    """Return an array of tensors, nullable columns and whatever NumPy reads."""
+    """Return an array of tensors, nullable columns, columns of rows and whatever NumPy reads."""
     if hasattr(values, "detach"):
         tensor = values.detach().cpu()
         tensor = tensor.to_dense() if "sparse" in str(tensor.layout) else tensor
@@ -148,7 +151,12 @@ def _as_array(values: Any, kinds: str) -> NDArray[Any]:
         if all(dtype.kind in kinds for dtype in dtypes):
             table: NDArray[Any] = values.to_numpy(dtype=np.float64, na_value=np.nan)
             return table
-    return np.asarray(values)
+    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "iuf":
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data)
+    array = np.asarray(values)
+    if array.dtype == object and array.ndim == 1 and all(isinstance(row, Sized) for row in array):
+        return np.asarray([_as_array(row, kinds) for row in array])  # a column whose cells are rows
+    return array
 
 
 def check_numbers(name: str, values: object, expected: str) -> NDArray[np.float64]:
@@ -187,6 +195,46 @@ Unicode. Repair it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'rep
             remedy="Repair it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').",
         ) from None
     return text
+
+
+def check_texts(name: str, texts: object, n: int) -> list[str]:
+    """Return n strings that can be encoded in UTF-8.
+
+    Example:
+        >>> check_texts("texts", ["a film", None], 2)
+        Traceback (most recent call last):
+        lightning_attnflow.errors.InputError: texts[1]: got NoneType; expected a string.
+    """
+    return [check_text(f"{name}[{index}]", text) for index, text in enumerate(_n_items(name, texts, n))]
+
+
+def check_rows(rows: object, n: int) -> list[int]:
+    """Return n row numbers, which are integers."""
+    found = _n_items("rows", rows, n)
+    wrong = next((index for index, row in enumerate(found) if not is_integer(row)), None)
+    if wrong is not None:
+        raise InputError("rows", got=f"{found[wrong]!r} at index {wrong}", expected="integers")
+    return found
+
+
+def check_ids(ids: object, n: int) -> list[Any]:
+    """Return n different identifiers."""
+    seen: set[Any] = set()
+    found = _n_items("ids", ids, n)
+    for index, value in enumerate(found):
+        if not isinstance(value, Hashable):
+            raise InputError("ids", got=f"{value!r} at index {index}", expected="strings or numbers")
+        if value in seen:
+            raise InputError("ids", got=f"{value!r} more than once", expected="a different id for each example")
+        seen.add(value)
+    return found
+
+
+def _n_items(name: str, values: object, n: int) -> list[Any]:
+    items = check_items(name, values, "a sequence with one item for each example")
+    if len(items) != n:
+        raise InputError(name, got=len(items), expected=f"{n}, one for each example")
+    return items
 
 
 def check_choice(name: str, value: object, choices: Sequence[str], *, or_index: str | None = None) -> None:

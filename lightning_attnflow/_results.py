@@ -125,7 +125,8 @@ def _to_json(value: object) -> object:
         return value.item()
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    got, remedy = f"{value!r} ({type(value).__name__})", "Convert ids and labels, as by str."
+    raise InputError("a value to save", got=got, expected="a string, a number or None", remedy=remedy)
 
 
 def _to_tuple(value: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 import numpy as np
 
-from lightning_attnflow.errors import MissingDependencyError
+from lightning_attnflow._words import counted
+from lightning_attnflow.errors import InputError, MissingDependencyError
 from lightning_attnflow.plots.heatmap import rendered
 from lightning_attnflow.plots.media_loggers import Table, media_loggers
 
@@ -60,7 +61,12 @@ def example_texts(
     if given is not None:
         keys = recorder.keys()
         for position in wanted:
-            texts[position] = given[keys[position][0]]
+            index = keys[position][0]
+            try:
+                texts[position] = given[index]
+            except (LookupError, TypeError):
+                expected = f"a text for index {index!r}"
+                raise InputError("texts", got=counted(len(given), "text"), expected=expected) from None
     elif tokenizer is not None and (tokens := recorder.tokens()):
         for position in wanted:
             if position < len(tokens):

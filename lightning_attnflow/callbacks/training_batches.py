@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_attnflow._checks import check_choice
+from lightning_attnflow._checks import check_choice, check_items
 from lightning_attnflow._state import preserve_rng
 from lightning_attnflow._words import counted
 from lightning_attnflow.attention.module_calls import logits_in
@@ -88,8 +88,10 @@ class TrainingBatches:
 
     def _keys(self, batch: Any, logits: Tensor, labels: Tensor, tokens: Any, mask: Any) -> dict[str, Any]:
         if self.index is not None:
-            index = _read("index", self.index, batch)
-            values = list(index.tolist() if isinstance(index, Tensor) else index)
+            values = check_items("index", _read("index", self.index, batch), "a sequence of integers or strings")
+            wrong = next((value for value in values if not isinstance(value, int | str)), None)
+            if wrong is not None:
+                raise InputError("index", got=repr(wrong), expected="integers or strings")
             if len(values) != len(logits):
                 raise InputError("index", got=len(values), expected=f"{len(logits)}, one for each example")
             return {"index": values}

@@ -111,7 +111,9 @@ class TrainingDynamicsMonitor(GuardedCallback):
         if texts is not None and index is None:
             raise InputError("texts", got="texts without index", expected="index=, which tells which text is which")
         self._batches = TrainingBatches(index, labels, task)  # of the current epoch
-        self.tokenizer, self.outputs, self.model, self.texts = tokenizer, outputs, model, texts
+        self.tokenizer, self.outputs, self.model = tokenizer, outputs, model
+        is_table = texts is None or isinstance(texts, Mapping)  # from index to text
+        self.texts = texts if is_table else check_items("texts", texts, "a sequence of texts")
         self.n_suspicious = check_integer("n_suspicious", n_suspicious)
         self.classes = () if classes is None else tuple(check_items("classes", classes, "a sequence of names"))
         self._recorder = DynamicsRecorder()

@@ -16,6 +16,8 @@ from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.labels import encode_labels
 
+_LARGEST = 1e100  # absolute value of a feature
+
 
 def check_features(name: str, features: Any) -> NDArray[np.float64]:
     """Return features, an array, tensor or table of real numbers, as finite float64 (n, d) with n > 0 and d > 0."""
@@ -33,6 +35,14 @@ def check_features(name: str, features: Any) -> NDArray[np.float64]:
             name,
             got=f"NaN or infinity in {counted(len(invalid), 'row')}, first in row {invalid[0]}",
             expected="finite numbers",
+        )
+    largest = max(float(array.max()), -float(array.min()))
+    if largest > _LARGEST or 0 < largest < 1 / _LARGEST:  # their squares overflow or vanish
+        raise InputError(
+            name,
+            got=f"numbers of up to {largest:.3g} in absolute value",
+            expected=f"a largest one between {1 / _LARGEST:g} and {_LARGEST:g}",
+            remedy="Rescale the features.",
         )
     return array
 

@@ -113,6 +113,8 @@ def find_label_errors(
     }
     if scores.influence is not None:
         components["influence"] = scores.influence
+    columns = {"ids": ids, "texts": texts, "rows": rows}
+    optional: dict[str, Any] = {name: column for name, column in columns.items() if column is not None}
     return LabelErrors(
         noise.log_odds,
         score_name="log-odds of a correct label",
@@ -122,9 +124,7 @@ def find_label_errors(
         suggested=tuple(classes[index] for index in predicted[:n].argmax(axis=1)),
         share=noise.share,
         share_interval=noise.interval,
-        ids=() if ids is None else tuple(ids),
-        texts=() if texts is None else tuple(texts),
-        rows=() if rows is None else tuple(rows),
+        **optional,
         notes=_noise_remarks(noise, given, classes) + _remarks(train, given),
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_integer, to_python
+from lightning_attnflow._checks import check_ids, check_integer, check_items, check_rows, check_texts
 from lightning_attnflow._figures import OPPOSES, new_axes
 from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._markdown import markdown_text
@@ -69,14 +69,13 @@ class LabelErrors(SavedResult):
     def __post_init__(self) -> None:
         n = len(self.scores)
         for name in ("labels", "suggested", "ids", "texts", "rows"):
-            column = tuple(to_python(value) for value in getattr(self, name))
+            column = check_items(name, getattr(self, name), "a sequence with one item for each example")
             if len(column) not in (0, n):
                 raise InputError(name, got=len(column), expected=f"{n}, one for each example")
-            object.__setattr__(self, name, column)
-        if len(set(self.ids)) < len(self.ids):
-            seen: set[Any] = set()
-            twice = next(value for value in self.ids if value in seen or seen.add(value))  # type: ignore[func-returns-value]
-            raise InputError("ids", got=f"{twice!r} more than once", expected="a different id for each example")
+            object.__setattr__(self, name, tuple(column))
+        check_ids(self.ids, len(self.ids))
+        check_texts("texts", self.texts, len(self.texts))
+        check_rows(self.rows, len(self.rows))
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_items, check_text, to_python
+from lightning_attnflow._checks import check_items, check_text
 from lightning_attnflow.errors import InputError
 
 _MISSING = ("nan", "<na>")  # how pandas writes a missing value as text
@@ -41,8 +41,8 @@ def clean_labels(name: str, labels: Any, place: Place | None = None) -> list[Any
     if len(shape) > 1:
         raise InputError(name, got=f"shape {tuple(shape)}", expected="shape (n,), one label for each example")
     place = place or (lambda index: f"{name}, index {index}")
-    given = labels.tolist() if hasattr(labels, "tolist") and shape else check_items(name, labels, "n labels")
-    given = [to_python(label) for label in given]
+    has_list = hasattr(labels, "tolist") and len(shape) == 1  # faster for tensors
+    given = check_items(name, labels.tolist() if has_list else labels, "n labels")
     cleaned = [_cleaned(label) for label in given]
     refused = [index for index, label in enumerate(cleaned) if label is None]
     if refused:

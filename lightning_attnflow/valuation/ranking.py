@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_choice, check_integer, check_items, to_python
+from lightning_attnflow._checks import (
+    check_choice,
+    check_ids,
+    check_integer,
+    check_items,
+    check_numbers,
+    check_rows,
+    check_texts,
+)
 from lightning_attnflow._figures import value_bars
 from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._optional import require
@@ -113,48 +121,40 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         Raises:
             InputError: a length is not n, or an id occurs twice.
         """
-        low, high = (values, values) if interval is None else interval
+        values, (low, high) = _checked_values(values, interval)
+        n = len(values)
         # Columns of pandas would be indexed by their labels, not by position
-        texts, labels, rows, ids = (
-            None if given is None else check_items(name, given, "a sequence with one item for each player")
-            for name, given in (("texts", texts), ("labels", labels), ("rows", rows), ("ids", ids))
-        )
-        if ids is not None and len(set(ids)) < len(ids):
-            raise InputError(
-                "ids", got=f"{len(ids) - len(set(ids))} repeated", expected="a different id for each player"
-            )
-        columns = (
-            ("texts", texts),
-            ("labels", labels),
-            ("rows", rows),
-            ("ids", ids),
-            ("errors", errors),
-            ("dynamics", dynamics),
-            ("interval", low),
-            ("interval", high),
-        )
-        scores = None if errors is None else errors.scores
-        margins = None if dynamics is None else dynamics.aum
-        for name, given in columns:
-            if given is not None and len(given) != len(values):
-                raise InputError(name, got=len(given), expected=f"{len(values)}, one for each player")
+        texts = None if texts is None else check_texts("texts", texts, n)
+        labels = None if labels is None else check_items("labels", labels, "a sequence with one item for each player")
+        rows = None if rows is None else check_rows(rows, n)
+        ids = None if ids is None else check_ids(ids, n)
+        scores, margins = getattr(errors, "scores", None), getattr(dynamics, "aum", None)
+        for name, given, known, kind in (
+            ("errors", errors, scores, "LabelErrors"),
+            ("dynamics", dynamics, margins, "TrainingDynamics"),
+        ):
+            if given is not None and known is None:
+                raise InputError(name, got=type(given).__name__, expected=kind)
+        for name, column in (("labels", labels), ("errors", scores), ("dynamics", margins)):
+            if column is not None and len(column) != n:
+                raise InputError(name, got=len(column), expected=f"{n}, one for each example")
         ranked = [
             RankingRow(
                 rank=rank,
                 index=int(player),
                 row=int(player if rows is None else rows[player]),
-                text="" if texts is None else str(texts[player]),
-                label=None if labels is None else to_python(labels[player]),
+                text="" if texts is None else texts[player],
+                label=None if labels is None else labels[player],
                 value=float(values[player]),
                 low=float(low[player]),
                 high=float(high[player]),
                 sign="helpful" if low[player] > 0 else "harmful" if high[player] < 0 else "undecided",
-                id=None if ids is None else to_python(ids[player]),
+                id=None if ids is None else ids[player],
                 suggested=errors.suggested[player] if errors is not None and errors.suggested else None,
                 score=None if scores is None else float(scores[player]),
                 mean_margin=None if margins is None or np.isnan(margins[player]) else float(margins[player]),
             )
-            for rank, player in enumerate(np.argsort(-np.asarray(values), kind="stable"), start=1)
+            for rank, player in enumerate(np.argsort(-values, kind="stable"), start=1)
         ]
         return cls(tuple(ranked))
 
@@ -200,7 +200,7 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         try:
             metadata = json.loads(json.dumps({name: self.column(name) for name in ("label", *_OPTIONAL)}))
         except TypeError as error:
-            raise InputError("labels", got=str(error), expected="strings, numbers or None") from error
+            raise InputError("labels or ids", got=str(error), expected="strings, numbers or None") from error
         return {name: np.array(self.column(name)) for name in RankingRow._fields if name not in metadata}, metadata
 
     @classmethod
@@ -306,6 +306,25 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         ]
         counts = ", ".join(f"{count} {sign}" for sign, count in self.counts().items())
         return page(title, f"{note} {counts}.".strip(), columns, rows)
+
+
+def _checked_values(values: Any, interval: tuple[Any, Any] | None) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+    """Return values (n,) and the ends of their intervals, (n,) each."""
+    expected = "one number for each player"
+    values = check_numbers("values", values, expected)
+    if values.ndim != 1 or np.isnan(values).any():
+        got = f"shape {values.shape}" if values.ndim != 1 else f"NaN at index {int(np.isnan(values).argmax())}"
+        raise InputError("values", got=got, expected=expected)
+    if interval is None:
+        return values, (values, values)
+    low, high = (check_numbers("interval", end, expected) for end in interval)
+    for end in (low, high):
+        if end.shape != values.shape:
+            raise InputError("interval", got=f"shape {end.shape}", expected=f"low and high of shape {values.shape}")
+    if not (low <= high).all():
+        index = int((~(low <= high)).argmax())
+        raise InputError("interval", got=f"{low[index]} to {high[index]} at index {index}", expected="low <= high")
+    return values, (low, high)
 
 
 def _shorten(text: str, length: int = 60) -> str:

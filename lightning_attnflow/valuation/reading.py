@@ -156,7 +156,7 @@ def _rows(path: Path) -> Iterator[_Row]:
 def _csv_rows(path: Path, text: str, delimiters: str) -> Iterator[_Row]:
     lines = io.StringIO(text, newline="").readlines()
     delimiter = max(delimiters, key=lines[0].count) if lines else delimiters[0]  # the first of equally frequent ones
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     header = [name.strip() for name in _next_cells(path, reader) or []]
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:

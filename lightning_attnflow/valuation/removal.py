@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow._checks import check_integer, check_seed
+from lightning_attnflow._checks import check_integer, check_numbers, check_seed
 from lightning_attnflow._figures import new_axes
 from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow.errors import InputError
@@ -82,7 +82,8 @@ class RemovalCurve(SavedResult):
             >>> curve.lowest_first.tolist(), curve.highest_first.tolist()
             ([10.0, 7.0], [10.0, 3.0])
         """
-        value, removed_fractions = np.asarray(values, dtype=np.float64), np.asarray(fractions, dtype=np.float64)
+        value = check_numbers("values", values, "one number for each player")
+        removed_fractions = check_numbers("fractions", fractions, "numbers in [0, 1)")
         if value.shape != (game.n_players,):
             raise InputError("values", got=f"shape {value.shape}", expected=f"shape ({game.n_players},)")
         if np.isnan(value).any():

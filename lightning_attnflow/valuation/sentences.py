@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning_attnflow._checks import check_items, check_text, to_python
+from lightning_attnflow._checks import (
+    check_integer,
+    check_items,
+    check_rows,
+    check_seed,
+    check_text,
+    check_texts,
+    is_integer,
+)
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.labels import clean_labels, label_names, shown_classes
@@ -44,21 +52,26 @@ class LabelledTexts:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        defaults = {"rows": self.rows or range(1, len(self.texts) + 1)}
-        for name in ("texts", "labels", "classes", "rows"):
-            object.__setattr__(self, name, tuple(defaults.get(name, getattr(self, name))))
-        for index, text in enumerate(self.texts):
-            check_text(f"texts[{index}]", text)
-        for name in ("labels", "rows"):
-            if len(getattr(self, name)) != len(self.texts):
-                raise InputError(name, got=f"{len(getattr(self, name))}", expected=f"{len(self.texts)}, one per text")
-        for name in self.classes:
-            check_text("classes", name)
-        object.__setattr__(self, "classes", tuple(clean_labels("classes", self.classes)))
-        if len(set(self.classes)) < len(self.classes):
-            raise InputError("classes", got=self.classes, expected="different names")
-        if not set(self.labels) <= set(range(len(self.classes))):
-            raise InputError("labels", got=sorted(set(self.labels)), expected=f"indices of the classes {self.classes}")
+        texts = check_items("texts", self.texts, "n strings")
+        names = check_items("classes", self.classes, "a sequence of strings")
+        classes = clean_labels("classes", [check_text("classes", name) for name in names])
+        if len(set(classes)) < len(classes):
+            raise InputError("classes", got=tuple(classes), expected="different names")
+        labels = check_items("labels", self.labels, "n indices of classes")
+        if len(labels) != len(texts):
+            raise InputError("labels", got=f"{len(labels)}", expected=f"{len(texts)}, one per text")
+        wrong = [label for label in labels if not is_integer(label) or not 0 <= label < len(classes)]
+        if wrong:
+            raise InputError("labels", got=repr(wrong[0]), expected=f"indices of the classes {tuple(classes)}")
+        rows = check_items("rows", self.rows, "n row numbers") or range(1, len(texts) + 1)
+        columns = {
+            "texts": check_texts("texts", texts, len(texts)),
+            "labels": labels,
+            "classes": classes,
+            "rows": check_rows(rows, len(texts)),
+        }
+        for name, column in columns.items():
+            object.__setattr__(self, name, tuple(column))
 
     @classmethod
     def of(cls, texts: Sequence[str], labels: Any, *, rows: Sequence[int] = ()) -> LabelledTexts:
@@ -74,8 +87,8 @@ class LabelledTexts:
         Raises:
             InputError: as for the class, or a label is blank or missing (None, NaN, "nan").
         """
-        texts = [to_python(text) for text in check_items("texts", texts, "n strings")]
-        rows = [to_python(row) for row in check_items("rows", rows, "n row numbers")]
+        texts = check_items("texts", texts, "n strings")
+        rows = check_items("rows", rows, "n row numbers")
         place = (lambda index: f"labels, row {rows[index]}") if len(rows) == len(texts) else None
         names, notes = label_names("labels", labels, place)
         if len(names) != len(texts):
@@ -94,10 +107,26 @@ class LabelledTexts:
         return zip(self.texts, self.labels, strict=True)
 
     def select(self, indices: Sequence[int]) -> LabelledTexts:
-        """Return the sentences with these indices, in this order."""
+        """Return the sentences with these indices, in this order.
+
+        Args:
+            indices: integers.
+
+        Raises:
+            InputError: an index is no integer, or out of range.
+        """
+        indices = check_items("indices", indices, "a sequence of integers")
+        wrong = [index for index in indices if not is_integer(index) or not -len(self) <= index < len(self)]
+        if wrong:
+            raise InputError(
+                "indices",
+                got=repr(wrong[0]),
+                expected=f"integers below {len(self)}",
+                remedy="Pass numpy.flatnonzero(mask)." if isinstance(wrong[0], bool) else None,
+            )
         columns = (tuple(column[i] for i in indices) for column in (self.texts, self.labels, self.rows))
         texts, labels, rows = columns
-        return LabelledTexts(texts, labels, self.classes, rows)  # type: ignore[arg-type]
+        return LabelledTexts(texts, labels, self.classes, rows)
 
     def class_names(self) -> list[str]:
         """Return the class name of each sentence."""
@@ -127,6 +156,10 @@ def split_sentences(
         >>> len(train), len(validation), set(train.texts) & set(validation.texts)
         (6, 4, set())
     """
+    check_labelled_texts("sentences", sentences)
+    for name, size in (("train_size", train_size), ("validation_size", validation_size)):
+        check_integer(name, size, minimum=0)
+    check_seed(seed)
     distinct = distinct_texts(sentences)
     if min(train_size, validation_size) < 1 or train_size + validation_size > len(distinct):
         raise InputError(
@@ -161,6 +194,13 @@ def split_sentences(
                 remedy=f"Raise {name} or pass another seed.",
             )
     return train, validation
+
+
+def check_labelled_texts(name: str, sentences: object) -> None:
+    """Raise unless an argument is of the class ``LabelledTexts``."""
+    if not isinstance(sentences, LabelledTexts):
+        got, remedy = type(sentences).__name__, "Create them with LabelledTexts.of(texts, labels)."
+        raise InputError(name, got=got, expected="LabelledTexts", remedy=remedy)
 
 
 def distinct_texts(sentences: LabelledTexts) -> list[int]:

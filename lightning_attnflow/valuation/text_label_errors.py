@@ -18,7 +18,7 @@ from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.features import encode_texts, length_of_inputs, token_lengths
 from lightning_attnflow.valuation.label_errors import find_label_errors
 from lightning_attnflow.valuation.label_errors_result import LabelErrors
-from lightning_attnflow.valuation.sentences import LabelledTexts, check_classes, distinct_texts
+from lightning_attnflow.valuation.sentences import LabelledTexts, check_classes, check_labelled_texts, distinct_texts
 
 _MAX_TOKENS = 512  # of an encoder that states no limit
 
@@ -59,6 +59,9 @@ def find_text_label_errors(
         >>> errors.to_rows(1)[0]["text"], errors.to_rows(1)[0]["suggested"]
         ('a great film', 'pos')
     """
+    check_labelled_texts("train", train)
+    if validation is not None:
+        check_labelled_texts("validation", validation)
     distinct = train.select(distinct_texts(train))
     if validation is not None:
         check_classes("validation", validation, distinct.classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from lightning_attnflow.valuation.label_errors import find_label_errors
 from lightning_attnflow.valuation.ranking import Ranking
 from lightning_attnflow.valuation.removal import RemovalCurve
 from lightning_attnflow.valuation.result import DataShapleyResult
-from lightning_attnflow.valuation.sentences import LabelledTexts
+from lightning_attnflow.valuation.sentences import LabelledTexts, check_labelled_texts, normalised_text
 from lightning_attnflow.valuation.text_label_errors import encode_parts
 from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
 from lightning_attnflow.valuation.utilities.frozen import FrozenEncoderUtility
@@ -123,12 +124,10 @@ def rank_texts(
         >>> len(ranked.ranking), ranked.result.n_permutations
         (4, 10)
     """
+    parts = {"train": train, "validation": validation, "test": test}
+    _check_parts({name: part for name, part in parts.items() if name != "test" or part is not None})
     permutations = default_permutations(len(train)) if permutations is None else permutations
     check_integer("permutations", permutations)
-    parts = {"train": train, "validation": validation, "test": test}
-    for name, part in parts.items():
-        if part is not None and part.classes != train.classes:
-            raise InputError(f"classes of {name}", got=part.classes, expected=f"those of train, {train.classes}")
     folder = None if out is None else Path(out)
     if folder is not None:
         ledger = folder / "permutations.ledger" if ledger is None else ledger
@@ -182,6 +181,24 @@ def rank_texts(
                 axes.figure.savefig(partial, dpi=150)  # type: ignore[union-attr]
         paths += [Path(ledger)] if ledger is not None else []
     return RankedTexts(ranking, result, summary, tuple(paths), interrupted)
+
+
+def _check_parts(parts: dict[str, Any]) -> None:
+    """Raise unless all parts are labelled texts of the same classes; warn of texts that are in train as well."""
+    for name, part in parts.items():
+        check_labelled_texts(name, part)
+    train = parts["train"]
+    known = set(map(normalised_text, train.texts))
+    for name, part in parts.items():
+        if part.classes != train.classes:
+            raise InputError(f"classes of {name}", got=part.classes, expected=f"those of train, {train.classes}")
+        n_common = sum(normalised_text(text) in known for text in part.texts)
+        if name != "train" and n_common:
+            warnings.warn(
+                f"train and {name} have {counted(n_common, 'common text')}, whose labels confirm themselves; "
+                "split_sentences returns parts without common texts",
+                stacklevel=3,
+            )
 
 
 def default_permutations(n_sentences: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import models
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -222,6 +223,40 @@ def test_an_index_names_the_examples(tmp_path: Path) -> None:
     trainer(tmp_path, callbacks=[watching]).fit(Indexed(), DataLoader(data, batch_size=2, shuffle=True))
     assert sorted(watching.result.keys) == list(texts)
     assert all(watching.result.texts[i] == texts[key] for i, key in enumerate(watching.result.keys))
+
+
+@pytest.mark.parametrize("kind", ["list", "column", "mapping"])
+def test_texts_are_found_by_position_or_key(tmp_path: Path, kind: str) -> None:
+    texts = [f"text {place}" for place in range(6)]
+    given = {"list": texts, "column": pd.Series(texts, index=range(5, -1, -1)), "mapping": dict(enumerate(texts))}[kind]
+    watching = linear_monitor(texts=given)
+    fit_linear(tmp_path, watching)
+    assert dict(zip(watching.result.keys, watching.result.texts, strict=True)) == dict(enumerate(texts))
+
+
+def test_texts_that_are_too_short_and_indices_of_other_types_are_errors(tmp_path: Path) -> None:
+    watching = linear_monitor(texts=["only one"])
+    with pytest.raises(InputError, match="texts: got 1 text; expected a text for index 1"):
+        fit_linear(tmp_path, watching)
+    for index, got in ((lambda batch: batch[2] / 2, "0.0"), (lambda batch: batch[2][:, None], r"tensor\(\[0\]\)")):
+        with (
+            pytest.warns(UserWarning, match="batch 0 of epoch 0 is left out"),
+            pytest.raises(InputError, match=f"index: got {got}; expected integers or strings"),
+        ):
+            fit_linear(tmp_path, linear_monitor(index=index))
+    with pytest.raises(InputError, match="texts: got DataFrame; expected a sequence of texts"):
+        linear_monitor(texts=pd.DataFrame({"text": ["a"]}))
+
+
+def linear_monitor(**changes: Any) -> TrainingDynamicsMonitor:
+    settings = {"index": lambda batch: batch[2], "outputs": lambda _batch, step: step["logits"], "tokenizer": None}
+    return monitor(**settings | changes)
+
+
+def fit_linear(folder: Path, watching: TrainingDynamicsMonitor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(6, 4, generator=generator), torch.arange(6) % 3, torch.arange(6))
+    trainer(folder, callbacks=[watching], logger=TensorBoardLogger(folder)).fit(Linear(), DataLoader(data, 2))
 
 
 def test_statistics_of_tokens_and_of_several_labels() -> None:

@@ -132,7 +132,7 @@ def test_a_loaded_ranking_equals_the_saved_one(tmp_path: Path) -> None:
     assert Ranking.load(ranking().save(tmp_path / "ranking")) == ranking()
     unlabelled = Ranking.of(VALUES, (-np.full(4, np.inf), np.full(4, np.inf)))
     assert Ranking.load(unlabelled.save(tmp_path / "unlabelled.npz")) == unlabelled
-    with pytest.raises(InputError, match="labels: got"):
+    with pytest.raises(InputError, match="labels or ids: got"):
         Ranking.of(VALUES, labels=[object()] * 4).save(tmp_path / "objects")
 
 

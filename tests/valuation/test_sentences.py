@@ -72,7 +72,7 @@ def test_rows_count_records_not_lines(tmp_path: Path) -> None:
         (
             "a.csv",
             "text,label\nx,1\ny, NaN \n",
-            r"a\.csv:3, column 'label': got ' NaN '; expected a label\. Label this",
+            r"a\.csv:3, column 'label': got 'NaN '; expected a label\. Label this",
         ),
         ("a.tsv", "text\tlabel\nx\t1\ny\t<NA>\n", r"a\.tsv:3, column 'label': got '<NA>'; expected a label"),
         ("a.tsv", "text\tlabel\nx\t1\ty\n", r"a\.tsv:2: got 3 cells; expected 2"),
