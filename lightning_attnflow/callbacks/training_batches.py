@@ -40,6 +40,7 @@ class TrainingBatches:
         check_choice("task", task, TASKS)
         self.index, self.labels, self.task = index, labels, task
         self.is_causal = False  # of the model, for task "auto"
+        self.problem_type: str | None = None  # of its configuration
         self._parts: dict[str, list[Any]] = {}
 
     def __bool__(self) -> bool:
@@ -78,7 +79,7 @@ class TrainingBatches:
         with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
             logits, labels = logits.detach(), labels.detach().to(logits.device)
             if self.task == "auto":
-                self.task = find_task(logits, labels, is_causal=self.is_causal)
+                self.task = find_task(logits, labels, is_causal=self.is_causal, problem_type=self.problem_type)
             columns = {"statistics": example_statistics(logits, labels, self.task)}  # type: ignore[arg-type]
             columns |= self._keys(batch, logits, labels, tokens, mask)
             if keep_tokens:

@@ -74,7 +74,8 @@ class TrainingDynamicsMonitor(GuardedCallback):
             logits of the Hugging Face model in the module or, if it has none, those that the forward of the module
             around it returns.
         model: attribute path of the Hugging Face model in the module; default: the only one.
-        task: classification, multi_label, regression, token_classification, causal_lm; "auto" decides by the shapes.
+        task: classification, multi_label, regression, token_classification, causal_lm; "auto" decides by the model's
+            configuration and the first batch. One logit for each example with labels 0 and 1 is a classification.
         texts: texts of the examples by index, for tables; only with integers as ``index``.
         classes: names of the classes; default: those of the model's configuration.
         n_suspicious: rows of the logged table.
@@ -120,7 +121,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
         self._open_epoch, self._restored = 0, False
         self._batch: tuple[Any, Tensor | None] | None = None  # while a training step runs: the batch and its labels
         self._error: Exception | None = None  # why the batch cannot be recorded
-        self._last_error: Exception | None = None  # of the last batch, while none was recorded
+        self._first_error: Exception | None = None  # of the first batch, while none was recorded
         self._left_out = LeftOutBatches(type(self).__name__)
         self._hook: Any = None
         self._seconds = 0.0
@@ -191,9 +192,9 @@ class TrainingDynamicsMonitor(GuardedCallback):
         if reason is None or not self._is_active():
             return
         self._left_out.add(reason, f"batch {batch_idx} of epoch {trainer.current_epoch}")
-        self._last_error = reason if self._has_nothing() else None
-        if self._has_nothing() and self._left_out.count == _FIRST_BATCHES and trainer.world_size == 1:
-            self.fail(trainer, reason)
+        self._first_error = (self._first_error or reason) if self._has_nothing() else None
+        if self._first_error is not None and self._left_out.count == _FIRST_BATCHES and trainer.world_size == 1:
+            self.fail(trainer, self._first_error)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gather the statistics of the epoch and log."""
@@ -299,6 +300,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
         started = time.perf_counter()
         try:
             logits = forward_logits(model, output)
+            self._batches.problem_type = getattr(getattr(model, "config", None), "problem_type", None)
             given = kwargs.get("labels")
             labels = labels if given is None or self._batches.labels is not None else given
             self._add(batch, logits, labels, *tokens_and_mask(args, kwargs, batch))
@@ -315,8 +317,8 @@ class TrainingDynamicsMonitor(GuardedCallback):
 
     def _fail_without_batches(self, trainer: pl.Trainer, reasons: list[str]) -> None:
         """Disable the monitor after an epoch of which no process recorded a batch."""
-        if trainer.world_size == 1 and self._last_error is not None:
-            self.fail(trainer, self._last_error)
+        if trainer.world_size == 1 and self._first_error is not None:
+            self.fail(trainer, self._first_error)
         else:
             self._disable(trainer, reasons[0])
 

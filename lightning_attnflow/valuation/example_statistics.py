@@ -24,19 +24,31 @@ def example_statistics(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
     """Return float64 (B, 6), the columns ``STATISTICS``; NaN where a task does not define one.
 
     Args:
-        logits: (B, C), or (B, T, C) for tokens.
-        labels: int (B,), float (B, C) for several labels and regression, or int (B, T) for tokens.
+        logits: (B, C), or (B, T, C) for tokens. One logit for each example, (B,) or (B, 1), is that of class 1 of two.
+        labels: int (B,) or (B, 1), float (B, C) for several labels and regression, or int (B, T) for tokens.
         task: what is predicted.
+
+    Raises:
+        InputError: shapes that the task does not have.
     """
+    logits = logits[:, None] if logits.ndim == 1 else logits
     if task == "classification":
-        columns = _classes(logits.float(), labels)
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+        _check_shapes(labels.numel() == len(logits), logits, labels, task)
+        labels = labels.reshape(-1)
+        if labels.is_floating_point():
+            labels = torch.where(labels == labels.round(), labels, -1)  # a fraction is no class
+        columns = _classes(logits.float(), labels.long())
     elif task == "multi_label":
-        signed, targets = logits.float() * (2 * labels.float() - 1), labels.float()
+        _check_shapes(labels.numel() == logits.numel(), logits, labels, task)
+        targets = labels.float().reshape(logits.shape)
+        signed = logits.float() * (2 * targets - 1)
         margin = signed.amin(dim=1)  # the label of the example that is most likely wrong
         norm = (logits.float().sigmoid() - targets).norm(dim=1)
         loss = binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(dim=1)
         columns = (loss, margin, margin.sigmoid(), norm)
     elif task == "regression":
+        _check_shapes(labels.numel() == logits.numel(), logits, labels, task)
         loss = mse_loss(logits.float().flatten(1), labels.float().reshape(len(labels), -1), reduction="none")
         columns = (loss.mean(dim=1),)
     elif task == "token_classification":
@@ -47,18 +59,38 @@ def example_statistics(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
     return torch.stack([column.double() for column in (*columns, *missing)], dim=1)
 
 
-def find_task(logits: Tensor, labels: Tensor, *, is_causal: bool) -> Task:
+def find_task(logits: Tensor, labels: Tensor, *, is_causal: bool = False, problem_type: str | None = None) -> Task:
     """Return the task that fits the shapes of logits and labels.
+
+    Args:
+        logits: see ``example_statistics``.
+        labels: see ``example_statistics``.
+        is_causal: whether tokens are predicted from those before.
+        problem_type: that of the configuration of a Hugging Face model.
 
     Raises:
         InputError: no task fits.
     """
     if logits.ndim == 3 and labels.shape == logits.shape[:2]:
         return "causal_lm" if is_causal else "token_classification"
-    if logits.ndim == 2 and logits.shape[1] > 1 and labels.shape == logits.shape[:1] and not labels.is_floating_point():
-        return "classification"
-    if logits.ndim == 2 and labels.numel() == logits.numel():
-        return "multi_label" if logits.shape[1] > 1 and _is_binary(labels) else "regression"
+    n_logits = logits.shape[1] if logits.ndim == 2 else 1
+    if logits.ndim in (1, 2) and labels.shape[:1] == logits.shape[:1]:
+        is_equal = labels.numel() == logits.numel()
+        if is_equal and problem_type in ("regression", "multi_label_classification"):
+            return "regression" if problem_type == "regression" else "multi_label"
+        if is_equal and n_logits == 1:  # zeros and ones are the classes of a binary cross-entropy
+            return "classification" if _is_binary(labels) else "regression"
+        if labels.numel() == len(labels) and not labels.is_floating_point():
+            return "classification"
+        if is_equal and _is_distribution(labels):
+            raise InputError(
+                "labels of a training batch",
+                got="probabilities of the classes",
+                expected="one class for each example",
+                remedy='Pass labels=lambda batch: batch["labels"].argmax(dim=1), or task=.',
+            )
+        if is_equal:
+            return "multi_label" if _is_binary(labels) else "regression"
     raise InputError(
         "logits and labels",
         got=f"shapes {tuple(logits.shape)} and {tuple(labels.shape)} ({labels.dtype})",
@@ -69,6 +101,21 @@ def find_task(logits: Tensor, labels: Tensor, *, is_causal: bool) -> Task:
 
 def _is_binary(labels: Tensor) -> bool:
     return bool(((labels == 0) | (labels == 1)).all())
+
+
+def _is_distribution(labels: Tensor) -> bool:
+    """Whether the rows are probabilities that sum to 1, and not all are 0 or 1."""
+    sums = labels.float().reshape(len(labels), -1).sum(dim=1)
+    return bool((labels >= 0).all() and ((sums - 1).abs() < 1e-3).all()) and not _is_binary(labels)
+
+
+def _check_shapes(fits: bool, logits: Tensor, labels: Tensor, task: str) -> None:
+    if not fits:
+        raise InputError(
+            f"logits and labels, task {task!r}",
+            got=f"shapes {tuple(logits.shape)} and {tuple(labels.shape)}",
+            expected="one label for each example" if task == "classification" else "equal shapes",
+        )
 
 
 def _classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
