@@ -280,7 +280,8 @@ class TrainingDynamicsMonitor(GuardedCallback):
             ) from error
         reader = LogitReader(pl_module, transformer)
         names = [name for _, name in sorted(class_names(reader.model).items())]
-        if not self.classes and not all(name.startswith("LABEL_") for name in names):
+        # the name of a single logit is that of a score, not of class 0
+        if not self.classes and len(names) > 1 and not all(name.startswith("LABEL_") for name in names):
             self.classes = tuple(names)
         self._batches.is_causal = is_kind(transformer, "CausalLM", "LMHead", "LMHeadModel")
         source = reader.model.module if isinstance(reader.model, ModelWithHead) else transformer

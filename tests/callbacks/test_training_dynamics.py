@@ -259,6 +259,30 @@ def fit_linear(folder: Path, watching: TrainingDynamicsMonitor) -> None:
     trainer(folder, callbacks=[watching], logger=TensorBoardLogger(folder)).fit(Linear(), DataLoader(data, 2))
 
 
+@pytest.mark.parametrize("passes_labels", [True, False])
+def test_one_logit_is_a_regression_if_the_model_computes_its_loss(tmp_path: Path, passes_labels: bool) -> None:
+    class OneLogit(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            names = {"num_labels": 1, "id2label": {0: "score"}, "label2id": {"score": 0}, "problem_type": None}
+            self.net = type(self.net)(type(self.net.config)(**self.net.config.to_dict() | names))
+
+        def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
+            targets, inputs = batch["labels"].float(), {key: batch[key] for key in ("input_ids", "attention_mask")}
+            if passes_labels:
+                return self.net(**inputs, labels=targets).loss
+            logits = self.net(**inputs).logits[:, 0]
+            return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+
+    watching = monitor()
+    trainer(tmp_path, callbacks=[watching], limit_val_batches=0).fit(OneLogit(), DataLoader(dataset(6), 2))
+    result = watching.result
+    assert np.isnan(result.margin).all() == passes_labels
+    if not passes_labels:
+        np.testing.assert_allclose(result.loss, np.logaddexp(0, -result.margin), atol=1e-6)
+        assert set(result.label_errors().suggested) <= {0, 1}
+
+
 def test_statistics_of_tokens_and_of_several_labels() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(2, 3, 5, generator=generator), torch.tensor([[1, -100, 4], [0, 2, 3]])
