@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lightning_attnflow._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lightning_attnflow import attention, attribution, callbacks, errors, flow, plots, shapley, valuation
+    from lightning_attnflow import attention, attribution, callbacks, errors, flow, plots, shapley, valuation, viewer
     from lightning_attnflow.attention.capture import capture_attention
     from lightning_attnflow.attention.network import AttentionNetwork
     from lightning_attnflow.attention.rollout import attention_rollout
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
-_SUBPACKAGES = ("attention", "attribution", "callbacks", "errors", "flow", "plots", "shapley", "valuation")
+_SUBPACKAGES = ("attention", "attribution", "callbacks", "errors", "flow", "plots", "shapley", "valuation", "viewer")
 _HOMES = {
     "AttentionFlowMonitor": "callbacks",
     "AttentionNetwork": "attention",
@@ -55,6 +55,7 @@ __all__ = [
     "plots",
     "shapley",
     "valuation",
+    "viewer",
 ]
 
 __getattr__, __dir__ = lazy_exports(__name__, _HOMES, submodules=_SUBPACKAGES)

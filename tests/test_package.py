@@ -41,6 +41,7 @@ def test_core_needs_no_framework(package: str) -> None:
 
 def test_every_public_name_resolves() -> None:
     assert lightning_attnflow.__all__ == sorted(lightning_attnflow.__all__)
+    assert set(SUBPACKAGES) <= set(lightning_attnflow.__all__)
     for name in lightning_attnflow.__all__:
         assert getattr(lightning_attnflow, name).__doc__
         assert name in dir(lightning_attnflow)
