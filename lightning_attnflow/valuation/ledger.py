@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_attnflow._checks import check_items, check_path
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Truncation
 from lightning_attnflow.valuation.ledger_file import LedgerFile
@@ -23,6 +24,7 @@ from lightning_attnflow.valuation.result import DataShapleyEstimate, DataShapley
 from lightning_attnflow.valuation.sampling import PermutationSample
 
 _ALL = 2**62  # larger than the index of any permutation
+_PAYOFFS = "empty and full value"  # stands for a seed in their checksum
 _INSERT = "INSERT OR IGNORE INTO permutations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -63,17 +65,35 @@ class Ledger(LedgerFile):
         return self
 
     def empty_and_full(self) -> tuple[float, float] | None:
-        """Empty and full value, if they are known."""
-        row = self._read("SELECT v_empty, v_full FROM configuration WHERE v_full IS NOT NULL").fetchone()
-        return None if row is None else (row[0], row[1])
+        """Empty and full value, if they are known.
+
+        Raises:
+            LedgerError: they do not match their checksum.
+        """
+        ((*payoffs, checksum),) = self._read("SELECT v_empty, v_full, checksum FROM configuration")
+        if payoffs == [None, None] and checksum is None:
+            return None
+        if checksum != _checksum(self._hash, _PAYOFFS, tuple(payoffs)):
+            raise self._damaged("an empty and full value that do not match their checksum")
+        return payoffs[0], payoffs[1]
 
     def write_empty_and_full(self, v_empty: float, v_full: float) -> None:
         """Store the empty and full value unless they are known."""
-        self._write("UPDATE configuration SET v_empty = ?, v_full = ? WHERE v_full IS NULL", [(v_empty, v_full)])
+        payoffs = (float(v_empty), float(v_full))
+        query = "UPDATE configuration SET v_empty = ?, v_full = ?, checksum = ? WHERE checksum IS NULL"
+        self._write(query, [(*payoffs, _checksum(self._hash, _PAYOFFS, payoffs))])
 
     def seeds(self) -> list[int]:
-        """Seeds with at least one permutation."""
-        return sorted(int(row[0]) for row in self._read("SELECT DISTINCT seed FROM permutations"))
+        """Seeds with at least one permutation.
+
+        Raises:
+            LedgerError: a seed is no integer.
+        """
+        found = [row[0] for row in self._read("SELECT DISTINCT seed FROM permutations")]
+        wrong = [seed for seed in found if not (isinstance(seed, str) and seed.isdecimal())]
+        if wrong:
+            raise self._damaged(f"permutations of the seed {wrong[0]!r}")
+        return sorted(map(int, found))
 
     def write(self, seed: int, sample: PermutationSample) -> None:
         """Add the permutations of a sample in one transaction; existing rows are kept."""
@@ -119,8 +139,9 @@ class Ledger(LedgerFile):
         query = f"SELECT {columns} FROM permutations WHERE seed = ? AND number >= ? AND number < ? ORDER BY number"
         found: dict[int, list[tuple[Any, ...]]] = {}
         for *fields, checksum in self._read(query, (str(seed), first, end)):
-            if _checksum(self._hash, seed, tuple(fields)) != checksum or len(fields[1]) != 8 * n_players:
-                raise self._damaged(f"permutation {fields[0]} of seed {seed}, which does not match its checksum")
+            self._check_row(seed, tuple(fields), checksum)
+            if len(fields[1]) != 8 * n_players:
+                raise self._damaged(f"permutation {fields[0]} of seed {seed}, which has not {n_players} players")
             found.setdefault(fields[0] // permutations_per_sample, []).append(tuple(fields))
         return {index: _sample(index, rows) for index, rows in found.items() if len(rows) == permutations_per_sample}
 
@@ -128,7 +149,8 @@ class Ledger(LedgerFile):
         """Copy the permutations of another ledger of the same configuration; return the number of new ones.
 
         Raises:
-            LedgerError: the configurations differ, or the ledgers contain different marginals of one permutation.
+            LedgerError: the configurations differ, the other ledger is damaged, or the ledgers contain different
+                marginals of one permutation.
         """
         self._check_configuration(other.configuration)
         payoffs = other.empty_and_full()
@@ -138,6 +160,7 @@ class Ledger(LedgerFile):
         existing = {tuple(row[:2]): row[2:] for row in self._read(query)}
         new = []
         for row in other._read("SELECT * FROM permutations"):
+            other._check_row(row[1], row[2:-1], row[-1])
             known = existing.get((row[1], row[2]))
             if known is None:
                 new.append(row)
@@ -150,20 +173,28 @@ class Ledger(LedgerFile):
         self._write(_INSERT, new)
         return len(new)
 
+    def _check_row(self, seed: object, fields: tuple[Any, ...], checksum: object) -> None:
+        if _checksum(self._hash, seed, fields) != checksum:
+            raise self._damaged(f"permutation {fields[0]} of seed {seed}, which does not match its checksum")
+
     def _check_configuration(self, wanted: Mapping[str, object] | None) -> dict[str, object]:
         """Return the configuration of the file, which is stored if missing and must equal ``wanted``."""
-        stored = self._read("SELECT hash, json FROM configuration").fetchone()
-        if stored is None:
+        stored = self._read("SELECT hash, json FROM configuration")
+        if not stored:
             if wanted is None:
                 raise self._error("a ledger without a configuration", "a ledger of a run")
             text = json.dumps(wanted, sort_keys=True)
             digest = hashlib.sha256(text.encode()).hexdigest()
-            self._write("INSERT OR IGNORE INTO configuration (hash, json) VALUES (?, ?)", [(digest, text)])
+            # another process may have stored its configuration since
+            once = "WHERE NOT EXISTS (SELECT 1 FROM configuration)"
+            self._write(f"INSERT INTO configuration (hash, json) SELECT ?, ? {once}", [(digest, text)])
             return self._check_configuration(wanted)
-        self._hash, text = stored
-        known: dict[str, object] = json.loads(text)
-        if hashlib.sha256(text.encode()).hexdigest() != self._hash:
+        if len(stored) > 1:
+            raise self._damaged(f"{len(stored)} configurations")
+        self._hash, text = stored[0]
+        if not isinstance(text, str) or hashlib.sha256(text.encode()).hexdigest() != self._hash:
             raise self._damaged("a configuration that does not match its hash")
+        known: dict[str, object] = json.loads(text)
         if wanted is not None and json.dumps(wanted, sort_keys=True) != text:
             raise self._error(
                 "; ".join(_differences(known, json.loads(json.dumps(wanted)))),
@@ -184,7 +215,8 @@ def merge_ledgers(sources: Iterable[str | Path], into: str | Path) -> int:
         Number of permutations that were new.
 
     Raises:
-        LedgerError: the configurations differ, or ledgers contain different marginals of one permutation.
+        LedgerError: the configurations differ, a ledger is damaged, or ledgers contain different marginals of one
+            permutation. A new ledger is then not created; an existing one may have permutations of the first sources.
 
     Example:
         >>> import tempfile, numpy as np
@@ -199,10 +231,16 @@ def merge_ledgers(sources: Iterable[str | Path], into: str | Path) -> int:
         ...     merge_ledgers(ledgers, f"{folder}/both.jsonl"), ledger_result(f"{folder}/both.jsonl").n_permutations
         (40, 40)
     """
-    new = 0
-    for source in sources:
-        with Ledger(source) as part, Ledger(into, part.configuration) as whole:
-            new += whole.absorb(part)
+    new, path = 0, check_path("into", into)
+    existed = path.exists()
+    try:
+        for source in check_items("sources", sources, "paths of ledgers"):
+            with Ledger(source) as part, Ledger(path, part.configuration) as whole:
+                new += whole.absorb(part)
+    except BaseException:
+        if not existed:  # no ledger with a part of the sources
+            path.unlink(missing_ok=True)
+        raise
     return new
 
 
@@ -242,7 +280,8 @@ def ledger_result(path: str | Path) -> DataShapleyResult:
         assert isinstance(n_players, int)
         assert truncation is None or isinstance(truncation, dict)
         for seed in ledger.seeds():
-            assert payoffs is not None  # written before the first permutation
+            if payoffs is None:  # written before the first permutation
+                raise ledger._damaged("permutations without an empty and full value")
             estimate = DataShapleyEstimate(
                 n_players,
                 v_empty=payoffs[0],
@@ -266,7 +305,7 @@ def ledger_result(path: str | Path) -> DataShapleyResult:
     return merged
 
 
-def _checksum(digest: str, seed: int, fields: tuple[object, ...]) -> bytes:
+def _checksum(digest: str, seed: object, fields: tuple[object, ...]) -> bytes:
     check = hashlib.sha256(f"{digest} {seed}".encode())
     for value in fields:
         check.update(value if isinstance(value, bytes) else repr(value).encode())

@@ -9,17 +9,19 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from lightning_attnflow._checks import check_path
 from lightning_attnflow.errors import LedgerError
 
 _APPLICATION_ID = 0x61746E66  # "atnf", in the header of the file
-_FORMAT = 3
+_FORMAT = 4
 _BUSY_SECONDS = 60.0  # maximum time to wait for a lock of another process
 
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
-CREATE TABLE configuration (hash TEXT PRIMARY KEY, json TEXT NOT NULL, v_empty REAL, v_full REAL);
+CREATE TABLE configuration (hash TEXT PRIMARY KEY, json TEXT NOT NULL, v_empty REAL, v_full REAL, checksum BLOB);
 CREATE TABLE permutations (
     configuration TEXT NOT NULL REFERENCES configuration(hash),
     seed TEXT NOT NULL,
@@ -45,7 +47,7 @@ class LedgerFile:
     """SQLite file with the tables of a ledger."""
 
     def __init__(self, path: str | Path, *, may_create: bool) -> None:
-        self.path = Path(path)
+        self.path = check_path("ledger", path)
         if not self.path.exists():
             if not may_create:
                 raise self._error("no such file", "a ledger")
@@ -109,9 +111,10 @@ class LedgerFile:
                 raise self._damaged(error) from error
             raise
 
-    def _read(self, query: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+    def _read(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query; a damaged file may fail at any of them."""
         try:
-            return self._connection.execute(query, values)
+            return self._connection.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import random
@@ -109,6 +110,62 @@ def test_a_damaged_ledger_raises_an_error_and_is_unchanged(tmp_path: Path, damag
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("value", [None, "x", b"x", 0.5, -1])
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("configuration", name) for name in ("hash", "json", "v_empty", "v_full", "checksum")]
+    + [("permutations", name) for name in ("seed", "number", "marginals", "lost", "evaluations", "cut", "checksum")]
+    + [("claims", name) for name in ("seed", "sample")],
+)
+def test_a_changed_entry_raises_an_error_or_changes_no_value(
+    tmp_path: Path, table: str, column: str, value: object
+) -> None:
+    path = tmp_path / "run.ledger"
+    run(path, 8)
+    where = {"permutations": "number = 3", "claims": "sample = 1"}.get(table, "1")
+    connection = sqlite3.connect(path)
+    with contextlib.suppress(sqlite3.IntegrityError):  # None in a column that must have a value
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", [value])
+    connection.commit()
+    connection.close()
+    is_refused = []
+    for read in (lambda: ledger_result(path), lambda: run(path, 20).result):
+        try:
+            result = read()
+        except LedgerError:
+            is_refused.append(True)
+        else:
+            assert same(result, run(None, result.n_permutations).result)
+            is_refused.append(False)
+    if value is not None and column in ("json", "v_full", "marginals"):
+        assert is_refused == [True, True]
+
+
+def test_a_merge_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    good, damaged, into = (tmp_path / f"{name}.ledger" for name in ("good", "damaged", "into"))
+    run(good, 8, seed=1)
+    run(damaged, 8, seed=2)
+    with sqlite3.connect(damaged) as connection:
+        connection.execute("UPDATE permutations SET evaluations = 0 WHERE number = 3")
+    connection.close()
+    with pytest.raises(LedgerError, match="permutation 3 of seed 2, which does not match its checksum"):
+        merge_ledgers([good, damaged], into)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.ledger", "good.ledger"]
+    assert merge_ledgers([good], into) == 8
+    with pytest.raises(LedgerError, match="checksum"):
+        merge_ledgers([damaged], into)
+    assert ledger_result(into).seeds == (1,)
+
+
+@pytest.mark.parametrize("path", [None, 3, ["a"], b"a"])
+def test_a_ledger_that_is_no_path_raises_an_error(path: object) -> None:
+    for read in (Ledger, ledger_result):
+        with pytest.raises(InputError, match=r"ledger: got .*; expected a path"):
+            read(path)
+    with pytest.raises(InputError, match=r"into: got .*; expected a path"):
+        merge_ledgers([], path)
+
+
 def test_another_database_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as connection:
@@ -124,7 +181,7 @@ def test_a_ledger_of_another_format_raises_an_error(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 2")
     connection.close()
-    with pytest.raises(LedgerError, match="got a ledger of format 2; expected a ledger of format 3"):
+    with pytest.raises(LedgerError, match="got a ledger of format 2; expected a ledger of format 4"):
         run(path)
 
 
