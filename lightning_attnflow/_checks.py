@@ -46,6 +46,13 @@ def check_seed(seed: object) -> int:
     return check_integer("seed", seed, minimum=0)
 
 
+def check_number(name: str, value: object) -> float:
+    """Return a finite number as float."""
+    if not is_number(value):
+        raise InputError(name, got=repr(value), expected="a finite number")
+    return float(value)
+
+
 def check_positive(name: str, value: object, *, remedy: str | None = None) -> float:
     """Return a finite number > 0."""
     if not is_number(value) or value <= 0:
@@ -235,6 +242,20 @@ def _n_items(name: str, values: object, n: int) -> list[Any]:
     if len(items) != n:
         raise InputError(name, got=len(items), expected=f"{n}, one for each example")
     return items
+
+
+def check_instance(name: str, value: object, *kinds: type, remedy: str | None = None) -> None:
+    """Raise unless ``value`` is an instance of one of the classes.
+
+    Example:
+        >>> check_instance("flow", 3, dict, list, remedy="dict() makes one.")
+        Traceback (most recent call last):
+        lightning_attnflow.errors.InputError: flow: got int; expected a dict or list. dict() makes one.
+    """
+    if not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        article = "an" if names[0] in "AEIOU" else "a"
+        raise InputError(name, got=type(value).__name__, expected=f"{article} {names}", remedy=remedy)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str], *, or_index: str | None = None) -> None:

@@ -149,7 +149,8 @@ def audit_additivity(
         The check; its witness is the player with the largest violation.
 
     Raises:
-        InputError: the games have different numbers of players.
+        InputError: the games have different numbers of players, ``method`` is no function or does not return one
+            finite number for each player, or the tolerance is negative.
 
     Example:
         >>> first, second = (FunctionGame(lambda c, k=k: c.sum(axis=1) ** float(k), n_players=3) for k in (1, 2))
@@ -157,10 +158,14 @@ def audit_additivity(
         >>> audit_additivity(exact_shapley, first, second).holds
         True
     """
+    if not callable(method):
+        raise InputError("method", got=repr(method), expected="a function from a game to its values or a result")
+    check_nonnegative("tolerance", tolerance)
     if number_of_players(game_a) != number_of_players(game_b):
         raise InputError("games", got=f"{game_a.n_players} and {game_b.n_players} players", expected="the same number")
     both = FunctionGame(lambda coalitions: game_a(coalitions) + game_b(coalitions), game_a.n_players)
-    return additivity_of(*(_values(method(game)) for game in (game_a, game_b, both)), tolerance=tolerance)
+    values = (_finite(_values(method(game)), game_a.n_players) for game in (game_a, game_b, both))
+    return additivity_of(*values, tolerance=tolerance)
 
 
 def additivity_of(of_a: FloatArray, of_b: FloatArray, of_both: FloatArray, *, tolerance: float) -> AxiomCheck:
@@ -252,8 +257,8 @@ def _verdict(check: AxiomCheck) -> str:
     return "FAILS" if check.exhaustive else "FAILS?"
 
 
-def _values(returned: ShapleyResult | ArrayLike) -> FloatArray:
-    return returned.values if isinstance(returned, ShapleyResult) else np.asarray(returned, dtype=np.float64)
+def _values(returned: ShapleyResult | ArrayLike) -> ArrayLike:
+    return returned.values if isinstance(returned, ShapleyResult) else returned
 
 
 def _finite(values: ArrayLike, n_players: int) -> FloatArray:

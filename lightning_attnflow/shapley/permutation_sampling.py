@@ -8,11 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_seed
+from lightning_attnflow._checks import check_bool, check_integer, check_items, check_number, check_seed
 from lightning_attnflow._words import counted
-from lightning_attnflow.errors import GameError
-from lightning_attnflow.shapley.game import BLOCK_BYTES, Game, Permutations, evaluate, not_finite, real_numbers
+from lightning_attnflow.errors import GameError, InputError
+from lightning_attnflow.shapley.game import (
+    BLOCK_BYTES,
+    Game,
+    Permutations,
+    evaluate,
+    not_finite,
+    number_of_players,
+    real_numbers,
+)
 from lightning_attnflow.shapley.truncation import Truncation, check_truncation
+from lightning_attnflow.shapley.wrappers import partition
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -29,10 +38,14 @@ def random_permutation(seed: int, index: int, n_players: int) -> NDArray[np.intp
     Returns:
         intp (n_players,), a permutation of the players.
 
+    Raises:
+        InputError: an argument is not an integer >= 0.
+
     Example:
         >>> random_permutation(seed=0, index=3, n_players=4).tolist() == random_permutation(0, 3, 4).tolist()
         True
     """
+    check_integer("n_players", n_players, minimum=0)
     return _generator(seed, index).permutation(n_players).astype(np.intp, copy=False)
 
 
@@ -68,13 +81,19 @@ def draw_permutations(
         antithetic: add the reverse of each permutation.
         groups: a partition of the players; the players of a group are adjacent.
 
+    Raises:
+        InputError: the seed, an index or the number of players is not an integer >= 0, or ``groups`` is no partition.
+
     Example:
         >>> draw_permutations(0, range(5), 3).shape
         (5, 2, 3)
     """
+    check_integer("n_players", n_players, minimum=0)
+    check_bool("antithetic", antithetic)
+    parts = None if groups is None else partition(groups, n_players)
     permutations = [
-        random_permutation(seed, index, n_players) if groups is None else grouped_permutation(seed, index, groups)
-        for index in indices
+        random_permutation(seed, index, n_players) if parts is None else grouped_permutation(seed, index, parts)
+        for index in check_items("indices", indices, "integers >= 0")
     ]
     first = np.array(permutations, dtype=np.intp).reshape(len(permutations), 1, n_players)
     return np.concatenate([first, first[:, :, ::-1]], axis=1) if antithetic else first
@@ -148,7 +167,7 @@ def permutation_marginals(
         The marginals, the number of evaluations and where permutations were truncated.
 
     Raises:
-        InputError: ``truncation`` is not a Truncation.
+        InputError: ``permutations`` are no permutations of the players, or another argument is invalid.
         GameError: the game raises or returns an invalid payoff.
 
     Example:
@@ -159,6 +178,9 @@ def permutation_marginals(
         ([[1.0, 1.0, 0.0, 0.0, 0.0]], [3], 3)
     """
     check_truncation(truncation)
+    check_bool("audit", audit)
+    permutations = _checked_permutations(permutations, number_of_players(game))
+    v_empty, v_full = check_number("v_empty", v_empty), check_number("v_full", v_full)
     m, n = permutations.shape
     values = np.full((m, n + 1), v_full)  # of the prefixes
     values[:, 0] = v_empty
@@ -176,6 +198,22 @@ def permutation_marginals(
     marginals = _by_player(permutations, np.where(np.arange(n + 1) > cuts[:, None], at_cut, values))
     lost = _by_player(permutations, values) - marginals if audit else None
     return PermutationMarginals(marginals, evaluations, cuts, lost)
+
+
+def _checked_permutations(permutations: object, n_players: int) -> Permutations:
+    """Return permutations (m, n) of the players, or raise."""
+    try:
+        array = np.asarray(permutations)
+    except ValueError:  # rows of different lengths
+        array = np.zeros(0)
+    shape_is_valid = array.ndim == 2 and array.shape[1] == n_players and array.dtype.kind in "iu"
+    if not shape_is_valid or not (np.sort(array, axis=1) == np.arange(n_players)).all():
+        raise InputError(
+            "permutations",
+            got=f"{type(permutations).__name__} of shape {array.shape} and dtype {array.dtype}",
+            expected=f"integers (m, {n_players}), each row a permutation of the players",
+        )
+    return array.astype(np.intp, copy=False)
 
 
 def _by_player(permutations: Permutations, values: FloatArray) -> FloatArray:
@@ -297,4 +335,5 @@ def _checked_chunks(
 
 
 def _generator(seed: int, index: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(check_seed(seed), spawn_key=(index,))))
+    key = (check_integer("index", index, minimum=0),)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(check_seed(seed), spawn_key=key)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -205,10 +206,11 @@ def partition(groups: Sequence[Sequence[int]], n_players: int) -> tuple[tuple[in
     parts = tuple(tuple(int(player) for player in group) for group in groups)
     named = [player for part in parts for player in part]
     unknown, missing = set(named) - set(range(n_players)), set(range(n_players)) - set(named)
+    repeated = sorted(player for player, count in Counter(named).items() if count > 1)
     problems = {
         "an empty group": any(not part for part in parts),
         f"players that do not exist: {sorted(unknown)}": unknown,
-        f"players in two groups: {sorted({p for p in named if named.count(p) > 1})}": len(set(named)) < len(named),
+        f"players in two groups: {repeated}": repeated,
         f"players in no group: {sorted(missing)}": missing,
     }
     for problem, found in problems.items():

@@ -146,3 +146,20 @@ def test_sampling_arguments_are_checked(arguments: dict) -> None:
         audit_axioms(game, values, **arguments)
     with pytest.raises(InputError, match=next(iter(arguments))):
         is_modular(game, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (3, "^method: got 3; expected a function"),
+        (lambda _: [1.0], "^values: got shape"),
+        (lambda game: [np.nan] * game.n_players, "^values: got NaN"),
+        (lambda _: "x", "^values: got 'x'"),
+    ],
+)
+def test_additivity_of_what_is_no_method_is_an_error(method: object, message: str) -> None:
+    game = games.modular(np.ones(3))[0]
+    with pytest.raises(InputError, match=message):
+        audit_additivity(method, game, game)
+    with pytest.raises(InputError, match="tolerance: got"):
+        audit_additivity(exact_shapley, game, game, tolerance=-1)

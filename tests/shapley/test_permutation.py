@@ -234,3 +234,33 @@ def test_seeds_are_checked(seed: object) -> None:
             draw_permutations(seed, [0], 3, groups=groups)
     with pytest.raises(InputError, match="seed"):
         PermutationEstimate(3, v_empty=0.0, v_full=1.0, seed=seed)
+
+
+@pytest.mark.parametrize("wrong", [-1, 0.5, None, "a", [1]])
+def test_indices_and_numbers_of_players_are_checked(wrong: object) -> None:
+    for name, call in {
+        "index": lambda: random_permutation(0, wrong, 3),
+        "n_players": lambda: random_permutation(0, 0, wrong),
+    }.items():
+        with pytest.raises(InputError, match=f"^{name}: got .*; expected an integer >= 0"):
+            call()
+    with pytest.raises(InputError, match="index: got"):
+        draw_permutations(0, [wrong], 3)
+    with pytest.raises(InputError, match="n_players: got"):
+        draw_permutations(0, [], wrong)
+    with pytest.raises(InputError, match="indices: got"):
+        draw_permutations(0, 3, 3)
+    with pytest.raises(InputError, match=r"^groups: got players in two groups: \[1\]"):
+        draw_permutations(0, [0], 3, groups=[[0, 1], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    "permutations", [[0, 1, 2], [[0, 1]], [[0, 1, 1]], [[1, 2, 3]], [[0.0, 1.0, 2.0]], [[0, 1], [2]], None, "x"]
+)
+def test_marginals_along_rows_that_are_no_permutations_are_refused(permutations: object) -> None:
+    game = games.modular(np.arange(3.0))[0]
+    with pytest.raises(InputError, match=r"^permutations: got .*; expected integers \(m, 3\)"):
+        permutation_marginals(game, permutations, v_empty=0.0, v_full=3.0)
+    with pytest.raises(InputError, match="v_full: got nan"):
+        permutation_marginals(game, np.arange(3)[None], v_empty=0.0, v_full=np.nan)
+    assert permutation_marginals(game, [[2, 0, 1]], v_empty=0.0, v_full=3.0).marginals.tolist() == [[0.0, 1.0, 2.0]]
