@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence, Set, Sized
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set, Sized
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -181,6 +181,13 @@ def check_path(name: str, path: object) -> Path:
         raise InputError(name, got=repr(path), expected="a path") from None
 
 
+def check_string(name: str, value: object) -> str:
+    """Return a string, valid Unicode or not."""
+    if not isinstance(value, str):
+        raise InputError(name, got=type(value).__name__, expected="a string")
+    return value
+
+
 def check_text(name: str, text: object) -> str:
     """Return a string that can be encoded in UTF-8, which half a surrogate pair cannot.
 
@@ -190,8 +197,7 @@ def check_text(name: str, text: object) -> str:
         lightning_attnflow.errors.InputError: text: got the lone surrogate '\\ud800' at character 3; expected valid \
 Unicode. Repair it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').
     """
-    if not isinstance(text, str):
-        raise InputError(name, got=type(text).__name__, expected="a string")
+    text = check_string(name, text)
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -256,6 +262,13 @@ def check_instance(name: str, value: object, *kinds: type, remedy: str | None = 
         names = " or ".join(kind.__name__ for kind in kinds)
         article = "an" if names[0] in "AEIOU" else "a"
         raise InputError(name, got=type(value).__name__, expected=f"{article} {names}", remedy=remedy)
+
+
+def check_unicode(name: str, values: Iterable[object]) -> None:
+    """Raise unless all strings among the values can be encoded in UTF-8; other values are allowed."""
+    for place, value in enumerate(values):
+        if isinstance(value, str):
+            check_text(f"{name}[{place}]", value)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str], *, or_index: str | None = None) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lightning_attnflow._checks import check_path
+
 
 @contextmanager
 def replaced(path: str | Path) -> Iterator[Path]:
@@ -22,7 +24,7 @@ def replaced(path: str | Path) -> Iterator[Path]:
         ...     [path.name for path in Path(folder).iterdir()]
         ['a.txt']
     """
-    target = Path(path)
+    target = check_path("path", path)
     if target.exists() and not target.is_file():
         yield target
         return

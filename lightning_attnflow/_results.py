@@ -54,7 +54,7 @@ class SavedResult:
         """
         arrays, metadata = self._to_parts()
         metadata = {"kind": type(self).__name__, "version": self._format_version, **metadata}
-        path = Path(path)
+        path = check_path("path", path)
         if path.suffix != ".npz":
             path = path.with_name(f"{path.name}.npz")
         header = np.array(json.dumps(metadata, default=_to_json))

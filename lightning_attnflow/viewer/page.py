@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from lightning_attnflow._checks import check_instance, check_integer, check_text
 from lightning_attnflow._files import write_text
 from lightning_attnflow.viewer.run_log import RunLog
 
@@ -49,6 +50,9 @@ def page_html(runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> s
     Returns:
         An HTML document that makes no network requests. Texts of sentences are escaped.
 
+    Raises:
+        InputError: ``runs`` is no mapping of `RunLog`, or the title no valid text.
+
     Example:
         >>> from lightning_attnflow.viewer import sentence_record
         >>> words = {"words": ["fine", "film"], "is_special": [False, False]}
@@ -57,6 +61,10 @@ def page_html(runs: Mapping[str, RunLog], *, title: str = "Attention flow") -> s
         >>> "<title>Fine-tuning</title>" in page, "fine film </script>" in page
         (True, False)
     """
+    check_instance("runs", runs, Mapping, remedy="read_runs() reads them from a log directory.")
+    for name, run in runs.items():
+        check_instance(f"runs[{name!r}]", run, RunLog)
+    check_text("title", title)
     data = json.dumps({name: run.documents() for name, run in runs.items()}, ensure_ascii=False, allow_nan=False)
     # no "<" in the data, so that no text of a sentence can end the script element
     data = data.replace("<", "\\u003c").encode("utf-8", "replace").decode("utf-8")
@@ -102,12 +110,16 @@ def frame_html(runs: Mapping[str, RunLog], *, height: int = 640) -> str:
     Returns:
         An ``<iframe>`` that contains the page of `page_html`, for ``IPython.display.HTML``.
 
+    Raises:
+        InputError: an invalid argument.
+
     Example:
         >>> from lightning_attnflow.viewer import step_record
         >>> frame = frame_html({"version_0": RunLog([step_record(step=0)])}, height=400)
         >>> frame.split("=")[0], "height:400px" in frame
         ('<iframe srcdoc', True)
     """
+    check_integer("height", height)
     page = html.escape(page_html(runs), quote=True)
     style = f"width:100%;height:{height}px;border:1px solid #8884;border-radius:8px"
     return f'<iframe srcdoc="{page}" style="{style}" title="Attention flow"></iframe>'

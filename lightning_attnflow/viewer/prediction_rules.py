@@ -9,7 +9,7 @@ from scipy.special import fdtri, ndtr, stdtrit
 
 from lightning_attnflow._words import counted
 from lightning_attnflow.viewer.record import Record
-from lightning_attnflow.viewer.verdict import Sentences, Verdict, classes_of, short
+from lightning_attnflow.viewer.verdict import Sentences, Verdict, classes_of, probability_of, short
 
 UNCHANGED = 1e-3
 """Drift of the flow, and change of the probability, up to which nothing has changed."""
@@ -44,7 +44,7 @@ def collapsed(sentences: Sentences, steps: dict[int, Record], step: int) -> Iter
     prediction = sentences[0][step]["prediction"]
     yield Verdict(
         "collapsed",
-        f"The model predicts the same for every sentence: {prediction['class']} with {prediction['probability']:.0%}.",
+        f"The model predicts the same for every sentence: {prediction['class']} with {probability_of(prediction)}.",
         f"Rule: the log odds of {counted(len(now), 'sentence')} differ by less than {SAME_LOG_ODDS}, and by less than "
         f"at the start (F test of the variances at level {LEVEL}) or, if the labels are not predicted better than by "
         f"chance, in {LASTING} validations in a row. Found: {np.ptp(now):.1e}, {np.ptp(start):.1e} at the start; "
@@ -165,8 +165,8 @@ def flipped(sentences: Sentences, steps: dict[int, Record], step: int) -> Iterat
         old, now = of_step[max(before)].get("prediction"), of_step[step]["prediction"]
         if old and old["class"] != now["class"] and (old["probability"] or 0) >= CONFIDENT:
             changes.append(
-                f"“{short(of_step[step]['text'])}” from {old['class']} ({old['probability']:.0%}) to {now['class']} "
-                f"({now['probability']:.0%})"
+                f"“{short(of_step[step]['text'])}” from {old['class']} ({probability_of(old)}) to {now['class']} "
+                f"({probability_of(now)})"
             )
             names.append(of_step[step]["name"])
     if changes:

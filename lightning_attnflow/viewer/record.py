@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lightning_attnflow._checks import (
+    check_bool,
+    check_instance,
+    check_integer,
+    check_items,
+    check_string,
+    is_integer,
+)
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.viewer.packing import MAX_EDGES, Floats, pack, pack_edges, pack_heads
+from lightning_attnflow.viewer.record_check import check_record
 
 Record = dict[str, Any]
 
@@ -87,11 +97,11 @@ class FlowPart:
             record["without_heads"] = self.without_heads
         for name in ("error", "saturation"):
             if getattr(self, name) is not None:
-                record[name] = [_number(value) for value in getattr(self, name)]
+                record[name] = [_number(name, value) for value in getattr(self, name)]
         if self.edge_error is not None:
-            record["edge_error"] = _number(self.edge_error)
+            record["edge_error"] = _number("edge_error", self.edge_error)
         if self.total is not None:
-            record["total"] = _number(self.total)
+            record["total"] = _number("total", self.total)
         if self.target is not None:
             record["target"] = self.target
         return record
@@ -146,7 +156,7 @@ def sentence_record(
         max_edges: number of sparse edges of all flows; see `lightning_attnflow.viewer.packing`.
 
     Raises:
-        InputError: a flow without one column per word.
+        InputError: a flow without one column per word, or another invalid argument.
 
     Example:
         >>> import numpy as np
@@ -159,26 +169,32 @@ def sentence_record(
         >>> [(record["step"], record["words"]) for record in log.sentence("probe_00")["steps"]]
         [(0, ['[CLS]', 'fine', 'film']), (100, ['[CLS]', 'fine', 'film'])]
     """
+    words = [check_string("words", word) for word in check_items("words", words, "n words")]
+    check_instance("flows", flows, Mapping)
     for kind, flow in flows.items():
+        check_instance(f"flows[{kind!r}]", flow, FlowPart)
         if flow.values.ndim != 2 or flow.values.shape[1] != len(words):
             raise InputError(f"flows[{kind!r}]", got=f"shape {flow.values.shape}", expected=f"(rows, {len(words)})")
+    check_integer("max_edges", max_edges)
     with_edges = max(1, sum(flow.edges is not None for flow in flows.values()))
     record = _header("sentence", step) | {
-        "name": name,
-        "text": text,
-        "words": list(words),
-        "special": [int(flag) for flag in is_special],
+        "name": check_string("name", name),
+        "text": check_string("text", text),
+        "words": words,
+        "special": [int(check_bool("is_special", flag)) for flag in check_items("is_special", is_special, "n flags")],
         "flows": {kind: flow.to_json(max_edges // with_edges) for kind, flow in flows.items()},
     }
     if prediction is not None:
+        check_instance("prediction", prediction, Prediction)
         record["prediction"] = {
             "class": prediction.name,
-            "probability": _number(prediction.probability),
-            "classes": {key: _number(value) for key, value in (prediction.classes or {}).items()},
+            "probability": _number("probability", prediction.probability),
+            "classes": _numbers("classes", prediction.classes or {}),
         }
     if label is not None:
-        record["label"] = label
-    record["numbers"] = {key: _number(value) for key, value in (numbers or {}).items()}
+        record["label"] = check_string("label", label)
+    record["numbers"] = _numbers("numbers", {} if numbers is None else numbers)
+    check_record(record, f"record of the sentence {name!r}")
     return record
 
 
@@ -201,6 +217,9 @@ def step_record(
         verdicts: JSON values of the verdicts, see `lightning_attnflow.viewer.verdict`.
         progress: share of the training that is done, in [0, 1], if it is known.
 
+    Raises:
+        InputError: an invalid argument.
+
     Example:
         >>> from lightning_attnflow.viewer import RunLog
         >>> record = step_record(step=50, scalars={"drift": 0.25}, layers={"attention_entropy": [0.9, 0.7]})
@@ -208,13 +227,20 @@ def step_record(
         >>> step["step"], step["scalars"], step["layers"]
         (50, {'drift': 0.25}, {'attention_entropy': [0.9, 0.7]})
     """
-    return _header("step", step) | {
+    layers = {} if layers is None else layers
+    check_instance("layers", layers, Mapping)
+    record = _header("step", step) | {
         "epoch": epoch,
-        "scalars": {key: _number(value) for key, value in (scalars or {}).items()},
-        "layers": {key: [_number(value) for value in row] for key, row in (layers or {}).items()},
-        "verdicts": [dict(verdict) for verdict in verdicts],
+        "scalars": _numbers("scalars", {} if scalars is None else scalars),
+        "layers": {
+            key: [_number("layers", value) for value in check_items(f"layers[{key!r}]", row, "a number for each layer")]
+            for key, row in layers.items()
+        },
+        "verdicts": check_items("verdicts", verdicts, "JSON values of verdicts"),
         "progress": progress,
     }
+    check_record(record, f"record of step {step}")
+    return record
 
 
 def to_bytes(record: Record) -> bytes:
@@ -226,31 +252,41 @@ def from_bytes(line: bytes | str, source: str = "record") -> Record:
     """Return the record of one line, see `to_bytes`.
 
     Raises:
-        InputError: the line is no record, or one of another version.
+        InputError: the line is no record, one of another version, or one with missing or invalid entries.
     """
     try:
         record = json.loads(line)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(source, got=f"no JSON ({error})", expected="a record of the attention-flow viewer") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(source, got="other JSON", expected="a record of the attention-flow viewer")
     version = record.get("version")
-    if not isinstance(version, int) or not OLDEST_VERSION <= version <= VERSION:
-        newer = isinstance(version, int) and version > VERSION
+    if not is_integer(version) or not OLDEST_VERSION <= version <= VERSION:
+        newer = is_integer(version) and version > VERSION
         raise InputError(
             source,
-            got=f"a record of version {version}",
+            got=f"a record of version {reprlib.repr(version)}",
             expected=f"version {OLDEST_VERSION} to {VERSION}",
             remedy="Update lightning-attnflow." if newer else "Log the run again with this version.",
         )
+    check_record(record, source)
     return record
 
 
 def _header(kind: str, step: int) -> Record:
-    return {"format": FORMAT, "version": VERSION, "type": kind, "step": int(step)}
+    return {"format": FORMAT, "version": VERSION, "type": kind, "step": check_integer("step", step, minimum=0)}
 
 
-def _number(value: Any) -> float | None:
+def _numbers(name: str, values: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers by name as JSON values."""
+    check_instance(name, values, Mapping)
+    return {key: _number(name, value) for key, value in values.items()}
+
+
+def _number(name: str, value: Any) -> float | None:
     """A JSON number; None for NaN and infinities."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # of what is no number, a huge one, or a tensor
+        raise InputError(name, got=reprlib.repr(value), expected="a number") from None
     return number if math.isfinite(number) else None

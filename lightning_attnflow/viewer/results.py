@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightning_attnflow._checks import check_instance, check_items
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.viewer.record import FlowPart, Prediction, sentence_record
@@ -40,7 +41,7 @@ def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = N
         class_names: names of all classes; default: the name in the config of the model.
 
     Raises:
-        InputError: no name of the explained class.
+        InputError: no `ConductanceFlow`, or no name of the explained class.
 
     Example:
         >>> from lightning_attnflow.flow import ConductanceFlow
@@ -52,6 +53,10 @@ def conductance_log(flow: ConductanceFlow, class_names: Sequence[str] | None = N
         >>> step["words"], step["flows"]["conductance"]["target"], step["flows"]["conductance"]["total"]
         (['fine', 'film'], 'positive', 0.4)
     """
+    from lightning_attnflow.flow.conductance import ConductanceFlow
+
+    check_instance("flow", flow, ConductanceFlow, remedy="conductance_flow() makes one.")
+    class_names = None if class_names is None else check_items("class_names", class_names, "a sequence of names")
     if class_names is not None and not (isinstance(flow.target, int) and flow.target < len(class_names)):
         raise InputError(
             "class_names", got=counted(len(class_names), "name"), expected=f"a name of class {flow.target}"
@@ -73,6 +78,9 @@ def attention_log(flow: AttentionFlow) -> RunLog:
     Args:
         flow: result of ``attention_flow``.
 
+    Raises:
+        InputError: no `AttentionFlow`.
+
     Example:
         >>> from lightning_attnflow import AttentionNetwork, attention_flow
         >>> network = AttentionNetwork(np.array([[[0.7, 0.3], [0.4, 0.6]]] * 2), np.array([1.0, 0.0]))
@@ -80,6 +88,9 @@ def attention_log(flow: AttentionFlow) -> RunLog:
         >>> step["words"], step["flows"]["attention_flow"]["layers"]
         (['0', '1'], [0, 1, 2])
     """
+    from lightning_attnflow.flow.result import AttentionFlow
+
+    check_instance("flow", flow, AttentionFlow, remedy="attention_flow() makes one.")
     n = flow.values.shape[1]
     labels = flow.labels or tuple(str(player) for player in range(n))
     whole = flow.values.sum(axis=1, keepdims=True)
@@ -100,6 +111,9 @@ def attribution_log(attribution: TokenAttribution) -> RunLog:
     Args:
         attribution: result of ``explain``.
 
+    Raises:
+        InputError: no `TokenAttribution`.
+
     Example:
         >>> from lightning_attnflow.attribution import TokenAttribution
         >>> attribution = TokenAttribution(("fine", "film"), np.array([0.5, -0.1]), "leave_one_out", ((1,), (2,)))
@@ -107,6 +121,9 @@ def attribution_log(attribution: TokenAttribution) -> RunLog:
         >>> step["words"], round(step["flows"]["leave_one_out"]["total"], 4)
         (['fine', 'film'], 0.4)
     """
+    from lightning_attnflow.attribution.result import TokenAttribution  # TensorBoard needs no torch
+
+    check_instance("attribution", attribution, TokenAttribution, remedy="explain() makes one.")
     signed = attribution.payoff is not None or bool((attribution.values < 0).any())
     has_interval = attribution.low is not None and attribution.high is not None
     part = FlowPart(

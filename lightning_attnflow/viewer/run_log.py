@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_attnflow._checks import check_path
 from lightning_attnflow._files import write_bytes
 from lightning_attnflow._optional import require
 from lightning_attnflow.errors import InputError
@@ -41,7 +42,7 @@ class RunLog:
             InputError: there are no records, or they have another format or version.
             MissingDependencyError: the directory holds event files only, and TensorBoard is not installed.
         """
-        path = Path(path)
+        path = check_path("path", path)
         if path.is_dir() and not (path / FILE_NAME).exists():
             log = cls(_event_records(path))
             if not log.sentences:
@@ -55,7 +56,7 @@ class RunLog:
         return cls(from_bytes(line, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1) if line)
 
     def add(self, record: Record) -> None:
-        """Add one record."""
+        """Add one record of `sentence_record`, `step_record` or `from_bytes`."""
         if record["type"] == "step":
             self.steps[record["step"]] = record
         else:
@@ -199,7 +200,7 @@ def read_runs(directory: str | Path) -> dict[str, RunLog]:
         ...     {name: sorted(run.steps) for name, run in read_runs(folder).items()}
         {'version_0': [0, 50, 100]}
     """
-    directory = Path(directory)
+    directory = check_path("directory", directory)
     folders = {path.parent for pattern in (FILE_NAME, "*tfevents*") for path in directory.rglob(pattern)}
     runs = {}
     for folder in sorted(folders):

@@ -61,9 +61,15 @@ def layer_numbers(steps: dict[int, Record], step: int, name: str) -> list[float]
 
 
 def classes_of(record: Record) -> dict[str, Any]:
-    """Probabilities of the classes by name."""
+    """Probabilities of the classes by name; none if one of them is not a finite number."""
     classes: dict[str, Any] = (record.get("prediction") or {}).get("classes") or {}
-    return classes
+    return {} if None in classes.values() else classes
+
+
+def probability_of(prediction: Record) -> str:
+    """The probability of a prediction as text."""
+    probability = prediction.get("probability")
+    return "an unknown probability" if probability is None else f"{probability:.0%}"
 
 
 def flow_shares(record: Record) -> NDArray[np.float64] | None:

@@ -73,3 +73,11 @@ def test_repr_shows_long_arrays_by_their_shape():
     assert "tokens=('a', 'b', 'c'), values=[ 0.5   , -0.1235,  0.    ], method='shapley'" in repr(attribution)
     long = TokenAttribution(tuple("ab" * 100), np.zeros(200), "shapley", tuple((i,) for i in range(200)))
     assert "tokens=<200 items>, values=<float64 (200,)>, method='shapley'" in repr(long)
+
+
+@pytest.mark.parametrize("path", [None, 3, ["a"], b"a"])
+def test_what_is_no_path_is_refused(path):
+    attribution = TokenAttribution(("a", "b"), np.array([1.0, 2.0]), "x", ((1,), (2,)))
+    for write in (attribution.save, attribution.to_html, TokenAttribution.load):
+        with pytest.raises(InputError, match=r"path: got .*; expected a path"):
+            write(path)

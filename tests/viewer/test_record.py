@@ -8,6 +8,16 @@ import numpy as np
 import pytest
 
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.viewer import (
+    Verdict,
+    attention_log,
+    attribution_log,
+    conductance_log,
+    find_verdicts,
+    frame_html,
+    page_html,
+    read_runs,
+)
 from lightning_attnflow.viewer.packing import (
     MAX_HEAD_BYTES,
     heads_fit,
@@ -42,7 +52,7 @@ def record(step: int = 0, n: int = 3, n_layers: int = 2, **changes: object) -> d
         "prediction": Prediction("positive", 0.75),
         "flows": {
             "conductance": FlowPart(
-                values, signed=True, unit="log probability", edges=edges, error=[0.0] * 3, total=1.5
+                values, signed=True, unit="log probability", edges=edges, error=[0.0] * (n_layers + 1), total=1.5
             ),
             "attention_flow": FlowPart(share, lower=share, upper=share),
             "rollout": FlowPart(share),
@@ -191,3 +201,130 @@ def test_a_line_that_is_still_being_written_is_ignored(tmp_path) -> None:
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(InputError, match=FILE_NAME):
         RunLog.read(tmp_path / FILE_NAME)
+
+
+def entries(record: object, path: tuple = ()) -> list[tuple]:
+    """Paths of all entries of a JSON value."""
+    pairs = record.items() if isinstance(record, dict) else enumerate(record) if isinstance(record, list) else ()
+    return [path] * bool(path) + [found for key, value in pairs for found in entries(value, (*path, key))]
+
+
+def damaged(record: dict, path: tuple, value: object) -> dict:
+    """A copy of a record with another value of an entry; without the entry if the value is ``...``."""
+    changed = json.loads(json.dumps(record))
+    *parents, key = path
+    inner = changed
+    for parent in parents:
+        inner = inner[parent]
+    if value is ...:
+        del inner[key]
+    else:
+        inner[key] = value
+    return changed
+
+
+HEADS = heads_of(2, 2, 3)
+COMPLETE = {
+    "step": step_record(
+        step=1, epoch=0, scalars={"a": 1.0}, layers={"b": [0.5]}, progress=0.5,
+        verdicts=[Verdict("n", "t", "r").to_json()],
+    ),
+    "sentence": record(
+        flows={"a": FlowPart(np.ones((3, 3)), edges=HEADS[:, 0], heads=HEADS, error=[0.0] * 3, total=1.0)}
+    ),
+    "sparse": sentence_record(
+        step=0, name="s", words=["a"] * 40, is_special=[False] * 40, label="b",
+        flows={"a": FlowPart(np.ones((2, 40)), lower=np.ones((2, 40)), upper=np.ones((2, 40)), edges=np.eye(40)[None])},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+@pytest.mark.parametrize("value", [..., None, True, -1, 0.5, 10**30, "x", [], {}, [None], {"a": [1]}, float("nan")])
+def test_a_damaged_record_is_refused_or_shown(name: str, value: object) -> None:
+    """No damage leads to another error than InputError, in the page or in the verdicts."""
+    n_refused = 0
+    for path in entries(COMPLETE[name]):
+        line = json.dumps(damaged(COMPLETE[name], path, value)).encode()
+        try:
+            run = RunLog([from_bytes(line, "run.jsonl, line 1")])
+        except InputError:
+            n_refused += 1
+        else:
+            assert page_html({"run": run}).startswith("<!doctype html>")
+            assert isinstance(find_verdicts(run, 0), list)
+    assert n_refused > len(entries(COMPLETE[name])) // 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"words": "abc"}, "words: got str"),
+        ({"words": ["a", "b", 3]}, "words: got int"),
+        ({"is_special": [True]}, r"got 1 flags 'special'; expected 3, one per word"),
+        ({"flows": []}, "flows: got list"),
+        ({"flows": {"a": np.ones((2, 3))}}, r"flows\['a'\]: got ndarray; expected a FlowPart"),
+        ({"flows": {"a": FlowPart(np.ones((3, 3)), edges=np.ones((2, 2, 2)))}}, "got 'edges' of other sizes"),
+        ({"prediction": "good"}, "prediction: got str; expected a Prediction"),
+        ({"numbers": {"drift": "x"}}, "numbers: got 'x'; expected a number"),
+        ({"max_edges": 0}, "max_edges: got 0"),
+    ],
+)
+def test_invalid_arguments_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        record(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": "x"}, "step: got 'x'"),
+        ({"step": -1}, "step: got -1"),
+        ({"step": 0, "scalars": [1]}, "scalars: got list"),
+        ({"step": 0, "layers": {"a": 5}}, r"layers\['a'\]: got int"),
+        ({"step": 0, "verdicts": [{"name": "x"}]}, "got 'verdicts': "),
+        ({"step": 0, "progress": "x"}, "got 'progress': 'x'"),
+    ],
+)
+def test_invalid_steps_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        step_record(**options)
+
+
+def test_unknown_probabilities_are_no_error() -> None:
+    """A model whose logits became NaN has predictions without probabilities."""
+    known, unknown = {"a": 0.9, "b": 0.1}, {"a": float("nan"), "b": float("nan")}
+    run = RunLog(
+        record(
+            step, name=f"probe_{index:02}", text=str(index), prediction=Prediction("ab"[step], classes["a"], classes)
+        )
+        for index in range(2)
+        for step, classes in enumerate((known, unknown))
+    )
+    run.add(step_record(step=0))
+    run.add(step_record(step=1, progress=0.9))
+    assert [verdict.name for verdict in find_verdicts(run, 1)] == ["flipped"]
+    assert "to b (an unknown probability)" in find_verdicts(run, 1)[0].text
+
+
+@pytest.mark.parametrize("path", [None, 3, ["a"], b"a"])
+def test_logs_that_are_no_paths_are_refused(path: object) -> None:
+    with pytest.raises(InputError, match="path: got"):
+        RunLog.read(path)
+    with pytest.raises(InputError, match="directory: got"):
+        read_runs(path)
+
+
+def test_pages_of_something_else_are_refused() -> None:
+    for make in (page_html, frame_html):
+        with pytest.raises(InputError, match=r"runs: got list; expected a Mapping. read_runs\(\)"):
+            make([])
+        with pytest.raises(InputError, match=r"runs\['a'\]: got dict; expected a RunLog"):
+            make({"a": {}})
+    with pytest.raises(InputError, match="title: got int"):
+        page_html({}, title=3)
+    with pytest.raises(InputError, match="height: got 0"):
+        frame_html({}, height=0)
+    for log in (attention_log, attribution_log, conductance_log):
+        with pytest.raises(InputError, match="got str; expected a"):
+            log("x")
