@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_string
 from lightning_attnflow._fonts import drawable
 from lightning_attnflow._optional import require
 
@@ -118,6 +119,7 @@ def layer_heat_map(
         caption: lines below the words; drawn in a new figure only.
         ax: axes to draw on; default: those of a new figure, with a size for the number of rows and columns.
     """
+    check_string("title", title)
     n_rows, n = colours.shape[:2]
     names, style = drawable([shorten(name, _LONGEST_COLUMN) for name in columns], numbered=True)
     if ax is None:

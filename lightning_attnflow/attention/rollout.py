@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_attnflow._checks import is_integer
+from lightning_attnflow._checks import check_items, is_integer
 from lightning_attnflow.attention.head_merging import Floats
 from lightning_attnflow.attention.network import AttentionNetwork
 from lightning_attnflow.errors import InputError
@@ -58,9 +58,9 @@ def check_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
     """Return layers of positions as a list, all of 0..L for None."""
     if layers is None:
         return list(range(n_layers + 1))
-    wanted = list(layers) if isinstance(layers, Iterable) else []
+    expected = f"a sequence of layers in 0..{n_layers}, from the input to the readout's layer"
+    wanted = check_items("layers", layers, expected)
     wrong = [layer for layer in wanted if not is_integer(layer) or not 0 <= layer <= n_layers]
-    if wrong or not isinstance(layers, Iterable):
-        expected = f"a sequence of layers in 0..{n_layers}, from the input to the readout's layer"
-        raise InputError("layers", got=wrong or repr(layers), expected=expected)
+    if wrong:
+        raise InputError("layers", got=wrong, expected=expected)
     return [int(layer) for layer in wanted]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_items, check_numbers
+from lightning_attnflow._checks import check_bool, check_instance, check_items, check_numbers, check_text
 from lightning_attnflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def tokens_html(
         The page, with inline styles and without scripts or external resources.
 
     Raises:
-        InputError: no explanation.
+        InputError: no explanation, or a title that is no valid text.
 
     Example:
         >>> from lightning_attnflow.attribution import TokenAttribution
@@ -90,9 +90,15 @@ def tokens_html(
         >>> "<script>" in page, "&lt;script&gt;" in page, "A &amp; B" in page
         (False, True, True)
     """
+    from lightning_attnflow.attribution.result import TokenAttribution  # imports this module
+
     rows = list(attributions) if isinstance(attributions, Sequence) else [attributions]
     if not rows:
         raise InputError("attributions", got="none", expected="at least one")
+    for row in rows:
+        check_instance("attributions", row, TokenAttribution, remedy="explain() makes one.")
+    check_text("title", title)
+    check_bool("shared_scale", shared_scale)
     scale = max(largest_value(row.values, row.special) for row in rows) if shared_scale else None
     fragments = [
         colour_tokens(row.tokens, row.values, caption=row.caption(), is_special=row.special, scale=scale)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_attnflow._checks import check_items
 from lightning_attnflow._results import SavedResult, to_dataframe
 from lightning_attnflow._words import counted
 from lightning_attnflow.attention.head_merging import Floats
@@ -103,7 +104,8 @@ class AttentionFlow(SavedResult):
             InputError: not n names.
         """
         n = self.values.shape[1]
-        if isinstance(labels, str) or len(labels) != n:
+        labels = check_items("labels", labels, "a name for each player")
+        if len(labels) != n:
             raise InputError("labels", got=counted(len(labels), "name"), expected=f"{n}, one per player")
         return replace(self, labels=tuple(map(str, labels)))
 

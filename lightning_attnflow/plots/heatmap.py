@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_integer
+from lightning_attnflow._checks import check_instance, check_integer
 from lightning_attnflow._figures import MAX_NUMBERED, layer_heat_map, share_colours, share_legend
 from lightning_attnflow._optional import require
 from lightning_attnflow._words import counted
@@ -35,7 +35,7 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
         A matplotlib figure, created without pyplot.
 
     Raises:
-        InputError: ``max_words`` is not an integer >= 1.
+        InputError: ``sentence`` is no `SentenceFlow`, ``max_words`` is not an integer >= 1, or ``title`` no string.
         MissingDependencyError: matplotlib is not installed.
 
     Example:
@@ -55,6 +55,7 @@ def flow_heatmap(sentence: SentenceFlow, *, title: str | None = None, max_words:
 
 def draw_heatmap(axes: Axes | None, sentence: SentenceFlow, *, title: str | None = None, max_words: int = 60) -> Axes:
     """Draw the heat map on existing axes, or on those of a new figure."""
+    check_instance("sentence", sentence, SentenceFlow, remedy="sentence_flow() makes one.")
     n_words = min(len(sentence.labels), check_integer("max_words", max_words))
     total = np.maximum(sentence.values.sum(axis=1, keepdims=True), 1e-12)
     share = (sentence.values / total)[:, :n_words]

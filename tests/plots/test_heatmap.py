@@ -91,6 +91,11 @@ def test_the_caption_states_the_number_of_omitted_words() -> None:
     assert not texts(flow_heatmap(sentence(MAX_NUMBERED)), "number")
     with pytest.raises(InputError, match="max_words: got 0"):
         flow_heatmap(sentence(), max_words=0)
+    with pytest.raises(InputError, match="sentence: got str; expected a SentenceFlow"):
+        flow_heatmap("text")
+    for title in (3, True, np.array("x")):
+        with pytest.raises(InputError, match=r"title: got .*; expected a string"):
+            flow_heatmap(sentence(), title=title)
 
 
 @pytest.mark.parametrize(

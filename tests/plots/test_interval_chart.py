@@ -96,6 +96,12 @@ def test_pyplot_has_no_new_figure(flow):
     [
         ({"layer": 9}, r"layer: got 9; expected one of \[0, 1, 2, 3\]"),
         ({"labels": LABELS[:2]}, "expected 2 finite numbers"),
+        ({"labels": None}, "labels: got NoneType"),
+        ({"marks": [[0.5]]}, "marks: got list; expected a Mapping"),
+        ({"marks": {"text": ["a"] * 4}}, "text: got list of dtype"),
+        ({"title": 5}, "title: got int; expected a string"),
+        ({"subtitle": None}, "subtitle: got NoneType"),
+        ({"layer": True}, "layer: got True"),
         ({"marks": {"short": [0.5]}}, r"short: got shape \(1,\)"),
         ({"marks": {"odd": [np.nan, 0, 0, 0]}}, "odd: got a value that is not finite"),
         ({"marks": {str(i): np.zeros(4) for i in range(MAX_MARKS + 1)}}, f"at most {MAX_MARKS}"),
@@ -118,3 +124,8 @@ def test_the_error_without_matplotlib_names_the_extra(monkeypatch, flow):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"lightning-attnflow\[plots\]"):
         interval_chart(flow, LABELS, {})
+
+
+def test_a_chart_of_something_else_raises_an_input_error():
+    with pytest.raises(InputError, match=r"flow: got dict; expected an AttentionFlow. attention_flow\(\) makes one"):
+        interval_chart({}, LABELS, {})

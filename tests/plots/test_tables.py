@@ -49,10 +49,19 @@ def test_unique_flows_have_no_range() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(InputError, match=r"layers: got \[3\]; expected layers in 0\.\.2"):
+    with pytest.raises(InputError, match=r"layers: got \[3\]; expected a sequence of layers in 0\.\.2"):
         flow_table(sentence(), layers=[0, 3])
+    for wrong in (3, "01", np.array(0)):
+        with pytest.raises(InputError, match="layers: got"):
+            flow_table(sentence(), layers=wrong)
     with pytest.raises(InputError, match="n_words: got 0"):
         top_words_table(sentence(), n_words=0)
+    with pytest.raises(InputError, match="flow: got str; expected a SentenceFlow or ConductanceFlow"):
+        flow_table("text")
+    with pytest.raises(InputError, match="sentence: got None"):
+        top_words_table(None)
+    with pytest.raises(InputError, match="attribution: got float; expected a TokenAttribution"):
+        attribution_table(0.5)
 
 
 def test_special_share_is_zero_without_special_tokens() -> None:
