@@ -149,7 +149,10 @@ def marginal_bounds(game: Game) -> Bounds | None:
 
 def checked_bounds(bounds: Any, n_players: int) -> Bounds:
     """Bounds as float64; raises GameError unless low <= high are finite and of shape (n,)."""
-    low, high = (np.asarray(bound, dtype=np.float64) for bound in bounds)
+    try:
+        low, high = (np.asarray(bound, dtype=np.float64) for bound in bounds)
+    except (TypeError, ValueError) as error:
+        raise GameError("marginal_bounds", got=repr(bounds), expected="a pair of arrays, low and high") from error
     shape = (n_players,)
     if low.shape != shape or high.shape != shape or not (low <= high).all() or not np.isfinite(high - low).all():
         raise GameError(

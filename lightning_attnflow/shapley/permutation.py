@@ -9,10 +9,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_bool, check_seed
+from lightning_attnflow._checks import check_bool, check_integer, check_number, check_numbers, check_seed
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.shapley.exact import exact_shapley
-from lightning_attnflow.shapley.game import Game, evaluate_empty_and_full, marginal_bounds, number_of_players
+from lightning_attnflow.shapley.game import (
+    Game,
+    checked_bounds,
+    evaluate_empty_and_full,
+    marginal_bounds,
+    number_of_players,
+)
 from lightning_attnflow.shapley.permutation_sampling import draw_permutations, permutation_marginals
 from lightning_attnflow.shapley.result import ShapleyResult
 from lightning_attnflow.shapley.statistics import SampleStatistics
@@ -143,16 +149,17 @@ class PermutationEstimate:
         truncation: Truncation | None = None,
         groups: tuple[tuple[int, ...], ...] | None = None,
     ) -> None:
-        self.n_players = n_players
-        self.v_empty = v_empty
-        self.v_full = v_full
-        self.antithetic = antithetic
+        check_truncation(truncation)
+        self.n_players = check_integer("n_players", n_players, minimum=0)
+        self.v_empty = check_number("v_empty", v_empty)
+        self.v_full = check_number("v_full", v_full)
+        self.antithetic = check_bool("antithetic", antithetic)
         self.seed = None if seed is None else check_seed(seed)
-        self.n_evaluations = n_evaluations
+        self.n_evaluations = check_integer("n_evaluations", n_evaluations, minimum=0)
         self.n_truncated = 0
-        self._bounds = bounds
+        self._bounds = None if bounds is None else checked_bounds(bounds, n_players)
         self._truncation = truncation
-        self._groups = groups
+        self._groups = None if groups is None else partition(groups, n_players)
         self._statistics = SampleStatistics.empty(n_players)
         self._started = time.monotonic()
 
@@ -172,6 +179,7 @@ class PermutationEstimate:
             InputError: a shape is wrong.
             GameError: a marginal is not finite.
         """
+        marginals = check_numbers("marginals", marginals, "numbers (samples, k, n)")
         expected = (self.permutations_per_sample, self.n_players)
         if np.ndim(marginals) != 3 or marginals.shape[1:] != expected or np.shape(permutations) != marginals.shape:
             raise InputError(
@@ -182,8 +190,8 @@ class PermutationEstimate:
         if not np.isfinite(marginals).all():
             raise GameError("marginals", got="NaN or infinity", expected="finite numbers")
         self._statistics = self._statistics + SampleStatistics.of(marginals.mean(axis=1))
-        self.n_evaluations += n_evaluations
-        self.n_truncated += n_truncated
+        self.n_evaluations += check_integer("n_evaluations", n_evaluations, minimum=0)
+        self.n_truncated += check_integer("n_truncated", n_truncated, minimum=0)
 
     @property
     def n_samples(self) -> int:

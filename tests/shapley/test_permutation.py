@@ -264,3 +264,22 @@ def test_marginals_along_rows_that_are_no_permutations_are_refused(permutations:
     with pytest.raises(InputError, match="v_full: got nan"):
         permutation_marginals(game, np.arange(3)[None], v_empty=0.0, v_full=np.nan)
     assert permutation_marginals(game, [[2, 0, 1]], v_empty=0.0, v_full=3.0).marginals.tolist() == [[0.0, 1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_players": -1}, "n_players: got -1"),
+        ({"v_full": np.nan}, "v_full: got nan"),
+        ({"n_evaluations": 0.5}, "n_evaluations: got 0.5"),
+        ({"antithetic": 1}, "antithetic: got 1"),
+        ({"truncation": 0.1}, "truncation: got 0.1"),
+        ({"groups": [[0, 1]]}, r"groups: got players in no group: \[2\]"),
+    ],
+)
+def test_estimates_of_invalid_arguments_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PermutationEstimate(**{"n_players": 3, "v_empty": 0.0, "v_full": 1.0} | options)
+    estimate = PermutationEstimate(3, v_empty=0.0, v_full=1.0)
+    with pytest.raises(InputError, match="marginals: got str"):
+        estimate.update(draw_permutations(0, [0], 3), "x", n_evaluations=4)

@@ -178,7 +178,8 @@ def test_prefix_values_that_disagree_with_the_empty_or_full_value_are_an_error(c
 
 
 @pytest.mark.parametrize(
-    "bounds", [(np.ones(2), np.zeros(2)), (np.zeros(1), np.ones(1)), (np.zeros(2), np.full(2, np.inf))]
+    "bounds",
+    [(np.ones(2), np.zeros(2)), (np.zeros(1), np.ones(1)), (np.zeros(2), np.full(2, np.inf)), None, 3, ("a", "b"), ()],
 )
 def test_marginal_bounds_are_checked(bounds: tuple[np.ndarray, np.ndarray]) -> None:
     game = games.modular(np.ones(2))[0]
