@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import lightning_attnflow
-from lightning_attnflow._checks import check_bool, check_integer, check_seed, is_number
+from lightning_attnflow._checks import check_bool, check_integer, check_path, check_seed, is_number
 from lightning_attnflow._progress import progress_bar
 from lightning_attnflow._threads import thread_limit
 from lightning_attnflow.errors import InputError
@@ -117,7 +117,7 @@ class DataShapley:
         self.stop, self.truncation, self.audit = stop or _DEFAULT_STOP, truncation, float(audit)
         self.seed, self.progress = check_seed(seed), check_bool("progress", progress)
         self.n_jobs, self.backend, self.threads = check_workers(n_jobs, backend), backend, threads
-        self.ledger = None if ledger is None else Path(ledger)
+        self.ledger = None if ledger is None else check_path("ledger", ledger)
         self._result: DataShapleyResult | None = None
 
     @property

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_ids, check_integer, check_items, check_rows, check_texts
+from lightning_attnflow._checks import (
+    check_ids,
+    check_integer,
+    check_items,
+    check_numbers,
+    check_rows,
+    check_text,
+    check_texts,
+    check_unicode,
+)
 from lightning_attnflow._figures import OPPOSES, new_axes
 from lightning_attnflow._files import replaced, write_text
 from lightning_attnflow._markdown import markdown_text
@@ -67,7 +76,11 @@ class LabelErrors(SavedResult):
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        n = len(self.scores)
+        scores = check_numbers("scores", self.scores, "numbers (n,)")
+        object.__setattr__(self, "scores", scores)
+        n = len(scores)
+        if scores.ndim != 1:
+            raise InputError("scores", got=f"shape {scores.shape}", expected="(n,)")
         for name in ("labels", "suggested", "ids", "texts", "rows"):
             column = check_items(name, getattr(self, name), "a sequence with one item for each example")
             if len(column) not in (0, n):
@@ -75,6 +88,8 @@ class LabelErrors(SavedResult):
             object.__setattr__(self, name, tuple(column))
         check_ids(self.ids, len(self.ids))
         check_texts("texts", self.texts, len(self.texts))
+        for name in ("labels", "suggested", "ids"):
+            check_unicode(name, getattr(self, name))
         check_rows(self.rows, len(self.rows))
 
     def __len__(self) -> int:
@@ -137,7 +152,7 @@ class LabelErrors(SavedResult):
             title: title of the page.
             note: text below the title; default: the estimated share of wrong labels and the notes.
         """
-        return write_text(path, self._page(title, note or self.summary()))
+        return write_text(path, self._page(title, check_text("note", note) or self.summary()))
 
     def _repr_html_(self) -> str:
         framed = html.escape(self._page("Label errors", self.summary()), quote=True)
@@ -152,7 +167,8 @@ class LabelErrors(SavedResult):
         Raises:
             MissingDependencyError: rich is not installed.
         """
-        return rich_lines(counted(min(k, len(self)), "most suspicious label"), self.to_rows(k))
+        shown = self.to_rows(check_integer("k", k))
+        return rich_lines(counted(len(shown), "most suspicious label"), shown)
 
     def markdown(self, k: int = 10) -> str:
         """Return a Markdown table of the k most suspicious examples, for experiment loggers.
@@ -163,7 +179,7 @@ class LabelErrors(SavedResult):
             k: number of rows.
         """
         cells = []
-        for row in self.to_rows(k):
+        for row in self.to_rows(check_integer("k", k)):
             text = row.get("text") or f"example {row['id'] if 'id' in row else row['row']}"
             words = " ".join(str(text).split())
             words = words if len(words) <= _MARKDOWN_LENGTH else f"{words[: _MARKDOWN_LENGTH - 1]}…"

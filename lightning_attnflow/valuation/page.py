@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple, get_args
 
-from lightning_attnflow._checks import check_choice
+from lightning_attnflow._checks import check_choice, check_text
 
 Kind = Literal["integer", "number", "word", "text", "sign", "interval"]
 
@@ -63,6 +63,7 @@ def page(
         rows: one sequence of cells for each row.
         n_expected: number of rows, from the top, that are estimated to be wrong; a line is drawn below them.
     """
+    check_text("title", title)
     for column in columns:
         check_choice("kind", column.kind, get_args(Kind))
     data = {"columns": columns, "rows": [[_json(cell) for cell in row] for row in rows], "expected": n_expected}

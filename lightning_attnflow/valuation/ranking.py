@@ -20,7 +20,9 @@ from lightning_attnflow._checks import (
     check_items,
     check_numbers,
     check_rows,
+    check_text,
     check_texts,
+    check_unicode,
 )
 from lightning_attnflow._figures import value_bars
 from lightning_attnflow._files import replaced, write_text
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from lightning_attnflow.valuation.label_errors_result import LabelErrors
     from lightning_attnflow.valuation.training_dynamics import TrainingDynamics
+
 
 FloatArray = NDArray[np.float64]
 _OPTIONAL = ("id", "suggested", "score", "mean_margin")  # omitted from files if nothing is known
@@ -119,7 +122,7 @@ class Ranking(SavedResult, Sequence[RankingRow]):
             dynamics: training dynamics of the same players in the same order, for the column mean_margin.
 
         Raises:
-            InputError: a length is not n, or an id occurs twice.
+            InputError: a length is not n, an id occurs twice, a row is no integer, or a text is not valid Unicode.
         """
         values, (low, high) = _checked_values(values, interval)
         n = len(values)
@@ -128,6 +131,8 @@ class Ranking(SavedResult, Sequence[RankingRow]):
         labels = None if labels is None else check_items("labels", labels, "a sequence with one item for each player")
         rows = None if rows is None else check_rows(rows, n)
         ids = None if ids is None else check_ids(ids, n)
+        for name, column in (("labels", labels), ("ids", ids)):
+            check_unicode(name, column or ())
         scores, margins = getattr(errors, "scores", None), getattr(dynamics, "aum", None)
         for name, given, known, kind in (
             ("errors", errors, scores, "LabelErrors"),
@@ -238,7 +243,7 @@ class Ranking(SavedResult, Sequence[RankingRow]):
             title: title of the page.
             note: text below the title.
         """
-        return write_text(path, self._page(title, note))
+        return write_text(path, self._page(title, check_text("note", note)))
 
     def _repr_html_(self) -> str:
         # A frame keeps the style of the page from affecting the notebook.

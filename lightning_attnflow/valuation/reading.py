@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lightning_attnflow._checks import check_path, check_text
+from lightning_attnflow._checks import check_path, check_string, check_text
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.valuation.labels import label_names
@@ -70,6 +70,8 @@ def read_sentences(path: str | Path, text_column: str = "text", label_column: st
         (('a fine film', 'a dull film'), ('1', '5'), (2, 3))
     """
     path = check_path("data file", path)
+    check_string("text_column", text_column)
+    check_string("label_column", label_column)
     rows = list(_rows(path))
     texts = [_text(row, text_column) for row in rows]
     cells = [_cell(row, label_column) for row in rows]

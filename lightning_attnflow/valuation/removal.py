@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_attnflow._checks import check_integer, check_numbers, check_seed
+from lightning_attnflow._checks import check_integer, check_numbers, check_seed, check_string
 from lightning_attnflow._figures import new_axes
 from lightning_attnflow._results import SavedResult, to_dataframe
+from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
 from lightning_attnflow.shapley import Game
-from lightning_attnflow.shapley.game import evaluate
+from lightning_attnflow.shapley.game import evaluate, number_of_players
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,13 +83,14 @@ class RemovalCurve(SavedResult):
             >>> curve.lowest_first.tolist(), curve.highest_first.tolist()
             ([10.0, 7.0], [10.0, 3.0])
         """
-        value = check_numbers("values", values, "one number for each player")
+        n_players = number_of_players(game)
+        value = check_numbers("values", values, f"{counted(n_players, 'number')}, one for each player")
         removed_fractions = check_numbers("fractions", fractions, "numbers in [0, 1)")
-        if value.shape != (game.n_players,):
-            raise InputError("values", got=f"shape {value.shape}", expected=f"shape ({game.n_players},)")
+        if value.shape != (n_players,):
+            raise InputError("values", got=f"shape {value.shape}", expected=f"shape ({n_players},)")
         if np.isnan(value).any():
             raise InputError("values", got=f"NaN at index {int(np.isnan(value).argmax())}", expected="numbers")
-        if not len(removed_fractions) or removed_fractions.min() < 0 or removed_fractions.max() >= 1:
+        if not removed_fractions.size or not ((removed_fractions >= 0) & (removed_fractions < 1)).all():
             raise InputError("fractions", got=fractions, expected="numbers in [0, 1)")
         lowest = np.argsort(value, kind="stable")
         generator = np.random.default_rng(np.random.SeedSequence(check_seed(seed)))
@@ -118,6 +120,8 @@ class RemovalCurve(SavedResult):
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
+        check_string("score", score)
+        check_string("title", title)
         ax = new_axes(7.0, 4.2) if ax is None else ax
         percent = 100 * self.fractions
         lines = (self.lowest_first, self.highest_first, self.random.mean(axis=0))

@@ -161,7 +161,7 @@ def split_sentences(
         check_integer(name, size, minimum=0)
     check_seed(seed)
     distinct = distinct_texts(sentences)
-    if min(train_size, validation_size) < 1 or train_size + validation_size > len(distinct):
+    if train_size + validation_size > len(distinct):
         raise InputError(
             "train_size, validation_size",
             got=f"{train_size} and {validation_size}",

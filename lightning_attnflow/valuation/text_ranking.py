@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_attnflow._checks import check_integer
+from lightning_attnflow._checks import check_instance, check_integer, check_path
 from lightning_attnflow._files import replaced
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
@@ -128,12 +128,12 @@ def rank_texts(
     _check_parts({name: part for name, part in parts.items() if name != "test" or part is not None})
     permutations = default_permutations(len(train)) if permutations is None else permutations
     check_integer("permutations", permutations)
-    folder = None if out is None else Path(out)
+    if dynamics is not None:
+        check_instance("dynamics", dynamics, TrainingDynamics, remedy="TrainingDynamicsMonitor makes one.")
+    folder = None if out is None else check_path("out", out)
     if folder is not None:
         ledger = folder / "permutations.ledger" if ledger is None else ledger
     features, n_cut = encode_parts(parts, encoder=encoder, tokenizer=tokenizer, cache_dir=cache_dir, truncate=truncate)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     utility = FrozenEncoderUtility(
         features["train"], train.labels, features["validation"], validation.labels, metric=metric
     )
@@ -145,6 +145,8 @@ def rank_texts(
         seed=seed,
         progress=progress,
     )
+    if folder is not None:  # all arguments are valid
+        folder.mkdir(parents=True, exist_ok=True)
     interrupted = False
     try:
         run.fit()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow._checks import check_integer
+from lightning_attnflow._checks import check_integer, check_items, check_numbers
 from lightning_attnflow._results import SavedResult
 from lightning_attnflow._words import counted
 from lightning_attnflow.errors import InputError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float64]
+_SHAPES = dict.fromkeys(("loss", "margin", "confidence", "error_norm", "prediction"), "(epochs, n)")
+_SHAPES |= dict.fromkeys(("labels", "occurrences", "conflicting"), "(n,)")
 _EARLY = 0.2  # share of the epochs that EL2N uses by default
 
 
@@ -79,26 +81,43 @@ class TrainingDynamics(SavedResult):
             given: fields of the class.
 
         Raises:
-            InputError: none of loss, margin, confidence and error_norm is given, or shapes differ.
+            InputError: none of loss, margin, confidence and error_norm is given, shapes differ, or a field is unknown.
         """
         names = ("loss", "margin", "confidence", "error_norm")
-        shapes = {np.shape(given[name]) for name in (*names, "prediction") if name in given}
+        known = [column.name for column in fields(cls)]
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise InputError("training dynamics", got=f"the field {unknown[0]!r}", expected=f"fields of {known}")
+        arrays = {name: check_numbers(name, values, _SHAPES[name]) for name, values in given.items() if name in _SHAPES}
+        for name in set(arrays) & {"prediction", "labels", "occurrences"}:
+            if not (arrays[name] == np.rint(arrays[name])).all():
+                raise InputError(name, got="a number that is no integer", expected=f"integers {_SHAPES[name]}")
+        shapes = {arrays[name].shape for name in (*names, "prediction") if name in arrays}
         if len(shapes) != 1 or not set(names) & given.keys() or len(shape := shapes.pop()) != 2:
             raise InputError(
                 "training dynamics", got=f"{sorted(given)} of shapes {sorted(shapes)}", expected="arrays (epochs, n)"
             )
         n = shape[1]
-        floats = {name: np.asarray(given.get(name, np.full(shape, np.nan)), dtype=np.float32) for name in names}
+        items = {
+            name: check_items(name, given[name], "a sequence") for name in ("keys", "texts", "classes") if name in given
+        }
+        sizes = {name: array.shape for name, array in arrays.items() if _SHAPES[name] == "(n,)"}
+        sizes |= {name: (len(items[name]),) for name in ("keys", "texts") if name in items}
+        sizes = {name: size for name, size in sizes.items() if name != "texts" or size != (0,)}  # unknown texts
+        wrong = [name for name, size in sizes.items() if size != (n,)]
+        if wrong:
+            raise InputError(wrong[0], got=f"shape {sizes[wrong[0]]}", expected=f"({n},), one for each example")
+        floats = {name: arrays.get(name, np.full(shape, np.nan)).astype(np.float32) for name in names}
         return cls(
             **floats,
-            prediction=np.asarray(given.get("prediction", np.full(shape, -1)), dtype=np.int32),
-            labels=np.asarray(given.get("labels", np.full(n, -1)), dtype=np.int64),
-            occurrences=np.asarray(given.get("occurrences", np.ones(n)), dtype=np.int32),
-            conflicting=np.asarray(given.get("conflicting", np.zeros(n)), dtype=bool),
-            keys=tuple(given.get("keys", range(n))),
-            texts=tuple(given.get("texts", ())),
-            classes=tuple(given.get("classes", ())),
-            left_out_batches=int(given.get("left_out_batches", 0)),
+            prediction=arrays.get("prediction", np.full(shape, -1)).astype(np.int32),
+            labels=arrays.get("labels", np.full(n, -1)).astype(np.int64),
+            occurrences=arrays.get("occurrences", np.ones(n)).astype(np.int32),
+            conflicting=arrays.get("conflicting", np.zeros(n)).astype(bool),
+            keys=tuple(items.get("keys", range(n))),
+            texts=tuple(items.get("texts", ())),
+            classes=tuple(items.get("classes", ())),
+            left_out_batches=check_integer("left_out_batches", given.get("left_out_batches", 0), minimum=0),
         )
 
     def __len__(self) -> int:

@@ -83,3 +83,22 @@ def test_examples_without_any_epoch_are_ranked_last() -> None:
     dynamics = TrainingDynamics.of(margin=[[np.nan, 2.0, -1.0]] * 2, labels=[0, 1, 0])
     assert dynamics.label_errors().order.tolist() == [2, 1, 0]
     assert dynamics.suspicious_share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"margins": [[0.5]]}, "got the field 'margins'; expected fields of"),
+        ({"loss": [["a", "b"]]}, r"loss: got list of dtype .*; expected \(epochs, n\)"),
+        ({"loss": [[1.0]]}, "got .*'margin'.* of shapes"),
+        ({"labels": [0, 0.5]}, "labels: got a number that is no integer"),
+        ({"labels": [0]}, r"labels: got shape \(1,\); expected \(2,\), one for each example"),
+        ({"keys": 5}, "keys: got int"),
+        ({"keys": []}, r"keys: got shape \(0,\)"),
+        ({"texts": ["a"]}, r"texts: got shape \(1,\)"),
+        ({"classes": "ab"}, "classes: got str"),
+    ],
+)
+def test_training_dynamics_of_invalid_fields_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainingDynamics.of(**{"margin": [[1.0, -3.0]]} | fields)

@@ -18,6 +18,7 @@ from scipy.special import expit, log_expit, logit
 from lightning_attnflow import find_label_errors
 from lightning_attnflow._ranks import spearman
 from lightning_attnflow.errors import InputError
+from lightning_attnflow.valuation import LabelErrors
 from lightning_attnflow.valuation.label_noise import _grouped, _negative_log_posterior, estimate_noise
 from lightning_attnflow.valuation.label_scores import (
     blended,
@@ -356,3 +357,27 @@ def test_invalid_input_raises_an_error_that_names_it(change: dict[str, Any], mes
     features, labels = examples()
     with pytest.raises(InputError, match=message):
         find_label_errors(**{"features": features, "labels": labels, **change})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"scores": "ab"}, "scores: got str"),
+        ({"scores": [[0.5], [0.1]]}, r"scores: got shape \(2, 1\)"),
+        ({"rows": 3}, "rows: got int"),
+        ({"texts": "ab"}, "texts: got str"),
+        ({"texts": ["a", "\ud800"]}, r"texts\[1\]: got the lone surrogate"),
+        ({"suggested": ["\ud800", None]}, r"suggested\[0\]: got the lone surrogate"),
+    ],
+)
+def test_fields_that_cannot_be_shown_or_written_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LabelErrors(**{"scores": np.array([0.5, 0.1])} | fields)
+
+
+@pytest.mark.parametrize("k", [None, 0, "3"])
+def test_tables_of_no_number_of_rows_are_refused(k: object) -> None:
+    errors = LabelErrors(np.array([0.5, 0.1]))
+    for table in (errors.table, errors.markdown):
+        with pytest.raises(InputError, match="k: got"):
+            table(k)

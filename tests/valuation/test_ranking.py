@@ -52,6 +52,25 @@ def test_exact_values_have_signs_without_an_interval() -> None:
     assert Ranking.of(np.array([0.5, 0.0, -1.0])).column("sign") == ["helpful", "undecided", "harmful"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": "ab"}, "values: got str"),
+        ({"errors": [0.5, 0.5]}, "errors: got list; expected LabelErrors"),
+        ({"dynamics": [0.5, 0.5]}, "dynamics: got list; expected TrainingDynamics"),
+        ({"texts": ["a", "\ud800"]}, r"texts\[1\]: got the lone surrogate"),
+        ({"labels": ["\ud800", 1]}, r"labels\[0\]: got the lone surrogate"),
+        ({"rows": [1, "a"]}, "rows: got 'a'"),
+    ],
+)
+def test_other_objects_and_texts_that_cannot_be_written_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Ranking.of(**{"values": np.array([0.1, 0.2])} | options)
+    for name in ("title", "note"):
+        with pytest.raises(InputError, match=f"{name}: got int"):
+            Ranking.of(np.array([0.1])).to_html("page.html", **{name: 3})
+
+
 def test_wrong_lengths_and_column_names_raise_input_errors() -> None:
     with pytest.raises(InputError, match="texts: got 3; expected 4"):
         Ranking.of(VALUES, INTERVAL, texts=TEXTS[:3])

@@ -45,6 +45,16 @@ def test_a_loaded_curve_equals_the_saved_one(tmp_path: Path) -> None:
 
 
 def test_invalid_arguments_raise_input_errors() -> None:
+    for name, wrong in {
+        "fractions": {"fractions": ["a"]},
+        "game": {"game": 3},
+        "values": {"values": "abc"},
+    }.items():
+        with pytest.raises(InputError, match=f"{name}: got"):
+            RemovalCurve.of(**{"game": GAME, "values": WEIGHTS} | wrong)
+    for name in ("score", "title"):
+        with pytest.raises(InputError, match=f"{name}: got int; expected a string"):
+            RemovalCurve.of(GAME, WEIGHTS).plot(**{name: 3})
     with pytest.raises(InputError, match=r"values: got shape \(4,\)"):
         RemovalCurve.of(GAME, WEIGHTS[:4])
     with pytest.raises(InputError, match="values: got NaN at index 2"):

@@ -184,12 +184,30 @@ def test_texts_must_be_valid_unicode() -> None:
         LabelledTexts.of([1, "b"], [0, 1])
 
 
-@pytest.mark.parametrize(("train", "validation"), [(15, 6), (0, 5), (5, 0)])
-def test_split_rejects_sizes_that_do_not_fit(train: int, validation: int) -> None:
-    with pytest.raises(InputError, match=r"20, the number of distinct sentences"):
-        split_sentences(numbered(20), train, validation)
+def test_split_rejects_sizes_that_do_not_fit() -> None:
+    with pytest.raises(InputError, match=r"got 15 and 6; .* 20, the number of distinct sentences"):
+        split_sentences(numbered(20), 15, 6)
+
+
+@pytest.mark.parametrize("size", [-1, 2.5, None, "3", [4]])
+def test_split_rejects_sizes_and_seeds_that_are_no_integers(size: object) -> None:
+    with pytest.raises(InputError, match="train_size: got"):
+        split_sentences(numbered(20), size, 5)
+    with pytest.raises(InputError, match="validation_size: got"):
+        split_sentences(numbered(20), 5, size)
+    with pytest.raises(InputError, match="seed: got"):
+        split_sentences(numbered(20), 5, 5, seed=size)
 
 
 def test_split_rejects_a_part_of_one_class() -> None:
     with pytest.raises(InputError, match=r"one class only"):
         split_sentences(numbered(20, positives=1), 10, 10)
+
+
+@pytest.mark.parametrize("column", [None, 0, ["text"], b"text"])
+def test_columns_are_named_by_strings(tmp_path: Path, column: object) -> None:
+    path = tmp_path / "sentences.csv"
+    path.write_text("text,label\na,x\nb,y\n")
+    for name in ("text_column", "label_column"):
+        with pytest.raises(InputError, match=f"{name}: got .*; expected a string"):
+            read_sentences(path, **{name: column})

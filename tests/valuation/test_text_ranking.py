@@ -124,3 +124,15 @@ def test_a_text_that_is_too_long_is_named_by_its_row_and_cut_on_request(parts, e
 
 def test_fewer_permutations_of_many_sentences_by_default() -> None:
     assert [default_permutations(n) for n in (1, 1000, 4000, 10_000, 1_000_000)] == [1000, 1000, 250, 100, 20]
+
+
+def test_an_invalid_argument_leaves_no_folder(parts, encoder, tmp_path: Path) -> None:
+    wrong = {"metric": "x", "n_jobs": 0, "seed": -1, "dynamics": {}, "permutations": 0}
+    for name, value in wrong.items():
+        with pytest.raises(InputError, match=name):
+            rank_texts(*parts, **encoder, **{"out": tmp_path / "out", name: value})
+        assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="out: got int; expected a path"):
+        rank_texts(*parts, **encoder, out=3)
+    with pytest.raises(InputError, match="ledger: got int; expected a path"):
+        rank_texts(*parts, **encoder, ledger=3)

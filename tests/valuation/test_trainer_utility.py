@@ -235,3 +235,19 @@ def test_tensor_data_sets_give_the_same_payoffs_as_other_data_sets() -> None:
 
     squares = {"metric": lambda p, t: -((p - t) ** 2).mean()}
     assert (utility(**squares)(COALITIONS[:3]) == utility(train=Items(), **squares)(COALITIONS[:3])).all()
+
+
+def test_arguments_that_are_no_functions_or_mappings_are_refused() -> None:
+    data = TensorDataset(torch.ones(2, 1), torch.zeros(2))
+    arguments = {"train": data, "validation": data, "metric": BinaryAccuracy()}
+    for name, wrong, expected in [
+        ("make_module", pl.LightningModule(), "a function that returns a LightningModule, such as its class"),
+        ("make_module", 3, "a function that returns a LightningModule"),
+        ("trainer", 5, "a Mapping"),
+        ("trainer", {"max_epochs": -5}, "valid keyword arguments of lightning.pytorch.Trainer"),
+        ("trainer", {"max_epoch": 5}, "valid keyword arguments of lightning.pytorch.Trainer"),
+        ("collate_fn", 5, "a function or None"),
+        ("predict", "x", "a function or None"),
+    ]:
+        with pytest.raises(InputError, match=f"{name}: got .*; expected {expected}"):
+            TrainerUtility(**{"make_module": pl.LightningModule, **arguments, name: wrong})

@@ -14,7 +14,7 @@ import torchmetrics
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_attnflow._checks import check_integer, check_seed
+from lightning_attnflow._checks import check_instance, check_integer, check_seed
 from lightning_attnflow._state import seeded_rng
 from lightning_attnflow.errors import GameError, InputError
 from lightning_attnflow.valuation.data import fingerprint
@@ -103,11 +103,22 @@ class TrainerUtility:
     ) -> None:
         self.n_players = _length("train", train)
         _length("validation", validation)
+        if not callable(make_module) or isinstance(make_module, torch.nn.Module):
+            raise InputError(
+                "make_module",
+                got=type(make_module).__name__,
+                expected="a function that returns a LightningModule, such as its class",
+            )
         if not callable(metric):
             raise InputError(
                 "metric", got=repr(metric), expected="a torchmetrics.Metric or a function of predictions and targets"
             )
         self.train, self.validation, self.metric, self.seed = train, validation, metric, check_seed(seed)
+        if trainer is not None:
+            check_instance("trainer", trainer, Mapping)
+        for name, function in {"collate_fn": collate_fn, "predict": predict}.items():
+            if function is not None and not callable(function):
+                raise InputError(name, got=repr(function), expected="a function or None")
         self.trainer = {"max_epochs": 3} if trainer is None else dict(trainer)
         self.batch_size = check_integer("batch_size", batch_size)
         self.training_seeds = check_integer("training_seeds", training_seeds)

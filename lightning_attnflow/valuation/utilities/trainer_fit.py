@@ -102,9 +102,9 @@ def make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
     try:
         with quiet():
             return pl.Trainer(**{**_TRAINER_DEFAULTS, **options})
-    except TypeError as error:
+    except Exception as error:  # Lightning raises several kinds of errors for invalid options
         raise InputError(
-            "trainer", got=str(error), expected="keyword arguments of lightning.pytorch.Trainer"
+            "trainer", got=str(error), expected="valid keyword arguments of lightning.pytorch.Trainer"
         ) from error
 
 
