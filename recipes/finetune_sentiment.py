@@ -6,7 +6,7 @@
 The defaults use 800 training and 500 validation sentences from movie reviews and take about a minute on two CPU cores;
 the accuracy is 84%. `AttentionFlowMonitor` logs a few scalars, and a heat map and a table for two probe sentences. At
 the end, the script prints how the predictions for the probes flow from the words. It also accepts another model and a
-CSV or JSONL file of labelled sentences: see --help.
+CSV, TSV or JSONL file of labelled sentences: see --help.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main(
 
     Args:
         model: directory or Hub name of an encoder; default: the MiniLM of the recipes extra.
-        data: CSV or JSONL file of labelled sentences; default: positive and negative movie-review sentences.
+        data: CSV, TSV or JSONL file of labelled sentences; default: positive and negative movie-review sentences.
         text_column: column of the sentences in `data`.
         label_column: column of the labels in `data`.
         epochs: number of epochs.
