@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_attnflow._checks import check_residual
+from lightning_attnflow._memory import return_freed_memory
 from lightning_attnflow.attention.capture import capture_layers
 from lightning_attnflow.attention.head_merging import Floats, Heads, kept_positions, merge_heads
 from lightning_attnflow.attention.network import AttentionNetwork, Readout, network_of
@@ -100,6 +101,8 @@ def _captured(
     def reduce(layer: Tensor) -> int:
         """Merge the heads of every sentence, and return how many layers came before, also of a first attempt."""
         number = len(causal)
+        if layer.nbytes > _MAX_LAYER_BYTES:
+            return_freed_memory()  # of the layer before, whose arrays had other sizes
         if number == len(merged[0]):
             merged[:] = [np.concatenate([found, np.empty_like(found)]) for found in merged]
         causal.append([is_causal([sentence], mask) for sentence, mask in zip(layer, masks, strict=True)])

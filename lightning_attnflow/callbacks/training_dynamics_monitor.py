@@ -254,7 +254,7 @@ class TrainingDynamicsMonitor(GuardedCallback):
         self._recorder.load_state_dict(state_dict["recorder"])
         self._open_epoch, self._restored = state_dict["epoch"], True
         self._batches.load_state_dict(state_dict["batches"])
-        self._left_out.reasons = dict(state_dict["left_out"])
+        self._left_out.reasons = dict(state_dict.get("left_out", {}))
 
     # Steps
 
