@@ -14,8 +14,13 @@ from scipy.special import expit
 from torch import Tensor
 
 from lightning_attnflow.valuation.kernel_features import kernel_features
-from lightning_attnflow.valuation.utilities.design import design_matrix
-from lightning_attnflow.valuation.utilities.logistic_regression import BLOCK_ROWS, fit_by_newton
+from lightning_attnflow.valuation.utilities.design import design_matrix, leading_directions
+from lightning_attnflow.valuation.utilities.logistic_regression import (
+    BLOCK_ROWS,
+    Gram,
+    fit_logistic_regressions,
+    hessian,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -135,17 +140,31 @@ class _Fit(NamedTuple):
 
 
 def _fits(rows: FloatArray, labels: NDArray[np.int64], n_classes: int, weight: FloatArray) -> Iterator[_Fit]:
-    """Fit one class against the rest, for one of two classes or each of more."""
+    """Fit all classes against the rest together, or one of two classes."""
     matrix = torch.from_numpy(rows)
-    for label in (1,) if n_classes == 2 else range(n_classes):
-        targets = (labels == label).astype(np.float64)
-        found, factor = fit_by_newton(matrix, torch.from_numpy(targets), torch.from_numpy(weight), offset=0.0, l2=_L2)
-        logits = found.numpy()
+    columns = _columns(n_classes)
+    targets = (labels[:, None] == columns).astype(np.float64)
+    gram = Gram(matrix, leading_directions(matrix), None)
+    dual = fit_logistic_regressions(
+        gram,
+        torch.from_numpy(targets),
+        torch.from_numpy(weight)[:, None].expand(targets.shape),
+        offset=matrix.new_zeros(len(columns)),
+        l2=_L2,
+        start=matrix.new_zeros(targets.shape),
+    )
+    for target, logits in zip(targets.T, (gram @ dual).T.numpy(), strict=True):
         probability = expit(logits)
-        residual, curvature = targets - probability, weight * probability * (1 - probability)
+        residual, curvature = target - probability, weight * probability * (1 - probability)
+        factor = torch.linalg.cholesky(hessian(matrix, torch.from_numpy(curvature), _L2))
         leverage = _leverages(matrix, factor)
         loo = logits - leverage * weight * residual / np.maximum(1 - curvature * leverage, 1e-6)
         yield _Fit(residual, leverage, loo, factor)
+
+
+def _columns(n_classes: int) -> NDArray[np.int64]:
+    """Classes that are fitted against the rest: one of two, or all."""
+    return np.arange(1, 2) if n_classes == 2 else np.arange(n_classes)
 
 
 def margins(logits: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
@@ -163,8 +182,8 @@ def margins(logits: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
 def _aum(rows: FloatArray, labels: NDArray[np.int64], n_classes: int, weight: FloatArray) -> FloatArray:
     """Mean margin over the steps of gradient descent on the mean loss, from coefficients 0."""
     n = len(rows)
-    columns = [1] if n_classes == 2 else list(range(n_classes))
-    targets = (labels[:, None] == np.array(columns)).astype(np.float64)
+    columns = _columns(n_classes)
+    targets = (labels[:, None] == columns).astype(np.float64)
     share = weight / weight.sum()
     coefficients, total = np.zeros((rows.shape[1], len(columns))), np.zeros(n)
     largest = _largest_eigenvalue(rows, share)

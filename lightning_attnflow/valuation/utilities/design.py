@@ -33,6 +33,15 @@ def design_matrix(features: Tensor, n_reference: int) -> tuple[Tensor, Tensor, f
     return rows, centre, scale
 
 
+def leading_directions(rows: Tensor) -> Tensor:
+    """Leading eigenvectors of ``rows @ rows.T``, float64 (n, r) with r at most 16, of rows (n, d)."""
+    variances, directions = torch.linalg.eigh(rows.T @ rows)  # ascending
+    kept = variances > variances[-1] * NEGLIGIBLE
+    kept[:-_DEFLATED] = False
+    leading: Tensor = rows @ (directions[:, kept] / variances[kept].sqrt())
+    return leading
+
+
 @dataclass(frozen=True)
 class Design:
     """Design matrix: centred features, scaled to a mean square norm of 1, and a constant column.
@@ -41,7 +50,7 @@ class Design:
 
     Args:
         rows: float64 (n, d + 1).
-        leading: float64 (n, r), the leading eigenvectors of ``rows @ rows.T``.
+        leading: float64 (n, r), see :func:`leading_directions`.
         centre: float64 (d,), mean of the training features.
         scale: root mean square norm of the centred training features.
     """
@@ -55,11 +64,7 @@ class Design:
     def of(cls, features: Tensor) -> Design:
         """Build the design matrix of training features, float64 (n, d)."""
         rows, centre, scale = design_matrix(features, len(features))
-        variances, directions = torch.linalg.eigh(rows.T @ rows)  # ascending
-        kept = variances > variances[-1] * NEGLIGIBLE
-        kept[:-_DEFLATED] = False
-        leading = rows @ (directions[:, kept] / variances[kept].sqrt())
-        return cls(rows, leading, centre, scale)
+        return cls(rows, leading_directions(rows), centre, scale)
 
     def apply(self, features: Tensor) -> Tensor:
         """Transform other features, float64 (m, d), to (m, d + 1)."""

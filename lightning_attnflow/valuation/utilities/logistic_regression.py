@@ -162,7 +162,7 @@ def fit_by_newton(
     for _ in range(_MAX_NEWTON_STEPS):
         probability = torch.sigmoid(logits)
         gradient = rows.T @ (weights * (targets - probability)) - l2 * coefficients
-        factor = torch.linalg.cholesky(_hessian(rows, weights * probability * (1 - probability), l2))
+        factor = torch.linalg.cholesky(hessian(rows, weights * probability * (1 - probability), l2))
         if float(gradient @ gradient) <= (_TOLERANCE * l2) ** 2:
             return logits, factor
         step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
@@ -182,7 +182,7 @@ def fit_by_newton(
     )
 
 
-def _hessian(rows: Tensor, curvature: Tensor, l2: float) -> Tensor:
+def hessian(rows: Tensor, curvature: Tensor, l2: float) -> Tensor:
     """Sum of the outer products of the rows times their curvature, and the penalty, (d + 1, d + 1)."""
     hessian = l2 * torch.eye(rows.shape[1], dtype=rows.dtype)
     for part, scale in zip(torch.split(rows, BLOCK_ROWS), torch.split(curvature.sqrt(), BLOCK_ROWS), strict=True):
