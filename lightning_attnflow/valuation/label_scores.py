@@ -18,6 +18,7 @@ from lightning_attnflow.valuation.utilities.design import design_matrix, leading
 from lightning_attnflow.valuation.utilities.logistic_regression import (
     BLOCK_ROWS,
     Gram,
+    fit_by_newton,
     fit_logistic_regressions,
     hessian,
 )
@@ -144,22 +145,23 @@ def _fits(rows: FloatArray, labels: NDArray[np.int64], n_classes: int, weight: F
     matrix = torch.from_numpy(rows)
     columns = _columns(n_classes)
     targets = (labels[:, None] == columns).astype(np.float64)
-    gram = Gram(matrix, leading_directions(matrix), None)
-    dual = fit_logistic_regressions(
-        gram,
-        torch.from_numpy(targets),
-        torch.from_numpy(weight)[:, None].expand(targets.shape),
-        offset=matrix.new_zeros(len(columns)),
-        l2=_L2,
-        start=matrix.new_zeros(targets.shape),
-    )
-    for target, logits in zip(targets.T, (gram @ dual).T.numpy(), strict=True):
+    found = _optimal_logits(matrix, torch.from_numpy(targets), torch.from_numpy(weight))
+    for target, logits in zip(targets.T, found.T.numpy(), strict=True):
         probability = expit(logits)
         residual, curvature = target - probability, weight * probability * (1 - probability)
         factor = torch.linalg.cholesky(hessian(matrix, torch.from_numpy(curvature), _L2))
         leverage = _leverages(matrix, factor)
         loo = logits - leverage * weight * residual / np.maximum(1 - curvature * leverage, 1e-6)
         yield _Fit(residual, leverage, loo, factor)
+
+
+def _optimal_logits(rows: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Logits (n, H) of H models at their optimum, by the faster method for one and for several."""
+    if targets.shape[1] == 1:
+        return fit_by_newton(rows, targets[:, 0], weights, offset=0.0, l2=_L2)[0][:, None]
+    gram, zeros = Gram(rows, leading_directions(rows), None), torch.zeros_like(targets)
+    present = weights[:, None].expand_as(targets)
+    return gram @ fit_logistic_regressions(gram, targets, present, offset=zeros[0], l2=_L2, start=zeros)
 
 
 def _columns(n_classes: int) -> NDArray[np.int64]:
