@@ -147,3 +147,9 @@ OF_TEN_OR_SO = {
     "shoes": shoes(4, 5),
     "voting": voting([9, 6, 5, 4, 4, 2, 1, 1, 1, 1], 18),
 }
+
+
+def saturating(n: int = 8) -> FunctionGame:
+    """A game that is nearly constant after a few players, so that truncation takes place and is biased."""
+    weights = np.arange(1.0, n + 1)
+    return FunctionGame(lambda coalitions: 1 - np.exp(-(coalitions @ weights) / 3), n_players=n)

@@ -27,7 +27,7 @@ FloatArray = NDArray[np.float64]
 
 _L2 = 1.0  # as in FrozenEncoderUtility
 _KERNEL_L2 = 0.3  # of the head on kernel features
-_FEW = 300  # examples, whose noise the kernel head follows more than the linear one
+_FEW = 300  # examples, with which the kernel head has half its weight: it follows their noise more than the linear head
 # Constant column beside features with a norm of 1. At .1, as in FrozenEncoderUtility, the logits of a few hundred
 # examples hardly show that classes differ in size; with a free intercept, they follow the noise of one class.
 _CONSTANT = 0.2

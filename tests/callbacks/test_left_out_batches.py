@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from test_training_dynamics import Linear, monitor
+from test_training_dynamics_outputs import Linear
 from test_training_unchanged import fingerprint
-from tiny_training import Classifier, dataset, trainer
+from tiny_training import Classifier, dataset, dynamics_monitor, trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_attnflow import TrainingDynamicsMonitor
@@ -87,7 +87,7 @@ def fit(folder: Path, callbacks: list[pl.Callback], **settings: Any) -> tuple[Pl
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planned, pl.Trainer, TrainingDynamics, list[str]]:
     """A fit, its dynamics and the warnings."""
-    watching = monitor(index="row", tokenizer=None)
+    watching = dynamics_monitor(index="row", tokenizer=None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         module, run = fit(tmp_path_factory.mktemp("planned"), [watching])
@@ -150,7 +150,7 @@ def test_duplicates_of_left_out_batches_are_still_duplicates(planned: Any) -> No
 @pytest.mark.filterwarnings("ignore:.*left out.*")
 @pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}], ids=str)
 def test_training_is_bit_identical(tmp_path: Path, settings: dict[str, Any]) -> None:
-    watching = monitor(index="row", tokenizer=None)
+    watching = dynamics_monitor(index="row", tokenizer=None)
     with_monitor, plain = fit(tmp_path, [watching], **settings), fit(tmp_path, [], **settings)
     assert fingerprint(*with_monitor) == fingerprint(*plain)
     assert watching.result.left_out_batches == (PLAN > 0).sum()
@@ -158,10 +158,10 @@ def test_training_is_bit_identical(tmp_path: Path, settings: dict[str, Any]) -> 
 
 @pytest.mark.filterwarnings("ignore:.*left out.*", "ignore:.*Checkpoint directory.*", "ignore:.*resuming from.*")
 def test_a_resumed_fit_counts_the_left_out_batches_of_all_epochs(tmp_path: Path) -> None:
-    whole = monitor(index="row", tokenizer=None)
+    whole = dynamics_monitor(index="row", tokenizer=None)
     fit(tmp_path, [whole, ModelCheckpoint(tmp_path, save_top_k=-1)], enable_checkpointing=True)
     (path,) = tmp_path.glob("epoch=2-*.ckpt")
-    resumed, module, batches = monitor(index="row", tokenizer=None), Planned(), Batches()
+    resumed, module, batches = dynamics_monitor(index="row", tokenizer=None), Planned(), Batches()
     batches.epoch = 2
     saving = ModelCheckpoint(tmp_path, save_top_k=-1)
     run = trainer(
@@ -191,7 +191,7 @@ def test_a_fit_without_labels_disables_the_monitor_early(tmp_path: Path, n: int,
         def on_train_batch_end(self, *_: Any) -> None:
             self.disabled.append(watching._disabled)
 
-    watching, observing, module = monitor(on_error="warn"), Observing(), Unlabelled()
+    watching, observing, module = dynamics_monitor(on_error="warn"), Observing(), Unlabelled()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer(tmp_path, callbacks=[watching, observing], max_epochs=1).fit(module, without_labels(n))
@@ -210,7 +210,7 @@ def test_a_fit_without_labels_disables_the_monitor_early(tmp_path: Path, n: int,
 @pytest.mark.filterwarnings("ignore:.*left out.*")
 def test_a_fit_without_labels_raises_if_asked_to(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"labels of a training batch: got none; .* Pass labels="):
-        trainer(tmp_path, callbacks=[monitor()]).fit(Unlabelled(), without_labels(6))
+        trainer(tmp_path, callbacks=[dynamics_monitor()]).fit(Unlabelled(), without_labels(6))
 
 
 def test_occurrences_are_those_of_complete_epochs() -> None:
@@ -258,7 +258,9 @@ def test_labels_that_are_no_class_have_no_statistics(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([0, 255, 2, 1, 255, 1])
     data = TensorDataset(torch.randn(6, 4, generator=generator), labels, torch.arange(6))
-    watching = monitor(tokenizer=None, index=lambda batch: batch[2], outputs=lambda _, step: step["logits"].detach())
+    watching = dynamics_monitor(
+        tokenizer=None, index=lambda batch: batch[2], outputs=lambda _, step: step["logits"].detach()
+    )
     with pytest.warns(UserWarning, match="the labels of 2 examples are no class of the model"):
         trainer(tmp_path, callbacks=[watching]).fit(Ignoring(), DataLoader(data, 3))
     result = watching.result
@@ -274,7 +276,7 @@ def test_labels_that_are_no_class_have_no_statistics(tmp_path: Path) -> None:
 def test_known_values_of_duplicates_are_averaged(tmp_path: Path) -> None:
     features = torch.tensor([[1.0] * 4, [torch.nan] * 4, [2.0] * 4])
     data = TensorDataset(features, torch.zeros(3, dtype=torch.long), torch.tensor([7, 7, 8]))
-    watching = monitor(tokenizer=None, index=lambda batch: batch[2], outputs=lambda _, step: step["logits"])
+    watching = dynamics_monitor(tokenizer=None, index=lambda batch: batch[2], outputs=lambda _, step: step["logits"])
     with pytest.warns(UserWarning, match="the logits of 1 example are NaN in epoch 0"):
         trainer(tmp_path, callbacks=[watching], max_epochs=1).fit(Linear(), DataLoader(data, 3))
     assert not np.isnan(watching.result.margin).any()

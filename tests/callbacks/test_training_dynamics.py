@@ -1,4 +1,4 @@
-"""TrainingDynamicsMonitor: values against the logits of the training, identity of examples, resuming, bad input."""
+"""TrainingDynamicsMonitor: values against the logits of the training, identity of examples, resuming, logs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from typing import Any
 import lightning.pytorch as pl
 import models
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from test_training_unchanged import fingerprint
-from tiny_training import Classifier, OwnHead, dataset, trainer
-from torch.utils.data import DataLoader, TensorDataset
+from tiny_training import Classifier, OwnHead, dataset, dynamics_monitor, trainer
+from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lightning_attnflow import TrainingDynamicsMonitor
-from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.example_statistics import content_hash, example_statistics
 
 
 class Observed(Classifier):
@@ -40,12 +37,8 @@ class Observed(Classifier):
         return output.loss
 
 
-def monitor(**changes: Any) -> TrainingDynamicsMonitor:
-    return TrainingDynamicsMonitor(**{"tokenizer": models.tokenizer(), "on_error": "raise"} | changes)
-
-
 def test_the_statistics_are_those_of_the_logits_of_the_training(tmp_path: Path) -> None:
-    module, watching = Observed(), monitor()
+    module, watching = Observed(), dynamics_monitor()
     trainer(tmp_path, callbacks=[watching], max_epochs=3).fit(module)
     result = watching.result
     assert result.n_epochs == 3
@@ -79,7 +72,7 @@ def test_the_logits_of_a_head_of_the_module_are_those_of_its_forward(tmp_path: P
     results = []
     for kind, outputs in ((Returned, logits), (OwnHead, None)):
         pl.seed_everything(3, verbose=False)
-        watching = monitor(outputs=outputs)
+        watching = dynamics_monitor(outputs=outputs)
         trainer(tmp_path, callbacks=[watching], max_epochs=2).fit(kind())
         results.append(watching.result)
     expected, found = results
@@ -91,7 +84,7 @@ def test_the_logits_of_a_head_of_the_module_are_those_of_its_forward(tmp_path: P
 @pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 3}, {"precision": "bf16-mixed"}], ids=str)
 def test_training_is_bit_identical(tmp_path: Path, settings: dict[str, Any]) -> None:
     found = []
-    for callbacks in ([], [monitor()]):
+    for callbacks in ([], [dynamics_monitor()]):
         pl.seed_everything(3, verbose=False)
         module = Classifier()
         run = trainer(
@@ -103,22 +96,10 @@ def test_training_is_bit_identical(tmp_path: Path, settings: dict[str, Any]) -> 
     assert found[0] == found[1]
 
 
-def test_the_hash_ignores_padding_and_tells_examples_apart() -> None:
-    ids = torch.randint(0, 30_000, (20_000, 6), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids)
-    left = torch.nn.functional.pad(ids, (3, 0), value=7), torch.nn.functional.pad(mask, (3, 0))
-    right = torch.nn.functional.pad(ids, (0, 2), value=9), torch.nn.functional.pad(mask, (0, 2))
-    assert torch.equal(content_hash(*left), content_hash(*right))
-    assert torch.equal(content_hash(ids), content_hash(ids, mask))
-    assert len(set(content_hash(ids).tolist())) == len(set(map(tuple, ids.tolist())))
-    swapped = ids.flip(1)
-    assert not (content_hash(swapped) == content_hash(ids))[(swapped != ids).any(dim=1)].any()
-
-
 def test_duplicates_are_averaged_and_conflicting_labels_are_reported(tmp_path: Path) -> None:
     data = dataset(4)
     other = {**data[1], "labels": 1 - data[1]["labels"]}
-    watching = monitor()
+    watching = dynamics_monitor()
     loader = DataLoader([*data, data[0], other], batch_size=2, shuffle=True)
     trainer(tmp_path, callbacks=[watching]).fit(Classifier(), loader)
     result = watching.result
@@ -145,7 +126,7 @@ def test_a_resumed_fit_has_the_dynamics_of_an_uninterrupted_one(tmp_path: Path, 
         run = trainer(tmp_path, callbacks=[saving, watching], enable_checkpointing=True, **settings)
         run.fit(module, loader(), ckpt_path=path)
 
-    whole, first, resumed = monitor(), monitor(), monitor()
+    whole, first, resumed = dynamics_monitor(), dynamics_monitor(), dynamics_monitor()
     fit(whole, tmp_path / "whole", max_epochs=3)
     fit(first, tmp_path / "first", **({"max_epochs": 1} if steps is None else {"max_steps": 6}))
     (path,) = (tmp_path / "first").glob("*step=4*" if steps is None else "*step=6*")
@@ -163,52 +144,12 @@ def test_a_resumed_fit_has_the_dynamics_of_an_uninterrupted_one(tmp_path: Path, 
 
 def test_a_dataset_may_change_its_size_between_epochs(tmp_path: Path) -> None:
     sizes = iter([4, 6])
-    module, watching = Classifier(), monitor()
+    module, watching = Classifier(), dynamics_monitor()
     module.train_dataloader = lambda: DataLoader(dataset(next(sizes)), batch_size=2)  # type: ignore[method-assign]
     trainer(tmp_path, callbacks=[watching], reload_dataloaders_every_n_epochs=1).fit(module)
     assert watching.result.loss.shape == (2, 6)
     assert np.isnan(watching.result.loss[0]).sum() == 2
     assert not np.isnan(watching.result.aum).any()
-
-
-class Linear(pl.LightningModule):
-    """A model that is not from transformers, on pairs (features, labels)."""
-
-    def __init__(self, task: str = "classification") -> None:
-        super().__init__()
-        self.layer, self.task = torch.nn.Linear(4, 3), task
-
-    def training_step(self, batch: Any) -> Any:
-        logits = self.layer(batch[0])
-        losses = {"multi_label": torch.nn.functional.binary_cross_entropy_with_logits}
-        losses["regression"] = torch.nn.functional.mse_loss
-        return {
-            "loss": losses.get(self.task, torch.nn.functional.cross_entropy)(logits, batch[1]),
-            "logits": logits.detach(),
-        }
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-@pytest.mark.parametrize("task", ["classification", "multi_label", "regression"])
-def test_any_module_with_outputs(tmp_path: Path, task: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(10, 4, generator=generator)
-    labels = {
-        "classification": torch.arange(10) % 3,
-        "multi_label": (torch.rand(10, 3, generator=generator) < 0.5).float(),
-        "regression": torch.randn(10, 3, generator=generator),
-    }[task]
-    watching = monitor(tokenizer=None, outputs=lambda _batch, step: step["logits"])
-    trainer(tmp_path, callbacks=[watching], max_epochs=2).fit(
-        Linear(task), DataLoader(TensorDataset(features, labels), 4)
-    )
-    result = watching.result
-    assert result.loss.shape == (2, 10)
-    assert np.isnan(result.margin).all() == (task == "regression")
-    scores = -result.mean_loss if task == "regression" else result.aum
-    np.testing.assert_array_equal(result.label_errors().order, np.argsort(scores, kind="stable"))
 
 
 def test_an_index_names_the_examples(tmp_path: Path) -> None:
@@ -219,44 +160,10 @@ def test_an_index_names_the_examples(tmp_path: Path) -> None:
             return super().training_step({k: v for k, v in batch.items() if k != "row"}, batch_idx)
 
     texts = {100 + place: f"text {place}" for place in range(6)}
-    watching = monitor(tokenizer=None, index="row", texts=texts)
+    watching = dynamics_monitor(tokenizer=None, index="row", texts=texts)
     trainer(tmp_path, callbacks=[watching]).fit(Indexed(), DataLoader(data, batch_size=2, shuffle=True))
     assert sorted(watching.result.keys) == list(texts)
     assert all(watching.result.texts[i] == texts[key] for i, key in enumerate(watching.result.keys))
-
-
-@pytest.mark.parametrize("kind", ["list", "column", "mapping"])
-def test_texts_are_found_by_position_or_key(tmp_path: Path, kind: str) -> None:
-    texts = [f"text {place}" for place in range(6)]
-    given = {"list": texts, "column": pd.Series(texts, index=range(5, -1, -1)), "mapping": dict(enumerate(texts))}[kind]
-    watching = linear_monitor(texts=given)
-    fit_linear(tmp_path, watching)
-    assert dict(zip(watching.result.keys, watching.result.texts, strict=True)) == dict(enumerate(texts))
-
-
-def test_texts_that_are_too_short_and_indices_of_other_types_are_errors(tmp_path: Path) -> None:
-    watching = linear_monitor(texts=["only one"])
-    with pytest.raises(InputError, match="texts: got 1 text; expected a text for index 1"):
-        fit_linear(tmp_path, watching)
-    for index, got in ((lambda batch: batch[2] / 2, "0.0"), (lambda batch: batch[2][:, None], r"tensor\(\[0\]\)")):
-        with (
-            pytest.warns(UserWarning, match="batch 0 of epoch 0 is left out"),
-            pytest.raises(InputError, match=f"index: got {got}; expected integers or strings"),
-        ):
-            fit_linear(tmp_path, linear_monitor(index=index))
-    with pytest.raises(InputError, match="texts: got DataFrame; expected a sequence of texts"):
-        linear_monitor(texts=pd.DataFrame({"text": ["a"]}))
-
-
-def linear_monitor(**changes: Any) -> TrainingDynamicsMonitor:
-    settings = {"index": lambda batch: batch[2], "outputs": lambda _batch, step: step["logits"], "tokenizer": None}
-    return monitor(**settings | changes)
-
-
-def fit_linear(folder: Path, watching: TrainingDynamicsMonitor) -> None:
-    generator = torch.Generator().manual_seed(0)
-    data = TensorDataset(torch.randn(6, 4, generator=generator), torch.arange(6) % 3, torch.arange(6))
-    trainer(folder, callbacks=[watching], logger=TensorBoardLogger(folder)).fit(Linear(), DataLoader(data, 2))
 
 
 @pytest.mark.parametrize("passes_labels", [True, False])
@@ -274,36 +181,13 @@ def test_one_logit_is_a_regression_if_the_model_computes_its_loss(tmp_path: Path
             logits = self.net(**inputs).logits[:, 0]
             return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
 
-    watching = monitor()
+    watching = dynamics_monitor()
     trainer(tmp_path, callbacks=[watching], limit_val_batches=0).fit(OneLogit(), DataLoader(dataset(6), 2))
     result = watching.result
     assert np.isnan(result.margin).all() == passes_labels
     if not passes_labels:
         np.testing.assert_allclose(result.loss, np.logaddexp(0, -result.margin), atol=1e-6)
         assert set(result.label_errors().suggested) <= {0, 1}
-
-
-def test_statistics_of_tokens_and_of_several_labels() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits, labels = torch.randn(2, 3, 5, generator=generator), torch.tensor([[1, -100, 4], [0, 2, 3]])
-    loss, margin, confidence, *_ = example_statistics(logits, labels, "token_classification").T
-    for row in range(2):
-        kept = labels[row] != -100
-        expected = torch.nn.functional.cross_entropy(logits[row][kept], labels[row][kept])
-        assert float(loss[row]) == pytest.approx(float(expected), abs=1e-6)
-        chosen, other = logits[row][kept], logits[row][kept].clone()
-        own = chosen.gather(1, labels[row][kept][:, None])[:, 0]
-        other.scatter_(1, labels[row][kept][:, None], -torch.inf)
-        margins = own - other.amax(dim=1)
-        assert float(margin[row]) == pytest.approx(float(margins.min()), abs=1e-6)
-        worst = chosen.softmax(1).gather(1, labels[row][kept][:, None])[:, 0][margins.argmin()]
-        assert float(confidence[row]) == pytest.approx(float(worst), abs=1e-6)
-    causal = example_statistics(logits, labels, "causal_lm")
-    expected = torch.nn.functional.cross_entropy(logits[1, :-1], labels[1, 1:])
-    assert float(causal[1, 0]) == pytest.approx(float(expected), abs=1e-6)
-    signs = torch.tensor([[1.0, 0.0, 1.0]])
-    several = example_statistics(torch.tensor([[2.0, 1.0, 3.0]]), signs, "multi_label")
-    assert float(several[0, 1]) == -1.0
 
 
 def test_a_causal_language_model_has_the_mean_loss_of_its_tokens(tmp_path: Path) -> None:
@@ -319,7 +203,7 @@ def test_a_causal_language_model_has_the_mean_loss_of_its_tokens(tmp_path: Path)
             self.losses = [*getattr(self, "losses", []), float(loss.detach())]
             return loss
 
-    module, watching = Language(), monitor()
+    module, watching = Language(), dynamics_monitor()
     loader = DataLoader(dataset(6), batch_size=1)
     trainer(tmp_path, callbacks=[watching], max_epochs=1, limit_val_batches=0).fit(module, loader)
     np.testing.assert_allclose(watching.result.loss[0], module.losses, rtol=1e-5)
@@ -328,47 +212,8 @@ def test_a_causal_language_model_has_the_mean_loss_of_its_tokens(tmp_path: Path)
     assert watching.result.label_errors().order[0] == np.argmax(module.losses)
 
 
-def test_bad_input_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"logits of Linear: got no Hugging Face model; .* outputs="):
-        trainer(tmp_path, callbacks=[monitor()]).fit(
-            Linear(), DataLoader(TensorDataset(torch.randn(4, 4), torch.arange(4) % 3))
-        )
-    with (
-        pytest.warns(UserWarning, match="batch 0 of epoch 0 is left out. InputError: index: got a batch with"),
-        pytest.raises(InputError, match=r"index: got a batch with .* the key 'row'"),
-    ):
-        trainer(tmp_path, callbacks=[monitor(index="row")]).fit(Classifier())
-    with pytest.raises(InputError, match="no completed epoch"):
-        _ = monitor().result
-    with pytest.raises(InputError, match="classes: got int; expected a sequence of names"):
-        TrainingDynamicsMonitor(classes=3)
-    with pytest.raises(InputError, match="texts without index"):
-        TrainingDynamicsMonitor(texts=["a"])
-
-
-def test_examples_with_the_same_index_are_averaged_and_reported(tmp_path: Path) -> None:
-    features, numbers = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([7, 7, 8, 9])
-    watching = monitor(tokenizer=None, index=lambda batch: batch[2], outputs=lambda _batch, step: step["logits"])
-    loader = DataLoader(TensorDataset(features, torch.arange(4) % 3, numbers), 2)
-    trainer(tmp_path, callbacks=[watching]).fit(Linear(), loader)
-    assert sorted(zip(watching.result.keys, watching.result.occurrences.tolist(), strict=True)) == [
-        (7, 2), (8, 1), (9, 1),
-    ]  # fmt: skip
-    assert "1 example with several occurrences averaged" in watching.result.label_errors().summary()
-
-
-def test_nan_logits_are_reported(tmp_path: Path) -> None:
-    features = torch.tensor([[1.0] * 4, [torch.nan] * 4, [2.0] * 4])
-    watching = monitor(tokenizer=None, index=lambda batch: batch[2], outputs=lambda _batch, step: step["logits"])
-    loader = DataLoader(TensorDataset(features, torch.arange(3), torch.arange(3)), 1)
-    with pytest.warns(UserWarning, match="the logits of 2 examples are NaN in epoch 0"):  # the update spreads NaN
-        trainer(tmp_path, callbacks=[watching], max_epochs=1).fit(Linear(), loader)
-    assert np.isnan(watching.result.aum).tolist() == [False, True, True]
-    assert watching.result.label_errors().order[0] == 0
-
-
 def test_a_failing_monitor_does_not_end_the_training(tmp_path: Path) -> None:
-    watching = monitor(index="row", on_error="warn")
+    watching = dynamics_monitor(index="row", on_error="warn")
     module = Classifier()
     with (
         pytest.warns(UserWarning, match="batch 0 of epoch 0 is left out"),
@@ -378,23 +223,10 @@ def test_a_failing_monitor_does_not_end_the_training(tmp_path: Path) -> None:
     assert not module.net._forward_hooks
 
 
-def test_inputs_that_change_every_epoch_are_reported(tmp_path: Path) -> None:
-    class Augmented(torch.utils.data.Dataset[Any]):
-        def __len__(self) -> int:
-            return 4
-
-        def __getitem__(self, index: int) -> Any:
-            return torch.rand(4), torch.tensor(index % 3)
-
-    watching = monitor(tokenizer=None, outputs=lambda _batch, step: step["logits"])
-    with pytest.warns(UserWarning, match="no example of this epoch was seen before"):
-        trainer(tmp_path, callbacks=[watching]).fit(Linear(), DataLoader(Augmented(), 2))
-
-
 def test_what_is_logged(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    watching = monitor()
+    watching = dynamics_monitor()
     logger = TensorBoardLogger(tmp_path, name="log")
     trainer(tmp_path, callbacks=[watching], logger=logger).fit(Classifier())
     events = EventAccumulator(logger.log_dir, size_guidance={"images": 0, "tensors": 0})

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_attnflow import AttentionFlowMonitor
+from lightning_attnflow import AttentionFlowMonitor, TrainingDynamicsMonitor
 
 PROBE = "this movie was unwatchable!"
 SENTENCES = [
@@ -117,3 +117,8 @@ def validated(folder: Path, monitor: AttentionFlowMonitor, loaders: Any = None, 
     run = trainer(folder, callbacks=[monitor])
     run.validate(Classifier(**module), loaders, verbose=False)
     return {name: float(value) for name, value in run.callback_metrics.items() if name.startswith("attnflow/")}
+
+
+def dynamics_monitor(**changes: Any) -> TrainingDynamicsMonitor:
+    """Monitor that raises, with the tokenizer of the tests."""
+    return TrainingDynamicsMonitor(**{"tokenizer": models.tokenizer(), "on_error": "raise"} | changes)

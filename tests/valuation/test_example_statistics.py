@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from lightning_attnflow.errors import InputError
-from lightning_attnflow.valuation.example_statistics import example_statistics, find_task
+from lightning_attnflow.valuation.example_statistics import content_hash, example_statistics, find_task
 
 GENERATOR = torch.Generator().manual_seed(0)
 ONE, THREE = torch.randn(6, 1, generator=GENERATOR), torch.randn(6, 3, generator=GENERATOR)
@@ -96,3 +96,38 @@ def test_shapes_without_a_task_are_refused(logits: Any, labels: Any, message: st
 def test_shapes_that_a_task_does_not_have_are_refused(task: Any, labels: torch.Tensor) -> None:
     with pytest.raises(InputError, match=f"logits and labels, task '{task}': got shapes"):
         example_statistics(THREE, labels, task)
+
+
+def test_the_hash_ignores_padding_and_tells_examples_apart() -> None:
+    ids = torch.randint(0, 30_000, (20_000, 6), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    left = torch.nn.functional.pad(ids, (3, 0), value=7), torch.nn.functional.pad(mask, (3, 0))
+    right = torch.nn.functional.pad(ids, (0, 2), value=9), torch.nn.functional.pad(mask, (0, 2))
+    assert torch.equal(content_hash(*left), content_hash(*right))
+    assert torch.equal(content_hash(ids), content_hash(ids, mask))
+    assert len(set(content_hash(ids).tolist())) == len(set(map(tuple, ids.tolist())))
+    swapped = ids.flip(1)
+    assert not (content_hash(swapped) == content_hash(ids))[(swapped != ids).any(dim=1)].any()
+
+
+def test_statistics_of_tokens_and_of_several_labels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(2, 3, 5, generator=generator), torch.tensor([[1, -100, 4], [0, 2, 3]])
+    loss, margin, confidence, *_ = example_statistics(logits, labels, "token_classification").T
+    for row in range(2):
+        kept = labels[row] != -100
+        expected = torch.nn.functional.cross_entropy(logits[row][kept], labels[row][kept])
+        assert float(loss[row]) == pytest.approx(float(expected), abs=1e-6)
+        chosen, other = logits[row][kept], logits[row][kept].clone()
+        own = chosen.gather(1, labels[row][kept][:, None])[:, 0]
+        other.scatter_(1, labels[row][kept][:, None], -torch.inf)
+        margins = own - other.amax(dim=1)
+        assert float(margin[row]) == pytest.approx(float(margins.min()), abs=1e-6)
+        worst = chosen.softmax(1).gather(1, labels[row][kept][:, None])[:, 0][margins.argmin()]
+        assert float(confidence[row]) == pytest.approx(float(worst), abs=1e-6)
+    causal = example_statistics(logits, labels, "causal_lm")
+    expected = torch.nn.functional.cross_entropy(logits[1, :-1], labels[1, 1:])
+    assert float(causal[1, 0]) == pytest.approx(float(expected), abs=1e-6)
+    signs = torch.tensor([[1.0, 0.0, 1.0]])
+    several = example_statistics(torch.tensor([[2.0, 1.0, 3.0]]), signs, "multi_label")
+    assert float(several[0, 1]) == -1.0
