@@ -114,7 +114,7 @@ def full_disk(folder: Path) -> bool:
         try:
             run(ledger, permutations)
         except LedgerError as error:
-            print(f"  {error}")
+            print(f"  {error}", flush=True)  # os._exit does not flush
             os._exit(3)
 
     code = _exit_code(limited)
@@ -137,7 +137,7 @@ def read_only_folder(folder: Path) -> bool:
             try:
                 run(path, permutations)
             except LedgerError as error:
-                print(f"  {error}")
+                print(f"  {error}", flush=True)  # os._exit does not flush
             else:
                 os._exit(4)
         os._exit(3)
