@@ -3,6 +3,10 @@
 One sample consists of all n cyclic shifts of a random permutation and their reverses. Each player takes each place
 twice, and as every prefix of a reverse is also a prefix of a shift, the 2n permutations cost as much as n.
 
+A player that has the value v(N) alone is not sampled. With it every coalition has the value v(N), so that another
+player's marginal after s of the others counts with the probability (n - 1 - s) / n that this player comes later, for
+every permutation of the others; its own value is the rest of v(N).
+
 The marginals in the first two places need no sampling: they are means over all single players and over all pairs. Most
 of the variance is in the second place, because a few players together reach the total flow.
 """
@@ -55,17 +59,26 @@ def prefix_bounds(bounds: CoalitionBounds, permutation: Ints, low: Ints, high: I
 
     The upper bounds depend only on the set of players in a prefix, so they are themselves a game.
 
+    Args:
+        bounds: of the game.
+        permutation: all players, or all but the full player.
+        low: (n + 1,), output.
+        high: (n + 1,), output.
+        sums: (P,), work array.
+        least: (P,), work array.
+
     Returns:
-        The size from which on every prefix is known to have the value v(N); bounds of larger sizes are not written.
+        The size from which on every prefix is known to have the value v(N), possibly one more than players are in
+        ``permutation``; bounds of this and larger sizes are not needed.
     """
-    n = len(permutation)
+    n = len(bounds.alone)
     n_cuts = len(bounds.constants)
     low[0] = high[0] = 0
     for cut in range(n_cuts):
         sums[cut], least[cut] = bounds.constants[cut], _NEVER
     best_alone, best_excess, all_last, all_alone = 0, 0, 0, 0
     with_full = False
-    for t in range(n):
+    for t in range(len(permutation)):
         player = permutation[t]
         alone, last = bounds.alone[player], bounds.leave_one_out[player]
         best_alone = max(best_alone, alone)
@@ -82,13 +95,14 @@ def prefix_bounds(bounds: CoalitionBounds, permutation: Ints, low: Ints, high: I
             gap = bounds.gap[cut] if with_full else min(bounds.gap[cut], bounds.gap_without_full[cut])
             lower = max(lower, sums[cut] - least[cut] - gap)
         if t == n - 2:
-            lower = upper = bounds.total - bounds.leave_one_out[permutation[n - 1]]
+            missing = permutation[n - 1] if len(permutation) == n else bounds.full_player
+            lower = upper = bounds.total - bounds.leave_one_out[missing]
         if t == n - 1:
             lower = upper = bounds.total
         low[t + 1], high[t + 1] = lower, upper
         if lower == bounds.total:
             return t + 1
-    return n
+    return len(permutation) + 1
 
 
 @compiled
@@ -141,25 +155,39 @@ def _shift(permutation: Ints) -> None:
 
 
 @compiled_inner
-def _shift_marginals(permutation: Ints, prefixes: Ints, reached: Ints, total: int, marginals: Floats) -> None:
+def _share(n: int, n_moving: int, size: int) -> float:
+    """Return the weight of a marginal after ``size`` of the ``n_moving`` players, all of n or all but the full one."""
+    return (n - (n - n_moving) * (size + 1.0)) / (float(n) * n_moving)
+
+
+@compiled_inner
+def _shift_marginals(
+    n: int, permutation: Ints, prefixes: Ints, reached: Ints, total: int, full_player: int, marginals: Floats
+) -> None:
     """Add the mean marginals from the third place on over all cyclic shifts and their reverses to ``marginals`` (n,).
 
     Args:
-        permutation: (n,), the permutation that was shifted.
-        prefixes: (n, n + 1), ``[a, s]`` the value of the s players from place a on, cyclically.
-        reached: (n,), the size from which on the value is ``total``; ``prefixes`` is not read beyond it.
+        n: number of players.
+        permutation: (m,), the permutation that was shifted, of all players or of all but the full player.
+        prefixes: (m, n + 1), ``[a, s]`` the value of the s players from place a on, cyclically.
+        reached: (m,), the size from which on the value is ``total``; ``prefixes`` is not read from there on.
         total: v(N).
+        full_player: the player that is not in ``permutation``, if there is one.
         marginals: (n,), by player.
     """
-    n = len(permutation)
-    for a in range(n):
-        right = (a + 1) % n
-        for size in range(2, reached[a]):
-            last = a + size if a + size < n else a + size - n
-            marginals[permutation[last]] += (prefixes[a, size + 1] - prefixes[a, size]) / (2.0 * n)
-        for size in range(2, min(n, reached[right])):
-            joined = prefixes[a, size + 1] if size < reached[a] else total
-            marginals[permutation[a]] += (joined - prefixes[right, size]) / (2.0 * n)
+    m = len(permutation)
+    for a in range(m):
+        right = (a + 1) % m
+        for size in range(2, min(m, reached[a])):
+            last = a + size if a + size < m else a + size - m
+            joined = prefixes[a, size + 1] if size + 1 < reached[a] else total
+            marginals[permutation[last]] += (joined - prefixes[a, size]) * (_share(n, m, size) / 2)
+        for size in range(2, min(m, reached[right])):
+            joined = prefixes[a, size + 1] if size + 1 < reached[a] else total
+            marginals[permutation[a]] += (joined - prefixes[right, size]) * (_share(n, m, size) / 2)
+        if m < n:
+            for size in range(2, min(n, reached[a])):
+                marginals[full_player] += (total - prefixes[a, size]) / (float(n) * m)
 
 
 @compiled
@@ -176,37 +204,38 @@ def sample_bounds(
 
     Args:
         bounds: of the game.
-        permutation: (n,), the players; shuffled in place.
+        permutation: (m,), all players, or all but the full player; shuffled in place.
         state: (1,), of the random number generator.
         marginals: (samples, n), zeros, output: mean marginals of each sample.
         before: (n,), zeros, output: mean difference of the bounds of the coalition that a player joins.
         after: (n,), zeros, output: mean difference of the bounds of the coalition with the player.
         stop: (1,), set to 1 by another thread to stop.
     """
-    n = len(permutation)
-    low, high = np.empty((n, n + 1), dtype=np.int64), np.empty((n, n + 1), dtype=np.int64)
-    reached = np.empty(n, dtype=np.int64)
+    n, m = len(bounds.alone), len(permutation)
+    low, high = np.empty((m, n + 1), dtype=np.int64), np.empty((m, n + 1), dtype=np.int64)
+    reached = np.empty(m, dtype=np.int64)
     sums, least = np.empty(len(bounds.constants), dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
-    share = 1.0 / (2.0 * n * len(marginals))
     for sample in range(len(marginals)):
         if stop[0]:
             return
         shuffle(permutation, state)
-        for a in range(n):
+        for a in range(m):
             reached[a] = prefix_bounds(bounds, permutation, low[a], high[a], sums, least)
             _shift(permutation)
-        _shift_marginals(permutation, high, reached, bounds.total, marginals[sample])
-        for a in range(n):
+        _shift_marginals(n, permutation, high, reached, bounds.total, bounds.full_player, marginals[sample])
+        for a in range(m):
             left = permutation[a - 1]
-            for size in range(1, reached[a]):
-                gap = (high[a, size] - low[a, size]) * share
+            for size in range(1, min(n, reached[a])):
+                gap = (high[a, size] - low[a, size]) / (2.0 * len(marginals))
                 if gap > 0:
-                    last = permutation[(a + size - 1) % n]
-                    following = permutation[(a + size) % n]
-                    after[last] += gap
-                    after[permutation[a]] += gap
-                    before[following] += gap
-                    before[left] += gap
+                    last = permutation[(a + size - 1) % m]
+                    following = permutation[(a + size) % m]
+                    after[last] += gap * _share(n, m, size - 1)
+                    after[permutation[a]] += gap * _share(n, m, size - 1)
+                    before[following] += gap * _share(n, m, size)
+                    before[left] += gap * _share(n, m, size)
+                    if m < n:
+                        before[bounds.full_player] += 2 * gap / (float(n) * m)
 
 
 @compiled
@@ -218,37 +247,37 @@ def sample_upper_bounds(
     Args:
         bounds: of the game.
         by_player: (n, P), the weights of the cuts in the order of memory in which they are added.
-        permutation: (n,), the players; shuffled in place.
+        permutation: (m,), all players, or all but the full player; shuffled in place.
         state: (1,), of the random number generator.
         marginals: (samples, n), zeros, output: mean marginals of each sample.
         stop: (1,), set to 1 by another thread to stop.
     """
-    n, n_cuts = by_player.shape
-    high, reached = np.empty((n, n + 1), dtype=np.int64), np.empty(n, dtype=np.int64)
+    m, (n, n_cuts) = len(permutation), by_player.shape
+    high, reached = np.empty((m, n + 1), dtype=np.int64), np.empty(m, dtype=np.int64)
     sums = np.empty(n_cuts, dtype=np.int64)
     for sample in range(len(marginals)):
         if stop[0]:
             return
         shuffle(permutation, state)
-        for a in range(n):
+        for a in range(m):
             reached[a] = upper_bounds(bounds, by_player, permutation, high[a], sums)
             _shift(permutation)
-        _shift_marginals(permutation, high, reached, bounds.total, marginals[sample])
+        _shift_marginals(n, permutation, high, reached, bounds.total, bounds.full_player, marginals[sample])
 
 
 @compiled_inner
 def upper_bounds(bounds: CoalitionBounds, by_player: Ints, permutation: Ints, high: Ints, sums: Ints) -> int:
-    """Write the upper bounds of `prefix_bounds` into ``high``; return the size from which on they are v(N).
+    """Write the upper bounds of `prefix_bounds` into ``high`` and return the same as it.
 
     The exact value for all players but one is not used. Small prefixes are also bounded by the layer above.
     """
-    n = len(permutation)
+    n = len(bounds.alone)
     high[0] = 0
     for cut in range(len(sums)):
         sums[cut] = bounds.constants[cut]
     supply = np.zeros(bounds.sent.shape[1], dtype=np.int64)
     alone = 0
-    for t in range(n):
+    for t in range(len(permutation)):
         player = permutation[t]
         alone += bounds.alone[player]
         upper = min(bounds.total, alone)
@@ -263,7 +292,7 @@ def upper_bounds(bounds: CoalitionBounds, by_player: Ints, permutation: Ints, hi
         high[t + 1] = bounds.total if t == n - 1 else upper
         if high[t + 1] == bounds.total:
             return t + 1
-    return n
+    return len(permutation) + 1
 
 
 @compiled

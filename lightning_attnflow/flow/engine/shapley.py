@@ -163,7 +163,7 @@ def _samples(
     """
     n = len(bounds.alone)
     samples, gaps = SampleStatistics.empty(n), np.zeros((2, n))
-    by_player, permutation = np.ascontiguousarray(bounds.weights.T), np.arange(n)
+    by_player, permutation = np.ascontiguousarray(bounds.weights.T), np.flatnonzero(np.arange(n) != bounds.full_player)
     known = first_two_places(bounds)
     n_samples = max(3, _FIRST_PERMUTATIONS // (2 * n))
     while True:
