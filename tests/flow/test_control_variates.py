@@ -42,7 +42,7 @@ def _sample(random, amounts, ranges, n_samples, fixed):
         [amounts[tuple(sorted(permutation[:size].tolist()))] for size in chosen]
         for permutation, chosen in zip(permutations, sizes, strict=True)
     ]
-    return Prefixes(permutations, sizes, np.array(excess), np.zeros_like(sizes))
+    return Prefixes(permutations, sizes, np.array(excess, dtype=float), *np.zeros((2, *sizes.shape)))
 
 
 @pytest.mark.parametrize("kept", [100, 2**22])

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from flow_kernels import write_model_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import coalitions_of, networks, readout_vector, stochastic, weighted_networks
@@ -18,7 +19,6 @@ from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound, outflow
 from lightning_attnflow.flow.engine.permutations import (
     first_two_places,
     prefix_bounds,
-    upper_bounds,
 )
 from lightning_attnflow.flow.engine.run import layer_games
 from lightning_attnflow.flow.engine.separable import _two_cut_marginals, first_two_places_separable
@@ -100,9 +100,10 @@ def test_bounds_of_a_layer_contain_the_value_of_every_coalition_below(network: A
         reached = prefix_bounds.py_func(bounds, other, low, again, scratch[0], scratch[1])
         again[reached:] = bounds.total
         assert again[size] == high[size]  # upper bounds are a game: they do not depend on the order of the players
-        by_player, faster = np.ascontiguousarray(bounds.weights.T), np.empty_like(high)
-        reached = upper_bounds.py_func(bounds, by_player, permutation, faster, scratch[0])
-        faster[reached:] = bounds.total
+        by_player, faster, modelled = np.ascontiguousarray(bounds.weights.T), np.empty_like(high), np.empty(len(high))
+        reached = write_model_values(bounds, by_player, permutation, faster, modelled, scratch[0])
+        faster[reached:] = modelled[reached:] = bounds.total
+        np.testing.assert_array_equal(modelled, faster)  # without outflows the model is the upper bounds
         np.testing.assert_array_equal(np.delete(faster, -2), np.delete(high, -2))
         assert faster[-2] >= high[-2]
 

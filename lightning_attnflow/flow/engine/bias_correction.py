@@ -18,15 +18,20 @@ from lightning_attnflow.flow.engine.control_variates import (
     shapley_shares,
     size_ranges,
 )
+from lightning_attnflow.flow.engine.flow_model import fit_model
 from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.layer_bounds import LayerBounds, bounds_of_supply
 from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound
-from lightning_attnflow.flow.engine.permutations import CoalitionBounds, fill, prefix_bounds, upper_bounds
+from lightning_attnflow.flow.engine.permutations import (
+    CoalitionBounds,
+    fill,
+    model_values,
+    prefix_bounds,
+)
 from lightning_attnflow.flow.engine.solve import CutPool, Flags, Ints, add_cut, empty_pool, pool_bound
 from lightning_attnflow.flow.solvers.dinic import Residual, next_flow
 from lightning_attnflow.flow.solvers.jit import compiled
 from lightning_attnflow.shapley.intervals import RULE_OF_THREE, permutation_interval, samples_needed
-from lightning_attnflow.shapley.statistics import SampleStatistics
 
 Floats = NDArray[np.float64]
 _FIRST_SAMPLES = 32
@@ -34,6 +39,7 @@ _MAX_SAMPLES = 2**20
 _LEARNING_STEP = 8  # permutations between two checks
 _LEARNED_CUTS = 128  # each one lengthens every sample of the upper bounds
 _QUANTILE = 2.0
+_FLOWS_FOR_MODEL = 8  # expected maximum flows per player from which a model is worth one more for each of them
 
 
 def learn_cuts(
@@ -46,7 +52,7 @@ def learn_cuts(
 ) -> tuple[CutPool, Floats]:
     """Collect minimum cuts of prefixes of random permutations.
 
-    Ends when `bias_correction` is expected to need no more permutations than were used here.
+    Ends when `BiasCorrection` is expected to need no more permutations than were used here.
 
     Returns:
         The cuts, and (k, n), the corrections of the Shapley values by the last permutations before their cuts were
@@ -62,17 +68,8 @@ def learn_cuts(
             return pool, corrections
 
 
-def bias_correction(
-    solver: LayerSolver,
-    bounds: CoalitionBounds,
-    before: CoalitionBounds,
-    flows: Ints,
-    learned: Floats,
-    room: Floats,
-    generator: np.random.Generator,
-    stop: Flags,
-) -> tuple[SampleStatistics, Floats]:
-    """Sample the correction of the Shapley values of the upper bounds until its 95% interval is narrow enough.
+class BiasCorrection:
+    """Samples of the difference between the Shapley values of a game and those of the model in its bounds.
 
     Args:
         solver: of the layer.
@@ -80,35 +77,76 @@ def bias_correction(
         before: bounds from fewer cuts, whose lower bounds are used.
         flows: (K, T), outflows that give further lower bounds, see `outflows`.
         learned: (k, n), corrections from permutations with fewer cuts: the largest that may have been missed.
-        room: (n,), half-width to reach.
         generator: of the permutations.
         stop: (1,), set to 1 by another thread to stop.
 
-    Returns:
-        The corrections, one sample per permutation, and (n,) an addition to the half-width for permutations that were
-        not sampled, by the rule of three: the mean over the players, because few of them are seen early.
+    Attributes:
+        bounds: of the game.
+        samples: the corrections, one per permutation.
+        unseen: an addition to the half-widths for permutations that were not sampled, by the rule of three: the mean
+            over the players, because few of them are seen early.
     """
-    n, ranges = len(room), _ranges(bounds)
-    most, fit = 0.0, AdditiveFit(ranges)
-    n_samples = _FIRST_SAMPLES
-    while True:
-        prefixes = _prefixes(solver, bounds, before, flows, n_samples, generator, None, stop)
-        possible = shapley_shares(
-            prefixes.permutations, prefixes.sizes, prefixes.possible * ranges.weights(prefixes.sizes)
+
+    def __init__(
+        self,
+        solver: LayerSolver,
+        bounds: CoalitionBounds,
+        before: CoalitionBounds,
+        flows: Ints,
+        learned: Floats,
+        generator: np.random.Generator,
+        stop: Flags,
+    ) -> None:
+        self.bounds, self._ranges = bounds, _ranges(bounds)
+        self._fit, self._possible = AdditiveFit(self._ranges), 0.0
+        self._solver, self._before, self._flows, self._learned = solver, before, flows, learned
+        self._generator, self._stop = generator, stop
+        self._first = self._sample(_FIRST_SAMPLES)
+
+    def _sample(self, n_samples: int) -> Prefixes:
+        ranges, fit = self._ranges, self._fit
+        prefixes = _prefixes(
+            self._solver, self.bounds, self._before, self._flows, n_samples, self._generator, None, self._stop
         )
-        most += (np.maximum(*possible).mean() - most) * (n_samples / (fit.statistics.count + n_samples))
+        amounts = prefixes.possible * ranges.weights(prefixes.sizes)
+        possible = np.maximum(*shapley_shares(prefixes.permutations, prefixes.sizes, amounts)).mean()
+        self._possible += (possible - self._possible) * (n_samples / (fit.statistics.count + n_samples))
         fit.add(prefixes)
-        samples = replace(
+        self.samples = replace(
             fit.statistics,
-            low=np.minimum(fit.statistics.low, learned.min(axis=0)),
-            high=np.maximum(fit.statistics.high, learned.max(axis=0)),
+            low=np.minimum(fit.statistics.low, self._learned.min(axis=0)),
+            high=np.maximum(fit.statistics.high, self._learned.max(axis=0)),
         )
-        unseen = np.full(n, RULE_OF_THREE / samples.count * most)
-        low, high = permutation_interval(samples)
-        radius = (high - low) / 2
-        if (radius + unseen <= room).all() or samples.count >= _MAX_SAMPLES or stop[0]:
-            return samples, unseen
-        n_samples = max(_FIRST_SAMPLES, samples_needed(samples, radius, room, unseen) - samples.count)
+        self.unseen = float(RULE_OF_THREE / self.samples.count * self._possible)
+        return prefixes
+
+    def radius(self) -> Floats:
+        """Return half-widths of 95% intervals, (n,), without ``unseen``."""
+        low, high = permutation_interval(self.samples)
+        radius: Floats = (high - low) / 2
+        return radius
+
+    def _needed(self, room: Floats) -> int:
+        """Return the number of samples that are expected to make the half-widths at most ``room`` (n,)."""
+        return samples_needed(self.samples, self.radius(), room, np.full(len(room), self.unseen))
+
+    def sample_until(self, room: Floats) -> None:
+        """Sample until the half-widths are at most ``room`` (n,)."""
+        while (self.radius() + self.unseen > room).any() and self.samples.count < _MAX_SAMPLES and not self._stop[0]:
+            self._sample(max(_FIRST_SAMPLES, self._needed(room) - self.samples.count))
+
+    def with_model(self, room: Floats) -> BiasCorrection:
+        """Return a correction of a model that is nearer to the exact values, or this one if that is not worth it."""
+        n, solver, first = len(room), self._solver, self._first
+        n_flows = np.count_nonzero(first.possible) / len(first.possible)
+        if self._needed(room) * n_flows < _FLOWS_FOR_MODEL * n or self._stop[0]:
+            return self
+        net, layer = solver.nets.above(solver.players.layer)
+        model = fit_model(net, layer, solver.players.sent, self.bounds.alone, first, self._ranges, self._stop)
+        if model is None:
+            return self
+        bounds = self.bounds._replace(model=model)
+        return BiasCorrection(solver, bounds, self._before, self._flows, self._learned, self._generator, self._stop)
 
 
 def _ranges(bounds: CoalitionBounds) -> SizeRanges:
@@ -137,7 +175,7 @@ def _prefixes(
     # consecutive flows share a player; the order of the permutations is of no importance
     permutations = permutations[np.lexsort((bounds.alone[permutations[:, 1]], permutations[:, 0]))]
     sizes = ranges.draw(n_samples, generator)
-    prefixes = Prefixes(permutations, sizes, np.zeros_like(sizes), np.zeros_like(sizes))
+    prefixes = Prefixes(permutations, sizes, *np.zeros((3, *sizes.shape)))
     net, first = solver.nets.above(solver.players.layer)
     pool, learn = (solver.pool, False) if learned is None else (learned, True)
     by_player = np.ascontiguousarray(bounds.weights.T)
@@ -174,7 +212,7 @@ def _exact_prefixes(
         by_player: (n, P), the weights of its cuts.
         before: bounds from fewer cuts.
         flows: (K, T), see `outflows`.
-        prefixes: with ``excess`` and ``possible`` zero, which are output.
+        prefixes: with zero ``excess``, ``possible`` and ``upper``, which are output.
         pool: minimum cuts that are found are added to it if ``learn``.
         learn: whether cuts added meanwhile count for the upper bounds.
         stop: (1,), set to 1 by another thread to stop.
@@ -187,33 +225,40 @@ def _exact_prefixes(
         np.empty(len(before.constants), dtype=np.int64),
         np.empty(len(before.constants), dtype=np.int64),
     )
-    supply = np.empty(sent.shape[1], dtype=np.int64)
+    modelled, supply = np.empty(n + 1), np.empty(sent.shape[1], dtype=np.int64)
     for row in range(len(permutations)):
         if stop[0]:
             return
-        reached = upper_bounds(bounds, by_player, permutations[row], high, sums)
-        fill(high, reached, bounds.total)
+        reached = model_values(bounds, by_player, permutations[row], high, modelled, sums)
+        for size in range(reached, n + 1):
+            high[size] = modelled[size] = bounds.total
         proven = prefix_bounds(before, permutations[row], low, high_before, sums_before, least)
         fill(supply, 0, 0)
         value, at = 0, 0
-        for size in range(1, proven):
+        for size in range(1, n):
             player = permutations[row, size - 1]
             for j in range(len(supply)):
                 supply[j] += sent[player, j]
             if at == sizes.shape[1] or sizes[row, at] != size:
                 continue
             lower, upper = bounds_of_supply(supply, above, limit)
-            value = max(value, lower, low[size])
-            if value < high[size]:
+            upper = min(upper, high[size])
+            if size < proven:
+                value, upper = max(value, lower, low[size]), min(upper, high_before[size])
+            else:
+                value = bounds.total
+            if value < upper:
                 value = max(value, outflow_bound(flows, supply))
-            upper = min(upper, high[size], high_before[size])
             if learn:
                 upper = min(upper, pool_bound(pool, supply))
-            if value < high[size]:
-                prefixes.possible[row, at] = high[size] - value
+            estimate = float(upper) if learn else modelled[size]
+            prefixes.upper[row, at] = upper if learn else high[size]
+            prefixes.possible[row, at] = max(estimate - value, upper - estimate)
             if value < upper:
                 value = next_flow(net, first, supply, upper)
                 if learn and value < upper:
                     add_cut(pool, net.unseen[first], supply, value)
-            prefixes.excess[row, at] = (upper if learn else high[size]) - value
+            prefixes.excess[row, at] = estimate - value
             at += 1
+            if size >= proven and size >= reached:
+                break

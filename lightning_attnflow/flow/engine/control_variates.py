@@ -28,12 +28,13 @@ _MOST_KEPT = 2**22  # players of all permutations, 32 MiB
 
 
 class Prefixes(NamedTuple):
-    """Prefixes of permutations, one of a random size in each range of sizes, and two amounts for each of them."""
+    """Prefixes of permutations, one of a random size in each range of sizes, and amounts for each of them."""
 
     permutations: Ints  # (m, n); a player that does not move is last
     sizes: Ints  # (m, R), ascending
-    excess: Ints  # (m, R): upper bound less value
-    possible: Ints  # (m, R): the largest excess that is possible by the lower bounds
+    excess: Floats  # (m, R): value in the model less exact value
+    possible: Floats  # (m, R): the largest absolute excess that is possible by the bounds
+    upper: Floats  # (m, R): upper bound
 
 
 class SizeRanges(NamedTuple):
@@ -111,7 +112,7 @@ class AdditiveFit:
             return np.zeros(prefixes.permutations.shape), self._before
         folds = np.arange(n_samples) % min(_FOLDS, n_samples)
         sums = _empty_sums(folds.max() + 1, ranges)
-        excess = prefixes.excess.astype(np.float64)
+        excess = prefixes.excess.copy()
         _add(prefixes.permutations, prefixes.sizes, excess, folds, *sums)
         pairs = zip(sums, self._before, strict=True)
         total = _Sums(*(of_folds.sum(axis=0, keepdims=True) + of_before for of_folds, of_before in pairs))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION, LayerBounds, SizeBounds, flow_bounds
-from lightning_attnflow.flow.engine.permutations import CoalitionBounds
+from lightning_attnflow.flow.engine.permutations import CoalitionBounds, FlowModel
 from lightning_attnflow.flow.engine.solve import (
     CutPool,
     Ints,
@@ -70,6 +70,11 @@ def separable_values(sent: Ints, readout: Ints) -> LayerValues:
     total = int(np.minimum(everything, readout).sum())
     without = np.minimum(everything - sent, readout).sum(axis=1)
     return LayerValues(np.minimum(sent, readout).sum(axis=1), total, total - without)
+
+
+def no_model(n: int) -> FlowModel:
+    """Return the model that is equal to the upper bounds."""
+    return FlowModel(np.zeros((n, 0), dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(n + 1))
 
 
 class LayerSolver:
@@ -192,4 +197,5 @@ class LayerSolver:
             players.sent,
             above,
             0,
+            no_model(len(values.alone)),
         )

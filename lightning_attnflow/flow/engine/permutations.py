@@ -28,6 +28,14 @@ Flags = NDArray[np.uint8]
 _NEVER = 2**62
 
 
+class FlowModel(NamedTuple):
+    """A game close to the upper bounds, see `lightning_attnflow.flow.engine.flow_model`."""
+
+    outflows: Ints  # (n, K): to the sink, from the maximum flow of each player alone; K = 0 for the upper bounds alone
+    capacities: Ints  # (K,): to the sink
+    shares: Floats  # (n + 1,): by size
+
+
 class CoalitionBounds(NamedTuple):
     """Cuts of a game with their slacks, which bound v(S) for every coalition S."""
 
@@ -44,6 +52,7 @@ class CoalitionBounds(NamedTuple):
     sent: Ints  # (n, T): capacity from each player to each position of the layer above
     above: LayerBounds  # of that layer
     flow_sizes: int  # coalitions up to this size are also bounded by `supply_upper_bound`
+    model: FlowModel
 
 
 @compiled_inner
@@ -105,10 +114,28 @@ def prefix_bounds(bounds: CoalitionBounds, permutation: Ints, low: Ints, high: I
     return len(permutation) + 1
 
 
+@compiled_inner
+def flow_to_sink(model: FlowModel, outflows: Ints) -> int:
+    """Return the flow that the capacities to the sink leave of the ``outflows`` (K,) of a coalition; with K = 0 all."""
+    if len(outflows) == 0:
+        return _NEVER
+    total = 0
+    for t in range(len(outflows)):
+        total += min(outflows[t], model.capacities[t])
+    return total
+
+
+@compiled_inner
+def model_value(model: FlowModel, upper: int, to_sink: int, size: int) -> float:
+    """Return the value of a coalition in the model from its upper bound and its `flow_to_sink`."""
+    return float(upper - model.shares[size] * max(upper - to_sink, 0))
+
+
 @compiled
 def first_two_places(bounds: CoalitionBounds) -> Floats:
-    """Return the part of the Shapley values of the upper bounds from the first two places of permutations, (n,)."""
+    """Return the part of the Shapley values of the model from the first two places of permutations, (n,)."""
     n, above = len(bounds.alone), bounds.above
+    outflows = bounds.model.outflows
     marginals = bounds.alone / n
     widest, most, inflow = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     for i in range(n):
@@ -128,8 +155,11 @@ def first_two_places(bounds: CoalitionBounds) -> Floats:
                     least = min(least, above.constant + max(inflow[i], inflow[j]))
                 if least < upper:  # otherwise the sums are at least as large
                     upper = min(upper, supply_upper_bound(bounds.sent[i] + bounds.sent[j], above))
-            marginals[i] += (upper - bounds.alone[j]) / (n * (n - 1.0))
-            marginals[j] += (upper - bounds.alone[i]) / (n * (n - 1.0))
+            modelled = float(upper)
+            if outflows.shape[1]:
+                modelled = model_value(bounds.model, upper, flow_to_sink(bounds.model, outflows[i] + outflows[j]), 2)
+            marginals[i] += (modelled - bounds.alone[j]) / (n * (n - 1.0))
+            marginals[j] += (modelled - bounds.alone[i]) / (n * (n - 1.0))
     return marginals
 
 
@@ -162,7 +192,7 @@ def _share(n: int, n_moving: int, size: int) -> float:
 
 @compiled_inner
 def _shift_marginals(
-    n: int, permutation: Ints, prefixes: Ints, reached: Ints, total: int, full_player: int, marginals: Floats
+    n: int, permutation: Ints, prefixes: Floats, reached: Ints, total: int, full_player: int, marginals: Floats
 ) -> None:
     """Add the mean marginals from the third place on over all cyclic shifts and their reverses to ``marginals`` (n,).
 
@@ -213,6 +243,7 @@ def sample_bounds(
     """
     n, m = len(bounds.alone), len(permutation)
     low, high = np.empty((m, n + 1), dtype=np.int64), np.empty((m, n + 1), dtype=np.int64)
+    upper = np.empty((m, n + 1))
     reached = np.empty(m, dtype=np.int64)
     sums, least = np.empty(len(bounds.constants), dtype=np.int64), np.empty(len(bounds.constants), dtype=np.int64)
     for sample in range(len(marginals)):
@@ -221,8 +252,10 @@ def sample_bounds(
         shuffle(permutation, state)
         for a in range(m):
             reached[a] = prefix_bounds(bounds, permutation, low[a], high[a], sums, least)
+            for size in range(min(n + 1, reached[a])):
+                upper[a, size] = high[a, size]
             _shift(permutation)
-        _shift_marginals(n, permutation, high, reached, bounds.total, bounds.full_player, marginals[sample])
+        _shift_marginals(n, permutation, upper, reached, bounds.total, bounds.full_player, marginals[sample])
         for a in range(m):
             left = permutation[a - 1]
             for size in range(1, min(n, reached[a])):
@@ -239,10 +272,10 @@ def sample_bounds(
 
 
 @compiled
-def sample_upper_bounds(
+def sample_model(
     bounds: CoalitionBounds, by_player: Ints, permutation: Ints, state: Words, marginals: Floats, stop: Flags
 ) -> None:
-    """Sample the same marginals as `sample_bounds` without lower bounds, which is faster with many cuts.
+    """Sample the same marginals as `sample_bounds`, of the model and without lower bounds.
 
     Args:
         bounds: of the game.
@@ -253,29 +286,35 @@ def sample_upper_bounds(
         stop: (1,), set to 1 by another thread to stop.
     """
     m, (n, n_cuts) = len(permutation), by_player.shape
-    high, reached = np.empty((m, n + 1), dtype=np.int64), np.empty(m, dtype=np.int64)
-    sums = np.empty(n_cuts, dtype=np.int64)
+    high, modelled = np.empty(n + 1, dtype=np.int64), np.empty((m, n + 1))
+    reached, sums = np.empty(m, dtype=np.int64), np.empty(n_cuts, dtype=np.int64)
     for sample in range(len(marginals)):
         if stop[0]:
             return
         shuffle(permutation, state)
         for a in range(m):
-            reached[a] = upper_bounds(bounds, by_player, permutation, high[a], sums)
+            reached[a] = model_values(bounds, by_player, permutation, high, modelled[a], sums)
             _shift(permutation)
-        _shift_marginals(n, permutation, high, reached, bounds.total, bounds.full_player, marginals[sample])
+        _shift_marginals(n, permutation, modelled, reached, bounds.total, bounds.full_player, marginals[sample])
 
 
 @compiled_inner
-def upper_bounds(bounds: CoalitionBounds, by_player: Ints, permutation: Ints, high: Ints, sums: Ints) -> int:
-    """Write the upper bounds of `prefix_bounds` into ``high`` and return the same as it.
+def model_values(
+    bounds: CoalitionBounds, by_player: Ints, permutation: Ints, high: Ints, modelled: Floats, sums: Ints
+) -> int:
+    """Write the upper bounds of `prefix_bounds` into ``high`` and the values of the model into ``modelled`` (n + 1,).
 
     The exact value for all players but one is not used. Small prefixes are also bounded by the layer above.
+
+    Returns:
+        The size from which on both are v(N), as `prefix_bounds`.
     """
-    n = len(bounds.alone)
-    high[0] = 0
+    n, model = len(bounds.alone), bounds.model
+    high[0] = modelled[0] = 0
     for cut in range(len(sums)):
         sums[cut] = bounds.constants[cut]
     supply = np.zeros(bounds.sent.shape[1], dtype=np.int64)
+    outflows = np.zeros(len(model.capacities), dtype=np.int64)
     alone = 0
     for t in range(len(permutation)):
         player = permutation[t]
@@ -289,8 +328,13 @@ def upper_bounds(bounds: CoalitionBounds, by_player: Ints, permutation: Ints, hi
         for cut in range(len(sums)):
             sums[cut] += weights[cut]
             upper = min(upper, sums[cut])
-        high[t + 1] = bounds.total if t == n - 1 else upper
-        if high[t + 1] == bounds.total:
+        for j in range(len(outflows)):
+            outflows[j] += model.outflows[player, j]
+        to_sink = flow_to_sink(model, outflows)
+        if t == n - 1:
+            upper = to_sink = bounds.total
+        high[t + 1], modelled[t + 1] = upper, model_value(model, upper, to_sink, t + 1)
+        if min(upper, to_sink) == bounds.total:
             return t + 1
     return len(permutation) + 1
 
@@ -306,10 +350,10 @@ def sizes_bounded_by_flow(bounds: CoalitionBounds, by_player: Ints, permutations
     """
     n = permutations.shape[1]
     high, sums = np.empty(n + 1, dtype=np.int64), np.empty(by_player.shape[1], dtype=np.int64)
-    supply = np.empty(bounds.sent.shape[1], dtype=np.int64)
+    modelled, supply = np.empty(n + 1), np.empty(bounds.sent.shape[1], dtype=np.int64)
     largest = 0
     for row in range(len(permutations)):
-        reached = upper_bounds(bounds, by_player, permutations[row], high, sums)
+        reached = model_values(bounds, by_player, permutations[row], high, modelled, sums)
         fill(high, reached, bounds.total)
         fill(supply, 0, 0)
         last = 0

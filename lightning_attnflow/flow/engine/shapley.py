@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_attnflow.flow.engine.bias_correction import bias_correction, learn_cuts
+from lightning_attnflow.flow.engine.bias_correction import BiasCorrection, learn_cuts
 from lightning_attnflow.flow.engine.layer import LayerGame, LayerSolver, LayerValues
 from lightning_attnflow.flow.engine.layer_bounds import NO_POSITION
 from lightning_attnflow.flow.engine.outflow_bounds import outflows
@@ -15,7 +15,7 @@ from lightning_attnflow.flow.engine.permutations import (
     CoalitionBounds,
     first_two_places,
     sample_bounds,
-    sample_upper_bounds,
+    sample_model,
     sizes_bounded_by_flow,
 )
 from lightning_attnflow.flow.engine.separable import first_two_places_separable, separable_samples
@@ -33,7 +33,7 @@ _FIRST_PERMUTATIONS = 384
 _MAX_SAMPLES = 2**20
 _PILOT_PERMUTATIONS = 8
 _STOPPING = 1.05  # half-widths are too small where sampling stops because they are small
-_SHARE_OF_UPPER_BOUNDS = 0.7  # of the tolerance; the samples with maximum flows get the rest
+_SHARE_OF_MODEL = 0.7  # of the tolerance; the samples with maximum flows get the rest
 
 
 class Estimate(NamedTuple):
@@ -135,18 +135,21 @@ def _with_flows(
     sizes = max(2, sizes_bounded_by_flow(bounds, np.ascontiguousarray(bounds.weights.T), permutations))
     net, first = solver.nets.above(solver.players.layer)
     flows = outflows(net, first, solver.players.sent, bounds.total, stop)
-    pool, learned = learn_cuts(solver, bounds._replace(flow_sizes=sizes), flows, tolerance, generator, stop)
+    unlearned = bounds._replace(flow_sizes=sizes)
+    pool, learned = learn_cuts(solver, unlearned, flows, tolerance, generator, stop)
     upper = solver.bounds(game.values, pool)._replace(flow_sizes=sizes)
-    known, samples, _ = _samples(upper, _SHARE_OF_UPPER_BOUNDS * tolerance, state, stop)
+    expected = np.full(n, tolerance * np.sqrt(1 - _SHARE_OF_MODEL**2))
+    correction = BiasCorrection(solver, upper, bounds, flows, learned, generator, stop).with_model(expected)
+    known, samples, _ = _samples(correction.bounds, _SHARE_OF_MODEL * tolerance, state, stop)
     radius = _radius(samples)
-    left = np.sqrt(np.maximum(tolerance**2 - radius**2, 0.0))
-    correction, unseen = bias_correction(solver, upper, bounds, flows, learned, left, generator, stop)
+    correction.sample_until(np.sqrt(np.maximum(tolerance**2 - radius**2, 0.0)))
+    corrections = correction.samples
     return _within_range(
         game,
-        known + samples.mean + correction.mean,
-        np.hypot(samples.stderr, correction.stderr),
-        _STOPPING * np.hypot(radius, _radius(correction) + unseen),
-        2 * n * samples.count + correction.count,
+        known + samples.mean + corrections.mean,
+        np.hypot(samples.stderr, corrections.stderr),
+        _STOPPING * np.hypot(radius, correction.radius() + correction.unseen),
+        2 * n * samples.count + corrections.count,
     )
 
 
@@ -169,7 +172,7 @@ def _samples(
     while True:
         marginals, of_batch = np.zeros((n_samples, n)), np.zeros((2, n))
         if bounds.flow_sizes:
-            sample_upper_bounds(bounds, by_player, permutation, state, marginals, stop)
+            sample_model(bounds, by_player, permutation, state, marginals, stop)
         else:
             sample_bounds(bounds, permutation, state, marginals, of_batch[0], of_batch[1], stop)
         gaps += (of_batch - gaps) * (n_samples / (samples.count + n_samples))
