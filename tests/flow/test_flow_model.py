@@ -131,7 +131,7 @@ def test_intervals_cover_the_exact_values_with_a_model(
     readout: str, n_layers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n, tolerance = 11, 4e-3
-    monkeypatch.setattr(bias_correction, "_FLOWS_FOR_MODEL", 0)
+    monkeypatch.setattr(bias_correction, "_INEXACT_FOR_MODEL", 0)
     monkeypatch.setattr(flow_model, "_MIN_GAIN", 0.0)
     fitted = []
     original = bias_correction.fit_model

@@ -10,7 +10,6 @@ from pathlib import Path
 from lightning_attnflow.flow.engine import (
     bias_correction,
     control_variates,
-    flow_model,
     layer_bounds,
     outflow_bounds,
     permutations,
@@ -35,7 +34,7 @@ def test_every_kernel_is_cached_under_the_hash_of_all_sources() -> None:
     digest = kernel_cache.sources_digest(Path(jit.__file__).parents[1])
     bounds, samples = (
         (layer_bounds, outflow_bounds, solve),
-        (permutations, separable, control_variates, flow_model, bias_correction),
+        (permutations, separable, control_variates, bias_correction),
     )
     kernels = [
         kernel

@@ -34,12 +34,12 @@ from lightning_attnflow.flow.solvers.jit import compiled
 from lightning_attnflow.shapley.intervals import RULE_OF_THREE, permutation_interval, samples_needed
 
 Floats = NDArray[np.float64]
-_FIRST_SAMPLES = 32
+_FIRST_SAMPLES = 16
 _MAX_SAMPLES = 2**20
 _LEARNING_STEP = 8  # permutations between two checks
 _LEARNED_CUTS = 128  # each one lengthens every sample of the upper bounds
 _QUANTILE = 2.0
-_FLOWS_FOR_MODEL = 8  # expected maximum flows per player from which a model is worth one more for each of them
+_INEXACT_FOR_MODEL = 4  # expected inexact bounds per player from which a model is worth a flow for each of them
 
 
 def learn_cuts(
@@ -138,8 +138,8 @@ class BiasCorrection:
     def with_model(self, room: Floats) -> BiasCorrection:
         """Return a correction of a model that is nearer to the exact values, or this one if that is not worth it."""
         n, solver, first = len(room), self._solver, self._first
-        n_flows = np.count_nonzero(first.possible) / len(first.possible)
-        if self._needed(room) * n_flows < _FLOWS_FOR_MODEL * n or self._stop[0]:
+        inexact = np.count_nonzero(first.excess) / len(first.excess)  # prefixes of a permutation
+        if self._needed(room) * inexact < _INEXACT_FOR_MODEL * n or self._stop[0]:
             return self
         net, layer = solver.nets.above(solver.players.layer)
         model = fit_model(net, layer, solver.players.sent, self.bounds.alone, first, self._ranges, self._stop)

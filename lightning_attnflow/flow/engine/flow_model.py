@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_attnflow.flow.engine.control_variates import Prefixes, SizeRanges
-from lightning_attnflow.flow.engine.permutations import FlowModel, fill, flow_to_sink
-from lightning_attnflow.flow.engine.solve import Flags, Ints
-from lightning_attnflow.flow.solvers.dinic import Residual, supply_flow, undo
-from lightning_attnflow.flow.solvers.jit import compiled
+from lightning_attnflow.flow.engine.permutations import FlowModel
+from lightning_attnflow.flow.engine.solve import Flags, Ints, empty_pool, solve
+from lightning_attnflow.flow.solvers.dinic import Residual, undo
 
 Floats = NDArray[np.float64]
 _MIN_GAIN = 1.5  # of variance, for which the model is used
@@ -31,6 +30,8 @@ def fit_model(
     net: Residual, first: int, sent: Ints, alone: Ints, prefixes: Prefixes, ranges: SizeRanges, stop: Flags
 ) -> FlowModel | None:
     """Return the model whose difference from the exact values has the least variance, or None if it is not much less.
+
+    The shares are judged by the half of the prefixes to which they were not fitted.
 
     Args:
         net: residual network.
@@ -45,42 +46,47 @@ def fit_model(
     outflows = _outflows_alone(net, first, sent, alone, stop)
     model = FlowModel(outflows, np.ascontiguousarray(net.edges[-1, :, 0]), np.zeros(len(sizes)))
     shortfall = np.maximum(prefixes.upper - _flows_to_sink(model, prefixes.permutations, prefixes.sizes), 0.0)
-    shortfall, excess = shortfall - shortfall.mean(axis=0), prefixes.excess - prefixes.excess.mean(axis=0)
-    squares, products = (shortfall**2).sum(axis=0), (shortfall * excess).sum(axis=0)
-    shares = np.clip(np.divide(products, squares, out=np.zeros_like(squares), where=squares > 0), 0.0, 1.0)
-    if (excess**2).sum() < _MIN_GAIN * ((excess - shares * shortfall) ** 2).sum():
+    parts = (shortfall[::2], prefixes.excess[::2]), (shortfall[1::2], prefixes.excess[1::2])
+    before = after = 0.0
+    for fitted, tested in (parts, parts[::-1]):
+        before += _squares(tested[1])
+        after += _squares(tested[1] - _shares(*fitted) * tested[0])
+    if before <= _MIN_GAIN * after:
         return None
     middle = ranges.starts + (ranges.widths - 1) / 2
-    return model._replace(shares=np.interp(sizes, middle, shares))
+    shares: Floats = np.interp(sizes, middle, _shares(shortfall, prefixes.excess))
+    return model._replace(shares=shares)
 
 
-@compiled
+def _shares(shortfall: Floats, excess: Floats) -> Floats:
+    """Return the slopes, (R,), of the regression of the excess on the shortfall, (m, R) each, between 0 and 1."""
+    deviations = shortfall - shortfall.mean(axis=0)
+    squares, products = (deviations**2).sum(axis=0), (deviations * excess).sum(axis=0)
+    slopes = np.divide(products, squares, out=np.zeros_like(squares), where=squares > 0)
+    shares: Floats = np.clip(slopes, 0.0, 1.0)
+    return shares
+
+
+def _squares(amounts: Floats) -> float:
+    """Return the sum of the squared deviations from the means of the columns."""
+    return float(((amounts - amounts.mean(axis=0)) ** 2).sum())
+
+
 def _outflows_alone(net: Residual, first: int, sent: Ints, alone: Ints, stop: Flags) -> Ints:
     """Return the flow to the sink through each position of the last layer, (n, T), of each player alone."""
-    outflows = np.zeros(sent.shape, dtype=np.int64)
-    last = len(net.edges) - 1
+    outflows, pool, values = np.zeros_like(sent), empty_pool(sent.shape[1]), np.zeros_like(alone)
     for player in range(len(sent)):
-        if stop[0]:
-            break
         undo(net)
-        supply_flow(net, first, sent[player], alone[player])
-        for t in range(sent.shape[1]):
-            outflows[player, t] = net.edges[last, t, 0] - net.left[last, t, 0]
+        solve(net, first, sent, alone, np.array([player]), pool, values, stop)
+        outflows[player] = net.edges[-1, :, 0] - net.left[-1, :, 0]
     undo(net)
     return outflows
 
 
-@compiled
-def _flows_to_sink(model: FlowModel, permutations: Ints, sizes: Ints) -> Floats:
-    """Return `flow_to_sink` of prefixes, (m, R)."""
-    flows, outflows = np.zeros(sizes.shape), np.empty(len(model.capacities), dtype=np.int64)
-    for row in range(len(permutations)):
-        fill(outflows, 0, 0)
-        at = 0
-        for size in range(1, sizes[row, -1] + 1):
-            for t in range(len(outflows)):
-                outflows[t] += model.outflows[permutations[row, size - 1], t]
-            if sizes[row, at] == size:
-                flows[row, at] = flow_to_sink(model, outflows)
-                at += 1
+def _flows_to_sink(model: FlowModel, permutations: Ints, sizes: Ints) -> Ints:
+    """Return the flow that the capacities to the sink leave of prefixes, (m, R)."""
+    flows = np.zeros_like(sizes)
+    for row, (permutation, chosen) in enumerate(zip(permutations, sizes, strict=True)):
+        outflows = model.outflows[permutation].cumsum(axis=0)[chosen - 1]
+        flows[row] = np.minimum(outflows, model.capacities).sum(axis=1)
     return flows

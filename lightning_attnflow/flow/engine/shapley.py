@@ -29,7 +29,7 @@ from lightning_attnflow.shapley.wrappers import FunctionGame
 
 Floats = NDArray[np.float64]
 
-_FIRST_PERMUTATIONS = 384
+_FIRST_PERMUTATIONS, _FIRST_SAMPLES = 384, 3
 _MAX_SAMPLES = 2**20
 _PILOT_PERMUTATIONS = 8
 _STOPPING = 1.05  # half-widths are too small where sampling stops because they are small
@@ -168,7 +168,7 @@ def _samples(
     samples, gaps = SampleStatistics.empty(n), np.zeros((2, n))
     by_player, permutation = np.ascontiguousarray(bounds.weights.T), np.flatnonzero(np.arange(n) != bounds.full_player)
     known = first_two_places(bounds)
-    n_samples = max(3, _FIRST_PERMUTATIONS // (2 * n))
+    n_samples = max(_FIRST_SAMPLES, _FIRST_PERMUTATIONS // (2 * n)) if bounds.flow_sizes else 1
     while True:
         marginals, of_batch = np.zeros((n_samples, n)), np.zeros((2, n))
         if bounds.flow_sizes:
@@ -180,6 +180,9 @@ def _samples(
         radius, doubt = _radius(samples).max(), gaps.sum(axis=0).max() / 2
         if radius + doubt <= room or doubt > room / 2 or samples.count >= _MAX_SAMPLES or stop[0]:
             return known, samples, gaps
+        if samples.count == 1:
+            n_samples = max(_FIRST_SAMPLES, _FIRST_PERMUTATIONS // (2 * n)) - 1
+            continue
         left = np.full(n, room - doubt)
         n_samples = samples_needed(samples, _radius(samples), left, np.zeros(n)) - samples.count
 
