@@ -39,7 +39,7 @@ _MAX_SAMPLES = 2**20
 _LEARNING_STEP = 8  # permutations between two checks
 _LEARNED_CUTS = 128  # each one lengthens every sample of the upper bounds
 _QUANTILE = 2.0
-_INEXACT_FOR_MODEL = 4  # expected inexact bounds per player from which a model is worth a flow for each of them
+_INEXACT_FOR_MODEL = 16  # expected inexact bounds per player from which a model is worth a flow for each of them
 
 
 def learn_cuts(
@@ -126,20 +126,19 @@ class BiasCorrection:
         radius: Floats = (high - low) / 2
         return radius
 
-    def _needed(self, room: Floats) -> int:
-        """Return the number of samples that are expected to make the half-widths at most ``room`` (n,)."""
-        return samples_needed(self.samples, self.radius(), room, np.full(len(room), self.unseen))
-
     def sample_until(self, room: Floats) -> None:
         """Sample until the half-widths are at most ``room`` (n,)."""
         while (self.radius() + self.unseen > room).any() and self.samples.count < _MAX_SAMPLES and not self._stop[0]:
-            self._sample(max(_FIRST_SAMPLES, self._needed(room) - self.samples.count))
+            unseen = np.full(len(room), self.unseen)
+            needed = samples_needed(self.samples, self.radius(), room, unseen)
+            self._sample(max(_FIRST_SAMPLES, needed - self.samples.count))
 
     def with_model(self, room: Floats) -> BiasCorrection:
         """Return a correction of a model that is nearer to the exact values, or this one if that is not worth it."""
         n, solver, first = len(room), self._solver, self._first
         inexact = np.count_nonzero(first.excess) / len(first.excess)  # prefixes of a permutation
-        if self._needed(room) * inexact < _INEXACT_FOR_MODEL * n or self._stop[0]:
+        expected = self.samples.count * float(((self.radius() + self.unseen) / room).max()) ** 2
+        if expected * inexact < _INEXACT_FOR_MODEL * n or self._stop[0]:
             return self
         net, layer = solver.nets.above(solver.players.layer)
         model = fit_model(net, layer, solver.players.sent, self.bounds.alone, first, self._ranges, self._stop)

@@ -23,7 +23,7 @@ from lightning_attnflow.flow.engine.solve import Flags, Ints, empty_pool, solve
 from lightning_attnflow.flow.solvers.dinic import Residual, undo
 
 Floats = NDArray[np.float64]
-_MIN_GAIN = 1.5  # of variance, for which the model is used
+_MIN_GAIN = 3.0  # of variance, for which the model is used
 
 
 def fit_model(
