@@ -34,7 +34,7 @@ from lightning_attnflow.flow.solvers.jit import compiled
 from lightning_attnflow.shapley.intervals import RULE_OF_THREE, permutation_interval, samples_needed
 
 Floats = NDArray[np.float64]
-_FIRST_SAMPLES = 16
+_FIRST_SAMPLES = 32  # with fewer, intervals of players with rare and large corrections cover less often
 _MAX_SAMPLES = 2**20
 _LEARNING_STEP = 8  # permutations between two checks
 _LEARNED_CUTS = 128  # each one lengthens every sample of the upper bounds
