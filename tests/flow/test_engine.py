@@ -16,10 +16,7 @@ from lightning_attnflow.flow import FlowGame
 from lightning_attnflow.flow.engine.control_variates import shapley_shares
 from lightning_attnflow.flow.engine.layer_bounds import SizeBounds, flow_bounds, supply_upper_bound
 from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound, outflows
-from lightning_attnflow.flow.engine.permutations import (
-    first_two_places,
-    prefix_bounds,
-)
+from lightning_attnflow.flow.engine.permutations import first_two_places, prefix_bounds
 from lightning_attnflow.flow.engine.run import layer_games
 from lightning_attnflow.flow.engine.separable import _two_cut_marginals, first_two_places_separable
 from lightning_attnflow.flow.engine.shapley import _efficient

@@ -57,7 +57,9 @@ def _values_of_coalitions(bounds: CoalitionBounds) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("kind", "readout", "full"), [("causal", "last", True), ("sharp", "mean", False)])
-def test_all_circles_give_the_shapley_values_of_the_model(kind: str, readout: str, full: bool) -> None:
+def test_all_shifts_of_all_permutations_give_the_shapley_values_of_the_model(
+    kind: str, readout: str, full: bool
+) -> None:
     game = _game(N, 4, 1, readout, kind)
     bounds = _with_model(game, np.array([0.0, 0, 0.4, 0.6, 0.8, 1, 0]))
     assert (bounds.full_player != NO_POSITION) == full

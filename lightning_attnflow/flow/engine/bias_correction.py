@@ -22,12 +22,7 @@ from lightning_attnflow.flow.engine.flow_model import fit_model
 from lightning_attnflow.flow.engine.layer import LayerSolver
 from lightning_attnflow.flow.engine.layer_bounds import LayerBounds, bounds_of_supply
 from lightning_attnflow.flow.engine.outflow_bounds import outflow_bound
-from lightning_attnflow.flow.engine.permutations import (
-    CoalitionBounds,
-    fill,
-    model_values,
-    prefix_bounds,
-)
+from lightning_attnflow.flow.engine.permutations import CoalitionBounds, fill, model_values, prefix_bounds
 from lightning_attnflow.flow.engine.solve import CutPool, Flags, Ints, add_cut, empty_pool, pool_bound
 from lightning_attnflow.flow.solvers.dinic import Residual, next_flow
 from lightning_attnflow.flow.solvers.jit import compiled

@@ -168,7 +168,8 @@ def _samples(
     samples, gaps = SampleStatistics.empty(n), np.zeros((2, n))
     by_player, permutation = np.ascontiguousarray(bounds.weights.T), np.flatnonzero(np.arange(n) != bounds.full_player)
     known = first_two_places(bounds)
-    n_samples = max(_FIRST_SAMPLES, _FIRST_PERMUTATIONS // (2 * n)) if bounds.flow_sizes else 1
+    first = max(_FIRST_SAMPLES, _FIRST_PERMUTATIONS // (2 * n))
+    n_samples = first if bounds.flow_sizes else 1  # one sample shows whether the gaps are too large
     while True:
         marginals, of_batch = np.zeros((n_samples, n)), np.zeros((2, n))
         if bounds.flow_sizes:
@@ -181,7 +182,7 @@ def _samples(
         if radius + doubt <= room or doubt > room / 2 or samples.count >= _MAX_SAMPLES or stop[0]:
             return known, samples, gaps
         if samples.count == 1:
-            n_samples = max(_FIRST_SAMPLES, _FIRST_PERMUTATIONS // (2 * n)) - 1
+            n_samples = first - 1
             continue
         left = np.full(n, room - doubt)
         n_samples = samples_needed(samples, _radius(samples), left, np.zeros(n)) - samples.count
